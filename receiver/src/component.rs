@@ -1,0 +1,174 @@
+//! What a component is: a type with a typed configuration that is checked before anything starts,
+//! and one native `async fn` that runs it. The lists in `receivers`, `processors` and `exporters`
+//! hold a [`Factory`] each; the types are erased once, there.
+
+use std::{future::Future, pin::Pin};
+
+use opentelemetry::metrics::Meter;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    batch::Signal,
+    channel::{Input, Output},
+    config::{Id, Mistakes, Section},
+    metric::Metric,
+};
+
+/// What every component has.
+pub trait Component: Sized + Send + 'static {
+    /// The type, as configurations name it.
+    const NAME: &'static str;
+    /// Other names that configurations may use.
+    const ALIASES: &'static [&'static str] = &[];
+    /// One sentence for `fathom components` and the reference.
+    const DESCRIPTION: &'static str;
+    /// The signals that it handles.
+    const SIGNALS: &'static [Signal];
+    /// The metrics that it emits into its pipeline.
+    const METRICS: &'static [Metric] = &[];
+    /// The configuration; `Default` holds the documented defaults.
+    type Config: DeserializeOwned + Serialize + Default;
+    /// Checks the whole configuration and reports every mistake in it. No I/O: `fathom validate`
+    /// calls it too.
+    fn new(config: Self::Config) -> Result<Self, Mistakes>;
+}
+
+/// Where data comes from.
+pub trait Receiver: Component {
+    /// Attaches, opens, binds: what can fail at start. Called after everything downstream started.
+    fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
+    /// Runs until `cx.stop` is cancelled, then sends what it still holds and returns.
+    fn run(self, cx: Context, out: Output) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// Changes data on its way. One instance per pipeline that names it.
+pub trait Processor: Component {
+    /// Runs until its input ends, then sends what it still holds and returns: a closing channel is
+    /// the shutdown signal.
+    fn run(
+        self,
+        cx: Context,
+        input: Input,
+        out: Output,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// Where data goes. One instance, shared by the pipelines that name it.
+pub trait Exporter: Component {
+    /// Binds, connects: what can fail at start. Called before anything upstream starts.
+    fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
+    /// Runs until its input ends, then flushes what it still holds and returns.
+    fn run(self, cx: Context, input: Input) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What the agent gives a running component.
+#[derive(Clone)]
+pub struct Context {
+    /// The component's id in the configuration.
+    pub id: Id,
+    /// Makes the agent's own metrics: see `telemetry`.
+    pub meter: Meter,
+    /// Cancelled when receivers must stop. Processors and exporters wait for their input to end.
+    pub stop: CancellationToken,
+}
+
+/// A boxed future of a component.
+pub type Task<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>>;
+
+/// A configured receiver, its type erased.
+pub trait AnyReceiver: Send {
+    /// See [`Receiver::start`].
+    fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
+    /// See [`Receiver::run`].
+    fn run(self: Box<Self>, cx: Context, out: Output) -> Task<'static>;
+}
+
+impl<R: Receiver> AnyReceiver for R {
+    fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
+        Box::pin(Receiver::start(self, cx))
+    }
+    fn run(self: Box<Self>, cx: Context, out: Output) -> Task<'static> {
+        Box::pin(Receiver::run(*self, cx, out))
+    }
+}
+
+/// A configured processor, its type erased.
+pub trait AnyProcessor: Send {
+    /// See [`Processor::run`].
+    fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static>;
+}
+
+impl<P: Processor> AnyProcessor for P {
+    fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static> {
+        Box::pin(Processor::run(*self, cx, input, out))
+    }
+}
+
+/// A configured exporter, its type erased.
+pub trait AnyExporter: Send {
+    /// See [`Exporter::start`].
+    fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
+    /// See [`Exporter::run`].
+    fn run(self: Box<Self>, cx: Context, input: Input) -> Task<'static>;
+}
+
+impl<E: Exporter> AnyExporter for E {
+    fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
+        Box::pin(Exporter::start(self, cx))
+    }
+    fn run(self: Box<Self>, cx: Context, input: Input) -> Task<'static> {
+        Box::pin(Exporter::run(*self, cx, input))
+    }
+}
+
+/// How a component of kind `K` (`Box<dyn AnyReceiver>`, …) is made from its configuration.
+pub struct Factory<K> {
+    /// The type's name.
+    pub name: &'static str,
+    /// Its other names.
+    pub aliases: &'static [&'static str],
+    /// One sentence.
+    pub description: &'static str,
+    /// The signals that it handles.
+    pub signals: &'static [Signal],
+    /// The metrics that it emits.
+    pub metrics: &'static [Metric],
+    /// The documented defaults.
+    pub default_config: fn() -> serde_json::Value,
+    /// Checks a configuration and makes the component, without I/O.
+    pub configure: fn(&Section) -> Result<K, Mistakes>,
+}
+
+const fn factory<C: Component, K>(configure: fn(&Section) -> Result<K, Mistakes>) -> Factory<K> {
+    Factory {
+        name: C::NAME,
+        aliases: C::ALIASES,
+        description: C::DESCRIPTION,
+        signals: C::SIGNALS,
+        metrics: C::METRICS,
+        default_config: || {
+            serde_json::to_value(C::Config::default()).expect("a configuration serialises")
+        },
+        configure,
+    }
+}
+
+/// The factory of receiver `R`.
+pub const fn receiver<R: Receiver>() -> Factory<Box<dyn AnyReceiver>> {
+    factory::<R, _>(|section| Ok(Box::new(R::new(section.parse()?)?)))
+}
+
+/// The factory of processor `P`.
+pub const fn processor<P: Processor>() -> Factory<Box<dyn AnyProcessor>> {
+    factory::<P, _>(|section| Ok(Box::new(P::new(section.parse()?)?)))
+}
+
+/// The factory of exporter `E`.
+pub const fn exporter<E: Exporter>() -> Factory<Box<dyn AnyExporter>> {
+    factory::<E, _>(|section| Ok(Box::new(E::new(section.parse()?)?)))
+}

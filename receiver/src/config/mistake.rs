@@ -1,0 +1,73 @@
+//! Mistakes in a configuration. All of them are reported at once, each with its place.
+
+use std::{fmt, sync::Arc};
+
+/// Where something stands in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file, as the user named it.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key's path below the section that is checked, joined with `::`; empty for the section.
+    pub path: String,
+    /// Where the value stands, if it stands in a file. Filled in from `path` when it is `None`.
+    pub place: Option<Place>,
+    /// What is wrong: lower-case, no full stop.
+    pub message: String,
+    /// What to do about it, such as the nearest valid key.
+    pub hint: Option<String>,
+}
+
+/// Every mistake found in one section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl Mistakes {
+    /// Notes a mistake at the key `path` (relative, joined with `::`).
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Mistake {
+            path: path.into(),
+            place: None,
+            message: message.into(),
+            hint: None,
+        });
+    }
+
+    /// Notes a mistake unless `holds`.
+    pub fn require(&mut self, holds: bool, path: &str, message: &str) {
+        if !holds {
+            self.add(path, message);
+        }
+    }
+
+    /// Takes in the mistakes of a nested section that stands at `path`.
+    pub fn nest(&mut self, path: &str, nested: Self) {
+        self.0.extend(nested.0.into_iter().map(|mut mistake| {
+            mistake.path = match (path, mistake.path.as_str()) {
+                ("", _) => mistake.path,
+                (_, "") => path.to_owned(),
+                (_, below) => format!("{path}::{below}"),
+            };
+            mistake
+        }));
+    }
+
+    /// `value`, if there are no mistakes.
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+}

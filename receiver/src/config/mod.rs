@@ -1,0 +1,9 @@
+//! YAML -> checked configuration.
+
+mod id;
+mod mistake;
+mod section;
+
+pub use id::Id;
+pub use mistake::{Mistake, Mistakes, Place};
+pub use section::{Raw, Section};

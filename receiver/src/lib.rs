@@ -1,0 +1,11 @@
+//! Fathom: an OpenTelemetry-Collector-style agent whose receivers are eBPF programs.
+
+pub mod batch;
+pub mod channel;
+pub mod component;
+pub mod config;
+pub mod exporters;
+pub mod metric;
+pub mod processors;
+pub mod receivers;
+pub mod telemetry;

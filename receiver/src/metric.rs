@@ -1,0 +1,217 @@
+//! What a metric is, said once: the constant beside the code that emits it, and the only code
+//! that builds OTLP points. Reference pages and dashboards are generated from the constants.
+
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
+    metrics::v1::{
+        AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge,
+        Metric as Proto, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+        exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+    },
+    resource::v1::Resource,
+};
+
+use crate::batch::Batch;
+
+/// How a metric's points add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A cumulative, monotonic sum.
+    Counter,
+    /// A value that stands for itself.
+    Gauge,
+    /// A cumulative base-2 exponential histogram.
+    ExponentialHistogram,
+}
+
+/// One metric: emitting it takes this constant, never a string.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The OpenTelemetry name; the standard translation turns it into the Prometheus name.
+    pub name: &'static str,
+    /// The UCUM unit.
+    pub unit: &'static str,
+    /// How its points add up.
+    pub kind: Kind,
+    /// One sentence for `# HELP` and the reference.
+    pub description: &'static str,
+    /// What the number does not mean; for the reference.
+    pub caveat: &'static str,
+    /// The attributes that its points carry.
+    pub attributes: &'static [Attribute],
+}
+
+/// One attribute of a metric's points.
+#[derive(Clone, Copy, Debug)]
+pub struct Attribute {
+    /// Its key.
+    pub name: &'static str,
+    /// What its values are, for the reference.
+    pub description: &'static str,
+}
+
+/// A cumulative exponential histogram in the form that OTLP carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exponential {
+    /// Resolution: `2^scale` buckets per power of two.
+    pub scale: i32,
+    /// Sum of all observations, in the metric's unit.
+    pub sum: f64,
+    /// Observations of exactly zero.
+    pub zero_count: u64,
+    /// Index of the first bucket in `buckets`.
+    pub offset: i32,
+    /// Counts of buckets `(base^i, base^(i+1)]`, from `offset` on.
+    pub buckets: Vec<u64>,
+}
+
+/// An attribute of a point.
+pub type Pair<'a> = (&'a str, &'a str);
+
+/// Collects the points of one collection, all with the same start and time.
+pub struct Points<'a> {
+    start: u64,
+    time: u64,
+    disabled: &'a BTreeSet<&'static str>,
+    metrics: Vec<Proto>,
+}
+
+impl<'a> Points<'a> {
+    /// Points that count from `start` on and are read at `time`; those of the metrics named in
+    /// `disabled` are left out.
+    pub fn new(start: SystemTime, time: SystemTime, disabled: &'a BTreeSet<&'static str>) -> Self {
+        Self { start: nanos(start), time: nanos(time), disabled, metrics: Vec::new() }
+    }
+
+    /// A counter's value since the start.
+    pub fn counter(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: u64) {
+        debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);
+        let point = self.number(attributes, value);
+        if let Some(Data::Sum(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    /// A gauge's value now.
+    pub fn gauge(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: u64) {
+        debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
+        // A gauge stands for the moment: it has no start.
+        let point = NumberDataPoint { start_time_unix_nano: 0, ..self.number(attributes, value) };
+        if let Some(Data::Gauge(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    /// A histogram since the start.
+    pub fn histogram(
+        &mut self,
+        metric: &'static Metric,
+        attributes: &[Pair<'_>],
+        histogram: Exponential,
+    ) {
+        debug_assert_eq!(metric.kind, Kind::ExponentialHistogram, "{}", metric.name);
+        let point = ExponentialHistogramDataPoint {
+            attributes: pairs(attributes),
+            start_time_unix_nano: self.start,
+            time_unix_nano: self.time,
+            count: histogram.zero_count + histogram.buckets.iter().sum::<u64>(),
+            sum: Some(histogram.sum),
+            scale: histogram.scale,
+            zero_count: histogram.zero_count,
+            positive: Some(Buckets { offset: histogram.offset, bucket_counts: histogram.buckets }),
+            negative: Some(Buckets::default()),
+            ..Default::default()
+        };
+        if let Some(Data::ExponentialHistogram(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    /// The whole collection as one block.
+    pub fn into_batch(self, resource: &[Pair<'_>], scope: &'static str) -> Batch {
+        Batch::Metrics(ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(Resource { attributes: pairs(resource), ..Default::default() }),
+                scope_metrics: vec![ScopeMetrics {
+                    scope: Some(InstrumentationScope {
+                        name: scope.to_owned(),
+                        version: env!("CARGO_PKG_VERSION").to_owned(),
+                        ..Default::default()
+                    }),
+                    metrics: self.metrics,
+                    schema_url: String::new(),
+                }],
+                schema_url: String::new(),
+            }],
+        })
+    }
+
+    fn number(&self, attributes: &[Pair<'_>], value: u64) -> NumberDataPoint {
+        NumberDataPoint {
+            attributes: pairs(attributes),
+            start_time_unix_nano: self.start,
+            time_unix_nano: self.time,
+            // OTLP integers are signed; a counter past i64::MAX has outlived the machine.
+            value: Some(number_data_point::Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX))),
+            ..Default::default()
+        }
+    }
+
+    /// The points of `metric`, created at its first use; `None` if it is disabled. Few metrics,
+    /// read once per interval: a list is searched faster than a map is built.
+    fn data(&mut self, metric: &'static Metric) -> Option<&mut Data> {
+        if self.disabled.contains(metric.name) {
+            return None;
+        }
+        let at = self.metrics.iter().position(|m| m.name == metric.name).unwrap_or_else(|| {
+            self.metrics.push(Proto {
+                name: metric.name.to_owned(),
+                description: metric.description.to_owned(),
+                unit: metric.unit.to_owned(),
+                data: Some(empty(metric.kind)),
+                ..Default::default()
+            });
+            self.metrics.len() - 1
+        });
+        self.metrics[at].data.as_mut()
+    }
+}
+
+fn empty(kind: Kind) -> Data {
+    let cumulative = AggregationTemporality::Cumulative.into();
+    match kind {
+        Kind::Counter => Data::Sum(Sum {
+            aggregation_temporality: cumulative,
+            is_monotonic: true,
+            ..Default::default()
+        }),
+        Kind::Gauge => Data::Gauge(Gauge::default()),
+        Kind::ExponentialHistogram => Data::ExponentialHistogram(ExponentialHistogram {
+            aggregation_temporality: cumulative,
+            ..Default::default()
+        }),
+    }
+}
+
+/// Attributes in OTLP's form.
+pub fn pairs(attributes: &[Pair<'_>]) -> Vec<KeyValue> {
+    attributes
+        .iter()
+        .map(|(key, value)| KeyValue {
+            key: (*key).to_owned(),
+            value: Some(AnyValue { value: Some(Value::StringValue((*value).to_owned())) }),
+            ..Default::default()
+        })
+        .collect()
+}
+
+/// Nanoseconds since the epoch, as OTLP counts them; 0 before it.
+pub fn nanos(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,30 @@
+//! The agent's own metrics and logs, under the Collector's names.
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
+
+use crate::batch::Signal;
+
+/// A count of items, one instrument per signal: `<name>_metric_points`, `_log_records`, `_spans`.
+#[derive(Clone)]
+pub struct Items {
+    counters: [Counter<u64>; 3],
+    attributes: Vec<KeyValue>,
+}
+
+impl Items {
+    /// Instruments of the given name, every count with these attributes.
+    pub fn new(meter: &Meter, name: &str, attributes: &[KeyValue]) -> Self {
+        let counters =
+            Signal::ALL.map(|s| meter.u64_counter(format!("{name}_{}", s.items())).build());
+        Self { counters, attributes: attributes.to_vec() }
+    }
+
+    /// Counts `items` of `signal`.
+    pub fn add(&self, signal: Signal, items: usize) {
+        let at = Signal::ALL.iter().position(|s| *s == signal).unwrap_or_default();
+        self.counters[at].add(items as u64, &self.attributes);
+    }
+}

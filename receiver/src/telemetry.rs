@@ -5,7 +5,7 @@ use opentelemetry::{
     metrics::{Counter, Meter},
 };
 
-use crate::batch::Signal;
+use crate::{batch::Signal, config::Mistakes};
 
 /// A count of items, one instrument per signal: `<name>_metric_points`, `_log_records`, `_spans`.
 #[derive(Clone)]
@@ -26,5 +26,17 @@ impl Items {
     pub fn add(&self, signal: Signal, items: usize) {
         let at = Signal::ALL.iter().position(|s| *s == signal).unwrap_or_default();
         self.counters[at].add(items as u64, &self.attributes);
+    }
+}
+
+/// `service::telemetry`.
+#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {}
+
+impl Config {
+    /// Checks what types cannot say.
+    pub fn check(&self) -> Result<(), Mistakes> {
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! YAML -> checked configuration.
 
+pub mod duration;
 mod id;
 mod mistake;
 mod section;

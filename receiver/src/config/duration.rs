@@ -43,9 +43,15 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err(format!("invalid duration \"{text}\": it is negative"));
     }
-    if let Some(duration) = go(text) {
-        return Ok(duration);
+    let duration = go(text).map_or_else(|| human(text), Ok)?;
+    // Go's durations end here, and so do sums of an instant and a duration that cannot overflow.
+    if duration.as_nanos() > i64::MAX as u128 {
+        return Err(format!("invalid duration \"{text}\": it is longer than 292 years"));
     }
+    Ok(duration)
+}
+
+fn human(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| match text.parse::<f64>() {
         Ok(_) => format!("missing unit in duration \"{text}\": write {text}s, {text}ms, …"),
         Err(_) => format!("invalid duration \"{text}\": {error}"),

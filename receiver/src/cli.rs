@@ -165,3 +165,17 @@ fn components() -> Result<ExitCode> {
     print!("{}", serde_yaml::to_string(&all)?);
     Ok(ExitCode::SUCCESS)
 }
+
+/// Exit code 1 if a probe would not attach: a script can ask.
+fn probes() -> Result<ExitCode> {
+    capability::check()?;
+    let statuses = iomonitor::probe(iomonitor::Config::default())?;
+    let width = statuses.iter().map(|s| s.probe.len()).max().unwrap_or_default();
+    println!("{:width$}  MODE        REASON", "PROBE");
+    for status in &statuses {
+        let mode = status.mode.map_or("-", |mode| mode.name());
+        println!("{:width$}  {mode:<10}  {}", status.probe, status.reason());
+    }
+    let all = statuses.iter().all(|s| s.mode.is_some());
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

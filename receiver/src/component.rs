@@ -160,15 +160,15 @@ const fn factory<C: Component, K>(configure: fn(&Section) -> Result<K, Mistakes>
 
 /// The factory of receiver `R`.
 pub const fn receiver<R: Receiver>() -> Factory<Box<dyn AnyReceiver>> {
-    factory::<R, _>(|section| Ok(Box::new(R::new(section.parse()?)?)))
+    factory::<R, _>(|section| section.configure(R::new).map(|made| Box::new(made) as _))
 }
 
 /// The factory of processor `P`.
 pub const fn processor<P: Processor>() -> Factory<Box<dyn AnyProcessor>> {
-    factory::<P, _>(|section| Ok(Box::new(P::new(section.parse()?)?)))
+    factory::<P, _>(|section| section.configure(P::new).map(|made| Box::new(made) as _))
 }
 
 /// The factory of exporter `E`.
 pub const fn exporter<E: Exporter>() -> Factory<Box<dyn AnyExporter>> {
-    factory::<E, _>(|section| Ok(Box::new(E::new(section.parse()?)?)))
+    factory::<E, _>(|section| section.configure(E::new).map(|made| Box::new(made) as _))
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod ebpf;
 pub mod exporters;
 pub mod metric;
+pub mod pipeline;
 pub mod processors;
 pub mod receivers;
 pub mod telemetry;

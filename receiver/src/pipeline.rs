@@ -34,11 +34,8 @@ pub struct Running {
 impl Running {
     /// Starts everything that the plan names. On an error, what had started is stopped again.
     pub async fn start(plan: Plan, meter: &Meter) -> Result<Self> {
-        let mut running = Self {
-            tasks: JoinSet::new(),
-            names: BTreeMap::new(),
-            stop: CancellationToken::new(),
-        };
+        let mut running =
+            Self { tasks: JoinSet::new(), names: BTreeMap::new(), stop: CancellationToken::new() };
         match running.wire(plan, meter).await {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -99,8 +96,11 @@ impl Running {
                 // A scraper has no transport; the Collector leaves the attribute empty too.
                 KeyValue::new("transport", ""),
             ];
-            let out = Output::fan_out(sources.remove(&id).unwrap_or_default())
-                .counting(meter, "otelcol_receiver_accepted", &attributes);
+            let out = Output::fan_out(sources.remove(&id).unwrap_or_default()).counting(
+                meter,
+                "otelcol_receiver_accepted",
+                &attributes,
+            );
             self.spawn("receiver", id, receiver.run(cx, out));
         }
         Ok(())

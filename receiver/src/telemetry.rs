@@ -40,3 +40,33 @@ impl Config {
         Ok(())
     }
 }
+
+/// Sets up the agent's logs.
+pub fn init_logs(_: &Config) -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// The agent's own metrics.
+pub struct Telemetry {
+    provider: opentelemetry_sdk::metrics::SdkMeterProvider,
+    meter: Meter,
+}
+
+impl Telemetry {
+    /// Starts it.
+    pub async fn start(_: &Config) -> anyhow::Result<Self> {
+        use opentelemetry::metrics::MeterProvider as _;
+        let provider = opentelemetry_sdk::metrics::SdkMeterProvider::default();
+        let meter = provider.meter("fathom");
+        Ok(Self { provider, meter })
+    }
+    /// Makes instruments.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+    /// Flushes.
+    pub async fn shutdown(self) {
+        drop(self.provider);
+    }
+}

@@ -21,16 +21,13 @@ use super::{
     node::{Node, Value},
 };
 
-/// Reads `node` as `T`.
-pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Mistakes> {
+/// Reads `node` as `T`, with the mistakes that were found. Values with mistakes are left at their
+/// defaults; only if that is impossible there is no `T`.
+pub fn read<T: DeserializeOwned>(node: &Node) -> (Option<T>, Mistakes) {
     let run = Run::default();
     loop {
         let error = match T::deserialize(At { node, path: "", run: &run }) {
-            Ok(value) => {
-                let mut mistakes = run.mistakes.into_inner();
-                mistakes.sort_by(|a, b| a.place.cmp(&b.place));
-                return Mistakes(mistakes).or(value);
-            }
+            Ok(value) => return (Some(value), run.sorted()),
             Err(error) => error,
         };
         let path = error.path.clone().unwrap_or_default();
@@ -41,7 +38,7 @@ pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Mistakes> {
             run.note(error, node);
         }
         if consequence || path.is_empty() || !run.left_out.borrow_mut().insert(path) {
-            return Err(Mistakes(run.mistakes.into_inner()));
+            return (None, run.sorted());
         }
         // What was noted on the way is found again.
         run.found_again.set(true);
@@ -58,6 +55,12 @@ struct Run {
 }
 
 impl Run {
+    fn sorted(self) -> Mistakes {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by(|a, b| a.place.cmp(&b.place));
+        Mistakes(mistakes)
+    }
+
     fn note(&self, error: Error, root: &Node) {
         let path = error.path.unwrap_or_default();
         let place = error.place.or_else(|| root.nearest(&path).place.clone());

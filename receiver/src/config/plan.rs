@@ -254,11 +254,10 @@ impl Check<'_> {
     }
 
     fn configure<K>(&mut self, factory: &Factory<K>, section: &Section, path: &str) -> Option<K> {
-        let mut wrong = match (factory.configure)(section) {
+        let wrong = match (factory.configure)(section) {
             Ok(made) => return Some(made),
             Err(wrong) => wrong,
         };
-        section.locate(&mut wrong);
         let mut nested = Mistakes::default();
         nested.nest(path, wrong);
         self.wrong.extend(nested.0);

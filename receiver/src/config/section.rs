@@ -21,7 +21,31 @@ impl Section {
 
     /// Reads it as `T`, with every unknown key and every value of the wrong type reported.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Mistakes> {
-        de::read(&self.0)
+        let (value, wrong) = de::read(&self.0);
+        match value {
+            Some(value) => wrong.or(value),
+            None => Err(wrong),
+        }
+    }
+
+    /// Reads it as `C` and checks that with `new`, even if there are mistakes in it already: all are
+    /// reported together.
+    pub fn configure<C: DeserializeOwned, T>(
+        &self,
+        new: impl FnOnce(C) -> Result<T, Mistakes>,
+    ) -> Result<T, Mistakes> {
+        let (config, mut wrong) = de::read(&self.0);
+        let Some(config) = config else { return Err(wrong) };
+        match new(config) {
+            Ok(made) => wrong.or(made),
+            Err(mut more) => {
+                self.locate(&mut more);
+                // A value that could not be read was left at its default, which may be wrong too.
+                more.0.retain(|m| !wrong.0.iter().any(|w| m.path.starts_with(&w.path)));
+                wrong.0.append(&mut more.0);
+                Err(wrong)
+            }
+        }
     }
 
     /// Finds the places of mistakes that know their path alone.

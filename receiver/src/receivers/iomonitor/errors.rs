@@ -32,6 +32,9 @@ fn name(slot: u32) -> Cow<'static, str> {
         // OpenTelemetry's word for an error that has no name of its own.
         return Cow::Borrowed("_OTHER");
     }
+    if slot == errno::RESTART {
+        return Cow::Borrowed("ERESTARTSYS");
+    }
     match Errno::from_raw(slot as i32) {
         // Numbers that never leave the kernel, unless a driver is wrong.
         Errno::UnknownErrno => Cow::Owned(slot.to_string()),
@@ -47,7 +50,8 @@ mod tests {
     fn errors_have_their_names() {
         assert_eq!(name(9), "EBADF");
         assert_eq!(name(11), "EAGAIN");
-        assert_eq!(name(134), "134");
+        assert_eq!(name(41), "41");
+        assert_eq!(name(errno::RESTART), "ERESTARTSYS");
         assert_eq!(name(errno::OTHER), "_OTHER");
     }
 }

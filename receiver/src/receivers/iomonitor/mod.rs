@@ -53,7 +53,8 @@ const PROBE: Attribute =
 
 const STATUS: Metric = Metric {
     name: "ebpf.probe.status",
-    unit: "1",
+    // Not "1": the translation to Prometheus would call it a ratio.
+    unit: "{probe}",
     kind: Kind::Gauge,
     description: "1 if the probe is attached, 0 if it is not.",
     caveat: "The metrics of a probe that is not attached are absent, not zero.",

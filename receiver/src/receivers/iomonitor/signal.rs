@@ -122,7 +122,7 @@ pub const fn signal<S: Signal>() -> Factory {
             serde_json::to_value(S::Config::default()).expect("a configuration serialises")
         },
         configure: |section, disabled| {
-            let signal = S::new(section.parse()?, disabled)?;
+            let signal = section.configure(|config| S::new(config, disabled))?;
             Ok(signal.map(|s| Box::new(s) as Box<dyn AnySignal>))
         },
     }

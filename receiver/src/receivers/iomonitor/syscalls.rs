@@ -59,7 +59,8 @@ const ERRORS: Metric = Metric {
     unit: "{error}",
     kind: Kind::Counter,
     description: "Calls that failed, by error.",
-    caveat: "A series appears with its first error. EAGAIN and EINTR are a program's everyday life.",
+    caveat: "A series appears with its first error. EAGAIN is a program's everyday life. A call that a \
+             signal interrupts ends with ERESTARTSYS, and if the kernel restarts it, it is one more call.",
     attributes: &[SYSCALL, errors::TYPE],
 };
 

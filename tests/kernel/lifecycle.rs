@@ -85,6 +85,29 @@ fn two_agents_count_the_same(mode: Mode) -> Result<()> {
     equal(&second.settled()?, &report)
 }
 
+#[test]
+fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
+    for mode in [Mode::TpBtf, Mode::Tracepoint] {
+        let cgroup = Cgroup::new()?;
+        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let scrape = agent.settled()?;
+        ensure!(scrape.all("ebpf_probe_status", &[]).count() > 5, "{mode:?}: {}", agent.log());
+        for probe in scrape.all("ebpf_probe_status", &[]) {
+            // The classic record lacks what lookups are counted by.
+            let refused = mode == Mode::Tracepoint && probe.labels["probe"] == "page_cache/lookups";
+            let (attached, by) = if refused { (0.0, "") } else { (1.0, mode.name()) };
+            ensure!(probe.value == attached && probe.labels["mode"] == by, "{mode:?}: {probe:?}");
+            ensure!(!refused || !probe.labels["reason"].is_empty(), "{mode:?}: {probe:?}");
+        }
+        let lookups = scrape.all("ebpf_cache_read_attempts_total", &[]).count();
+        ensure!(
+            lookups == usize::from(mode == Mode::TpBtf),
+            "{mode:?}: {lookups} series of lookups"
+        );
+    }
+    Ok(())
+}
+
 /// The kernel's ids of the programs that a process holds.
 fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();

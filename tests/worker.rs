@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{BufWriter, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -33,12 +33,14 @@ impl Worker {
     /// Starts `program`, the `workload` binary, which opens what it needs and stops.
     pub fn start(program: &str, plan: &Plan) -> Result<Self> {
         let child = Command::new(program)
-            .arg(serde_json::to_string(plan)?)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("start {program}"))?;
-        let worker = Self { child, phases: plan.phases.len() };
+        let mut worker = Self { child, phases: plan.phases.len() };
+        // Dropped, and so closed, once the plan is in it.
+        let stdin = worker.child.stdin.take().context("stdin")?;
+        serde_json::to_writer(BufWriter::new(stdin), plan)?;
         worker.stopped()?;
         Ok(worker)
     }

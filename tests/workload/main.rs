@@ -5,7 +5,7 @@
 mod raw;
 
 use std::{
-    env, fs,
+    fs, io,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Barrier, mpsc},
     thread,
@@ -24,7 +24,7 @@ const NEVER_OPENED: i32 = i32::MAX;
 
 fn main() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let plan: Plan = serde_json::from_str(&env::args().nth(1).context("usage: workload PLAN")?)?;
+    let plan: Plan = serde_json::from_reader(io::stdin().lock()).context("the plan")?;
     let actors = (0..plan.threads).map(|_| Actor::new(&plan)).collect::<Result<Vec<_>>>()?;
     // One more than the threads: this one opens and closes every phase.
     let barrier = Barrier::new(plan.threads + 1);
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     for (call, tally) in reported.into_iter().flat_map(|report: Report| report.tallies) {
         total.tallies.entry(call).or_default().merge(tally);
     }
-    serde_json::to_writer(std::io::stdout(), &total)?;
+    serde_json::to_writer(io::stdout(), &total)?;
     Ok(())
 }
 

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, io::Write};
 
 use anyhow::{Result, ensure};
-use nix::libc;
+use nix::{errno::Errno, libc};
 use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
     file::{self, pipe},
-    plan::{Call, Open, Plan, Report, Step},
+    plan::{Call, Open, Plan, Report, Step, Tally},
     random,
     scrape::Scrape,
     worker::Worker,
@@ -23,6 +23,7 @@ in_each_mode!(
     no_call_of_many_threads_is_lost,
     a_call_that_never_returns_is_none,
     a_call_belongs_to_the_cgroup_where_it_began,
+    what_is_turned_off_is_absent_and_the_rest_exact,
 );
 
 const CALLS: [Call; 6] =
@@ -31,24 +32,28 @@ const CALLS: [Call; 6] =
 /// Asserts that `scrape` shows what the kernel told the workload, call by call.
 pub(crate) fn equal(scrape: &Scrape, report: &Report) -> Result<()> {
     for call in CALLS {
-        let told = report.of(call);
-        let name = [("syscall", call.name())];
-        let calls = scrape.count("ebpf_syscall_calls_total", &name)?;
-        ensure!(calls == told.calls, "{call:?}: {calls} calls shown, {} made", told.calls);
-        if !matches!(call, Call::Fsync | Call::Fdatasync) {
-            let bytes = scrape.count("ebpf_syscall_io_bytes_total", &name)?;
-            ensure!(bytes == told.bytes, "{call:?}: {bytes} bytes shown, {} moved", told.bytes);
-        }
-        let errors = scrape.sum("ebpf_syscall_errors_total", &name)?;
-        let failed = told.errors.values().sum::<u64>();
-        ensure!(errors == failed, "{call:?}: {errors} errors shown, {failed} met");
-        for (number, failed) in told.errors {
-            let errno = nix::errno::Errno::from_raw(number);
-            let labels = [name[0], ("error_type", &*format!("{errno:?}"))];
-            let errors = scrape.count("ebpf_syscall_errors_total", &labels)?;
-            ensure!(errors == failed, "{call:?}: {errors} {errno:?} shown, {failed} met");
-        }
-        durations(scrape, call, &told.nanos)?;
+        counts(scrape, call, &report.of(call))?;
+        durations(scrape, call, &report.of(call).nanos)?;
+    }
+    Ok(())
+}
+
+fn counts(scrape: &Scrape, call: Call, told: &Tally) -> Result<()> {
+    let name = [("syscall", call.name())];
+    let calls = scrape.count("ebpf_syscall_calls_total", &name)?;
+    ensure!(calls == told.calls, "{call:?}: {calls} calls shown, {} made", told.calls);
+    if !matches!(call, Call::Fsync | Call::Fdatasync) {
+        let bytes = scrape.count("ebpf_syscall_io_bytes_total", &name)?;
+        ensure!(bytes == told.bytes, "{call:?}: {bytes} bytes shown, {} moved", told.bytes);
+    }
+    let errors = scrape.sum("ebpf_syscall_errors_total", &name)?;
+    let failed = told.errors.values().sum::<u64>();
+    ensure!(errors == failed, "{call:?}: {errors} errors shown, {failed} met");
+    for (number, failed) in &told.errors {
+        let errno = format!("{:?}", Errno::from_raw(*number));
+        let labels = [name[0], ("error_type", &*errno)];
+        let errors = scrape.count("ebpf_syscall_errors_total", &labels)?;
+        ensure!(errors == *failed, "{call:?}: {errors} {errno} shown, {failed} met");
     }
     Ok(())
 }
@@ -250,4 +255,36 @@ fn a_call_belongs_to_the_cgroup_where_it_began(mode: Mode) -> Result<()> {
     ends.write_all(b"x")?;
     worker.stopped()?;
     equal(&agent.settled()?, &worker.finish()?)
+}
+
+fn what_is_turned_off_is_absent_and_the_rest_exact(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let files = vec![Open::Read(file::cold(&directory, &mut rng, 100_000)?), Open::Never];
+    let steps = vec![
+        Step::new(Call::Read, 0, 10).times(rng.u64(1..1_000)),
+        Step::new(Call::Pread64, 0, rng.usize(1..5_000)).times(rng.u64(1..1_000)),
+        Step::new(Call::Pread64, 1, 10).times(rng.u64(1..1_000)),
+        Step::advise(0, 1),
+    ];
+    let cgroup = Cgroup::new()?;
+    let setup = Setup::new(mode, &cgroup)
+        .with("metrics", json!({"ebpf.syscall.duration": {"enabled": false}}))
+        .with(
+            "signals",
+            json!({"syscalls": {"calls": ["pread64"]}, "fadvise": {"enabled": false}}),
+        );
+    let agent = Agent::start(&setup)?;
+    let report = work(&Plan { threads: 3, files, phases: vec![steps] }, &cgroup)?;
+    let scrape = agent.settled()?;
+    // Without durations the programs are others.
+    counts(&scrape, Call::Pread64, &report.of(Call::Pread64))?;
+    let absent = |sample: &&tests::scrape::Sample| {
+        sample.labels.get("syscall").is_some_and(|syscall| syscall != "pread64")
+            || sample.name.starts_with("ebpf_syscall_duration")
+            || sample.name.starts_with("ebpf_fadvise")
+    };
+    let shown: Vec<_> = scrape.samples().iter().filter(absent).collect();
+    ensure!(shown.is_empty(), "turned off, but shown: {shown:?}");
+    Ok(())
 }

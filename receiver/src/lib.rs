@@ -4,6 +4,7 @@ pub mod batch;
 pub mod channel;
 pub mod component;
 pub mod config;
+pub mod ebpf;
 pub mod exporters;
 pub mod metric;
 pub mod processors;

@@ -23,6 +23,10 @@ macro_rules! shared {
             core::mem::size_of::<$name>() == 0 $(+ core::mem::size_of::<$type>())*,
             concat!(stringify!($name), " has implicit padding: add explicit fields"),
         );
+        #[cfg(feature = "user")]
+        #[expect(unsafe_code, reason = "the trait is how a type says that it is plain bytes")]
+        // SAFETY: `repr(C)`, and by the assertion above every byte is the byte of an integer field.
+        unsafe impl aya::Pod for $name {}
     };
 }
 

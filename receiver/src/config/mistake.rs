@@ -54,6 +54,23 @@ impl Mistakes {
         }
     }
 
+    /// Notes a name at the key `path` that is none of the `valid` ones, and suggests the nearest.
+    pub fn unknown<'a>(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        given: &str,
+        valid: impl IntoIterator<Item = &'a str>,
+    ) {
+        let valid: Vec<_> = valid.into_iter().collect();
+        self.0.push(Mistake {
+            path: path.into(),
+            place: None,
+            message: message.into(),
+            hint: hint(given, &valid),
+        });
+    }
+
     /// Takes in the mistakes of a nested section that stands at `path`.
     pub fn nest(&mut self, path: &str, nested: Self) {
         self.0.extend(nested.0.into_iter().map(|mut mistake| {
@@ -70,4 +87,18 @@ impl Mistakes {
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }
+}
+
+/// What may have been meant: the nearest valid name, if one is near, else all of them.
+pub fn hint(given: &str, valid: &[&str]) -> Option<String> {
+    // Less alike than this, a name is a guess, not a slip.
+    const NEAR: f64 = 0.6;
+    let likeness = |name: &str| strsim::normalized_damerau_levenshtein(given, name);
+    let nearest = valid.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    if likeness(nearest) >= NEAR {
+        return Some(format!("did you mean `{nearest}`?"));
+    }
+    let mut all = valid.to_vec();
+    all.sort_unstable();
+    Some(format!("valid are: {}", all.join(", ")))
 }

@@ -1,9 +1,19 @@
-//! YAML -> checked configuration.
+//! YAML -> checked configuration: read the sources, merge, expand, check everything, and report every
+//! mistake at once with its place. Nothing here starts anything.
 
+mod de;
+pub mod duration;
+mod expand;
 mod id;
+mod merge;
 mod mistake;
+mod node;
+mod plan;
 mod section;
+mod source;
+mod yaml;
 
 pub use id::Id;
 pub use mistake::{Mistake, Mistakes, Place};
+pub use plan::{Kinds, Pipeline, Plan, Report, load};
 pub use section::{Raw, Section};

@@ -1,32 +1,68 @@
 //! A part of a configuration, handed to the component that it belongs to.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fmt;
 
-use super::Mistakes;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{DeserializeOwned, Error as _, Visitor},
+};
+
+use super::{Mistakes, de, node::Node};
 
 /// The YAML below one component's id, still knowing where each value stands.
 #[derive(Clone, Debug, Default)]
-pub struct Section(serde_json::Value);
+pub struct Section(Node);
 
 impl Section {
+    /// The section that a node is.
+    pub fn new(node: Node) -> Self {
+        Self(node)
+    }
+
     /// Reads it as `T`, with every unknown key and every value of the wrong type reported.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Mistakes> {
-        serde_json::from_value(self.0.clone()).map_err(|e| {
-            let mut wrong = Mistakes::default();
-            wrong.add("", e.to_string());
-            wrong
-        })
+        de::read(&self.0)
+    }
+
+    /// Finds the places of mistakes that know their path alone.
+    pub fn locate(&self, mistakes: &mut Mistakes) {
+        for mistake in mistakes.0.iter_mut().filter(|m| m.place.is_none()) {
+            mistake.place = self.0.nearest(&mistake.path).place.clone();
+        }
     }
 }
 
 /// A field whose type is decided later, by something that the configuration names.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Raw(serde_json::Value);
+#[derive(Clone, Debug, Default)]
+pub struct Raw(Node);
 
 impl Raw {
     /// As a section of its own; its mistakes carry places, and paths relative to it.
     pub fn section(&self) -> Section {
         Section(self.0.clone())
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Handed;
+        impl Visitor<'_> for Handed {
+            type Value = Node;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a section of a configuration file")
+            }
+            fn visit_unit<E: serde::de::Error>(self) -> Result<Node, E> {
+                de::handed().ok_or_else(|| E::custom("a section can be read from a file alone"))
+            }
+        }
+        let node =
+            deserializer.deserialize_newtype_struct(de::RAW, Handed).map_err(D::Error::custom)?;
+        Ok(Self(node))
+    }
+}
+
+impl Serialize for Raw {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }

@@ -1,0 +1,84 @@
+//! Kernel fields at offsets that user space sets.
+
+use core::ptr;
+
+use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_kernel};
+
+/// Declares the fields and enum values that an object's programs read, as globals that user space
+/// sets before it loads the program. The name is the BTF path in upper case with `_` for `.`:
+/// `folio.flags` is `OFFSET_FOLIO_FLAGS`, the enum value `pageflags.PG_head` is
+/// `ENUM_PAGEFLAGS_PG_HEAD`.
+#[macro_export]
+macro_rules! fields {
+    ($($name:ident,)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            static $name: u32 = 0;
+        )*
+    };
+}
+
+/// The value that user space has set a global to. Volatile, because the compiler knows the
+/// initial value and would use that instead.
+#[inline(always)]
+pub fn set<T: Copy>(global: &'static T) -> T {
+    // SAFETY: a reference is valid for reads.
+    unsafe { ptr::read_volatile(global) }
+}
+
+/// A kernel pointer whose type the verifier knows: an argument of a `tp_btf` program, or something
+/// loaded from one. It may be read directly, which costs one instruction.
+#[derive(Clone, Copy)]
+pub struct Trusted(*const u8);
+
+impl Trusted {
+    /// An argument that is a pointer.
+    #[inline(always)]
+    pub const fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    /// The pointer as a number, to compare it with another.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// The field at an offset.
+    #[inline(always)]
+    pub fn read<T: Copy>(self, offset: &'static u32) -> T {
+        // SAFETY: the verifier checks the offset against the pointer's type, and the kernel handles a
+        // fault of such a load by reading zero.
+        unsafe { ptr::read(self.0.add(set(offset) as usize).cast()) }
+    }
+
+    /// The pointer in the field at an offset.
+    #[inline(always)]
+    pub fn follow(self, offset: &'static u32) -> Self {
+        Self(self.read(offset))
+    }
+}
+
+/// The field at an offset below a kernel address whose type the verifier does not know; zero if it
+/// cannot be read.
+#[inline(always)]
+pub fn probe<T: Copy + Default>(address: u64, offset: &'static u32) -> T {
+    let at = (address as *const u8).wrapping_add(set(offset) as usize);
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(at.cast()) }.unwrap_or_default()
+}
+
+/// The field at an offset in a classic tracepoint's record. The verifier lets a program read its
+/// context at constant offsets alone, so this goes through a helper.
+#[inline(always)]
+pub fn record<T: Copy + Default>(context: &impl EbpfContext, offset: &'static u32) -> T {
+    probe(context.as_ptr() as u64, offset)
+}
+
+/// An index below `LENGTH`, checked where the verifier can see it: without the detour the compiler
+/// proves the bound from facts that the verifier does not track, and drops the check.
+#[inline(always)]
+pub fn checked<const LENGTH: usize>(index: usize) -> Option<usize> {
+    let index = core::hint::black_box(index);
+    if index < LENGTH { Some(index) } else { None }
+}

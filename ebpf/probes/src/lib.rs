@@ -1,0 +1,42 @@
+//! What the programs share: reading kernel fields, the scope, per-CPU counters, registers.
+//!
+//! A program never knows an offset. It reads a field through a global that user space sets, from
+//! the running kernel's BTF, before it loads the program. The globals are read-only, so the verifier
+//! knows their values: a branch on one is decided at load time and costs nothing.
+#![no_std]
+
+pub mod field;
+pub mod registers;
+pub mod scope;
+pub mod task;
+
+use aya_ebpf::maps::PerCpuArray;
+
+/// Adds to one entry of a per-CPU array of counters.
+///
+/// Not atomic, and need not be: the kernel runs a program on one CPU once at a time, and no two
+/// programs share an entry.
+#[inline(always)]
+pub fn count(counters: &PerCpuArray<u64>, entry: u32, amount: u64) {
+    if let Some(value) = counters.get_ptr_mut(entry) {
+        // SAFETY: the pointer is to this CPU's copy of the entry.
+        unsafe { *value += amount };
+    }
+}
+
+/// Declares the licence that the kernel's helpers ask for, and a panic handler that cannot be
+/// reached: a panic that the compiler could not rule out would be an endless loop, which the
+/// verifier refuses.
+#[macro_export]
+macro_rules! program {
+    () => {
+        #[unsafe(link_section = "license")]
+        #[unsafe(no_mangle)]
+        static LICENSE: [u8; 13] = *b"Dual BSD/GPL\0";
+
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+            loop {}
+        }
+    };
+}

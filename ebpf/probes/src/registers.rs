@@ -1,0 +1,57 @@
+//! System calls as the kernel sees them on this architecture: x86-64.
+//!
+//! At `sys_exit` the saved registers still hold the call's arguments; only the accumulator has been
+//! replaced, and its old value, the call's number, is kept in `orig_ax`.
+
+use aya_ebpf::helpers::bpf_get_current_task;
+
+use crate::field::{Trusted, probe};
+
+crate::fields! {
+    OFFSET_PT_REGS_ORIG_AX,
+    OFFSET_PT_REGS_R10,
+    OFFSET_PT_REGS_DI,
+    OFFSET_PT_REGS_BP,
+    OFFSET_TASK_STRUCT_THREAD_INFO_STATUS,
+}
+
+/// `fadvise64(fd, offset_low, offset_high, length, advice)` of 32-bit callers
+/// (arch/x86/entry/syscalls/syscall_32.tbl).
+pub const COMPAT_FADVISE64: u64 = 250;
+/// `fadvise64_64(fd, offset_low, offset_high, length_low, length_high, advice)` of 32-bit callers.
+pub const COMPAT_FADVISE64_64: u64 = 272;
+
+/// The number of the call that a task is leaving.
+#[inline(always)]
+pub fn number(regs: Trusted) -> u64 {
+    regs.read(&OFFSET_PT_REGS_ORIG_AX)
+}
+
+/// The fourth argument of a call (arch/x86/entry/entry_64.S: di, si, dx, r10, r8, r9).
+#[inline(always)]
+pub fn argument_3(regs: Trusted) -> u64 {
+    regs.read(&OFFSET_PT_REGS_R10)
+}
+
+/// The fifth argument of a 32-bit call (arch/x86/entry: bx, cx, dx, si, di, bp).
+#[inline(always)]
+pub fn compat_argument_4(regs: Trusted) -> u64 {
+    regs.read(&OFFSET_PT_REGS_DI)
+}
+
+/// The sixth argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_5(regs: Trusted) -> u64 {
+    regs.read(&OFFSET_PT_REGS_BP)
+}
+
+/// Whether the current call has a 32-bit caller, whose numbers are others: `TS_COMPAT` of
+/// arch/x86/include/asm/thread_info.h.
+#[inline(always)]
+pub fn compat() -> bool {
+    const TS_COMPAT: u32 = 2;
+    // SAFETY: the helper has no preconditions.
+    let status: u32 =
+        probe(unsafe { bpf_get_current_task() }, &OFFSET_TASK_STRUCT_THREAD_INFO_STATUS);
+    status & TS_COMPAT != 0
+}

@@ -1,0 +1,167 @@
+//! The commands. Each prints for a person and returns an exit code.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::{Parser, Subcommand};
+use fathom::{
+    batch::Signal,
+    component::Factory,
+    config::{self, Kinds, Plan},
+    ebpf::capability,
+    exporters::EXPORTERS,
+    pipeline::Running,
+    processors::PROCESSORS,
+    receivers::{RECEIVERS, iomonitor},
+    telemetry::{self, Telemetry},
+};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// What runs when no configuration is given.
+const QUICKSTART: &str = include_str!("../../otelcol-config/quickstart.yaml");
+
+/// Watches the Linux kernel's storage path with eBPF and speaks OpenTelemetry.
+///
+/// Without arguments it runs the built-in quickstart: the iomonitor receiver, served to Prometheus
+/// on http://localhost:9464/metrics.
+#[derive(Parser)]
+#[command(name = "fathom", version)]
+pub(crate) struct Cli {
+    /// A configuration: a file's path or a URI (file:, env:, yaml:). Later ones override earlier ones.
+    #[arg(long, value_name = "URI", global = true)]
+    config: Vec<String>,
+    /// Sets one key after all configurations are merged, as in processors.batch.timeout=2s.
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Checks a configuration and reports everything that is wrong with it.
+    Validate,
+    /// Lists the components of this build, as YAML.
+    Components,
+    /// Shows which probe would attach on this kernel, by which mechanism, and why not.
+    Probes,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            None => self.agent(),
+            Some(Command::Validate) => {
+                let plan = self.load(&self.given()?)?;
+                plan.warnings.iter().for_each(|text| eprintln!("Warning: {text}"));
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(Command::Components) => components(),
+            Some(Command::Probes) => probes(),
+        }
+    }
+
+    fn given(&self) -> Result<Vec<String>> {
+        if self.config.is_empty() {
+            return Err(anyhow!("at least one config flag must be provided"));
+        }
+        Ok(self.config.clone())
+    }
+
+    fn load(&self, uris: &[String]) -> Result<Plan> {
+        let kinds = Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+        // The report is many lines with a layout of its own: it stays the only cause.
+        config::load(uris, &self.set, &kinds).map_err(|report| anyhow!("{report}"))
+    }
+
+    fn agent(self) -> Result<ExitCode> {
+        let uris = match self.config.is_empty() {
+            true => vec![format!("yaml:{QUICKSTART}")],
+            false => self.config.clone(),
+        };
+        let plan = self.load(&uris)?;
+        telemetry::init_logs(&plan.telemetry)?;
+        plan.warnings.iter().for_each(|text| warn!("{text}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            // Work comes once per interval; more threads would only hold more stacks.
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(serve(plan))
+    }
+}
+
+/// Runs until a signal or a failure, then drains.
+async fn serve(plan: Plan) -> Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+
+    let telemetry = Telemetry::start(&plan.telemetry).await?;
+    let mut running = Running::start(plan, telemetry.meter()).await?;
+    info!("Everything is ready. Begin running and processing data.");
+
+    let failure = tokio::select! {
+        _ = interrupt.recv() => { info!("Received SIGINT, shutting down."); None }
+        _ = terminate.recv() => { info!("Received SIGTERM, shutting down."); None }
+        failure = running.failure() => Some(failure),
+    };
+    if let Some(failure) = &failure {
+        error!("{failure:#}");
+    }
+    let clean = tokio::select! {
+        clean = running.shutdown() => clean,
+        // Who asks twice does not want to wait.
+        _ = interrupt.recv() => { warn!("Received a second signal, exiting at once."); false }
+        _ = terminate.recv() => { warn!("Received a second signal, exiting at once."); false }
+    };
+    telemetry.shutdown().await;
+    Ok(if clean && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[derive(Serialize)]
+struct Component {
+    name: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    aliases: &'static [&'static str],
+    description: &'static str,
+    signals: Vec<&'static str>,
+}
+
+fn list<K>(factories: &[Factory<K>]) -> Vec<Component> {
+    let mut list: Vec<_> = factories
+        .iter()
+        .map(|f| Component {
+            name: f.name,
+            aliases: f.aliases,
+            description: f.description,
+            signals: f.signals.iter().copied().map(Signal::name).collect(),
+        })
+        .collect();
+    list.sort_by_key(|c| c.name);
+    list
+}
+
+fn components() -> Result<ExitCode> {
+    #[derive(Serialize)]
+    struct Components {
+        buildinfo: BTreeMap<&'static str, &'static str>,
+        receivers: Vec<Component>,
+        processors: Vec<Component>,
+        exporters: Vec<Component>,
+    }
+    let all = Components {
+        buildinfo: BTreeMap::from([
+            ("command", env!("CARGO_PKG_NAME")),
+            ("description", env!("CARGO_PKG_DESCRIPTION")),
+            ("version", env!("CARGO_PKG_VERSION")),
+        ]),
+        receivers: list(RECEIVERS),
+        processors: list(PROCESSORS),
+        exporters: list(EXPORTERS),
+    };
+    print!("{}", serde_yaml::to_string(&all)?);
+    Ok(ExitCode::SUCCESS)
+}

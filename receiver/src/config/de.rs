@@ -1,0 +1,493 @@
+//! [`Node`] -> a typed configuration, reporting every mistake at once.
+//!
+//! An unknown key is noted and skipped. A value of the wrong type ends serde's run; it is noted, and
+//! the run is repeated without that value, until one passes. Configurations have a default for every
+//! field, so a value can always be left out.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fmt,
+};
+
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer as _,
+    MapAccess, SeqAccess, Visitor,
+};
+
+use super::{
+    Mistake, Mistakes, Place,
+    mistake::hint,
+    node::{Node, Value},
+};
+
+/// Reads `node` as `T`.
+pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Mistakes> {
+    let run = Run::default();
+    loop {
+        let error = match T::deserialize(At { node, path: "", run: &run }) {
+            Ok(value) => {
+                let mut mistakes = run.mistakes.into_inner();
+                mistakes.sort_by(|a, b| a.place.cmp(&b.place));
+                return Mistakes(mistakes).or(value);
+            }
+            Err(error) => error,
+        };
+        let path = error.path.clone().unwrap_or_default();
+        // Without a value of its own, a field that must be given is missing.
+        let consequence =
+            error.missing && run.left_out.borrow().iter().any(|p| p.starts_with(&path));
+        if !consequence {
+            run.note(error, node);
+        }
+        if consequence || path.is_empty() || !run.left_out.borrow_mut().insert(path) {
+            return Err(Mistakes(run.mistakes.into_inner()));
+        }
+        // What was noted on the way is found again.
+        run.found_again.set(true);
+    }
+}
+
+/// What all steps of reading one section share.
+#[derive(Default)]
+struct Run {
+    mistakes: RefCell<Vec<Mistake>>,
+    /// Paths of values that were noted and are skipped.
+    left_out: RefCell<BTreeSet<String>>,
+    found_again: Cell<bool>,
+}
+
+impl Run {
+    fn note(&self, error: Error, root: &Node) {
+        let path = error.path.unwrap_or_default();
+        let place = error.place.or_else(|| root.nearest(&path).place.clone());
+        let key = path.rsplit("::").next().unwrap_or_default();
+        let message = match error.wrong_type {
+            true => format!("'{key}' {}", error.message),
+            false => error.message,
+        };
+        self.mistakes.borrow_mut().push(Mistake { path, place, message, hint: error.hint });
+    }
+
+    fn unknown(&self, path: String, place: Option<Place>, name: &str, fields: &[&str]) {
+        let mut mistakes = self.mistakes.borrow_mut();
+        if self.found_again.get() && mistakes.iter().any(|m| m.path == path) {
+            return;
+        }
+        let holder = path.rsplit_once("::").map_or("", |(holder, _)| holder);
+        mistakes.push(Mistake {
+            message: format!("'{holder}' has invalid keys: {name}"),
+            hint: hint(name, fields),
+            path,
+            place,
+        });
+    }
+}
+
+/// Why a value could not be read.
+#[derive(Debug)]
+struct Error {
+    message: String,
+    hint: Option<String>,
+    wrong_type: bool,
+    missing: bool,
+    path: Option<String>,
+    place: Option<Place>,
+}
+
+impl Error {
+    fn new(message: String) -> Self {
+        Self { message, hint: None, wrong_type: false, missing: false, path: None, place: None }
+    }
+
+    /// Notes where it happened, unless something further in already has.
+    fn at(mut self, path: &str, node: &Node) -> Self {
+        if self.path.is_none() {
+            self.path = Some(path.to_owned());
+            self.place = node.place.clone();
+        }
+        self
+    }
+
+    fn expected(expected: &str, node: &Node) -> Self {
+        let message =
+            format!("expected type '{expected}', got unconvertible type '{}'", node.kind());
+        Self { wrong_type: true, ..Self::new(message) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let message = format!("expected {expected}, got {unexpected}");
+        Self { wrong_type: true, ..Self::new(message) }
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let message = format!("unknown value \"{variant}\", valid are: {}", expected.join(", "));
+        let hint = hint(variant, expected).filter(|h| h.starts_with("did you mean"));
+        Self { hint, ..Self::new(message) }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { missing: true, ..Self::new(format!("missing required field \"{field}\"")) }
+    }
+}
+
+/// A value at its path.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    node: &'a Node,
+    path: &'a str,
+    run: &'a Run,
+}
+
+impl<'a> At<'a> {
+    fn child<'de, S: DeserializeSeed<'de>>(
+        self,
+        key: &str,
+        node: &Node,
+        seed: S,
+    ) -> Result<S::Value, Error> {
+        let path = self.below(key);
+        seed.deserialize(At { node, path: &path, run: self.run }).map_err(|e| e.at(&path, node))
+    }
+
+    fn below(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}::{key}", self.path) }
+    }
+
+    fn left_out(&self, key: &str) -> bool {
+        self.run.left_out.borrow().contains(&self.below(key))
+    }
+
+    fn integer(&self, expected: &str) -> Result<i128, Error> {
+        match self.node.value {
+            Value::Int(number) => Ok(number),
+            // What has no fraction may be written with one.
+            Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                Ok(number as i128)
+            }
+            // A key without a value is zero, as an unset variable is.
+            Value::Null => Ok(0),
+            _ => Err(Error::expected(expected, self.node)),
+        }
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident $visit:ident $type:ty, $name:literal;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            let number = self.integer($name)?;
+            match <$type>::try_from(number) {
+                Ok(number) => visitor.$visit(number),
+                Err(_) => Err(Error::new(format!("{number} is out of range for type '{}'", $name))),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for At<'_> {
+    type Error = Error;
+
+    integers! {
+        deserialize_i8 visit_i8 i8, "int8";
+        deserialize_i16 visit_i16 i16, "int16";
+        deserialize_i32 visit_i32 i32, "int32";
+        deserialize_i64 visit_i64 i64, "int";
+        deserialize_u8 visit_u8 u8, "uint8";
+        deserialize_u16 visit_u16 u16, "uint16";
+        deserialize_u32 visit_u32 u32, "uint32";
+        deserialize_u64 visit_u64 u64, "uint";
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Int(value) => match (u64::try_from(*value), i64::try_from(*value)) {
+                (Ok(value), _) => visitor.visit_u64(value),
+                (_, Ok(value)) => visitor.visit_i64(value),
+                _ => Err(Error::new(format!("{value} is out of range"))),
+            },
+            Value::Float(value) => visitor.visit_f64(*value),
+            Value::String(value) => visitor.visit_str(value),
+            Value::List(_) => self.deserialize_seq(visitor),
+            Value::Map(_) => self.deserialize_map(visitor),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.node.value {
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::Null => visitor.visit_bool(false),
+            _ => Err(Error::expected("bool", self.node)),
+        }
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.node.value {
+            Value::Float(value) => visitor.visit_f64(value),
+            Value::Int(value) => visitor.visit_f64(value as f64),
+            Value::Null => visitor.visit_f64(0.0),
+            _ => Err(Error::expected("float64", self.node)),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match (&self.node.value, &self.node.text) {
+            (Value::String(value), _) => visitor.visit_str(value),
+            (Value::Null, _) => visitor.visit_str(""),
+            // A string takes a number as it was written.
+            (Value::Int(_) | Value::Float(_) | Value::Bool(_), Some(text)) => {
+                visitor.visit_str(text)
+            }
+            _ => Err(Error::expected("string", self.node)),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.node.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.node.value {
+            Value::Null => visitor.visit_unit(),
+            _ => Err(Error::expected("null", self.node)),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if name == RAW {
+            HANDED.set(Some(self.node.clone()));
+            return visitor.visit_unit();
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            Value::List(items) => visitor.visit_seq(Items { at: self, items, next: 0 }),
+            Value::Null => visitor.visit_seq(Items { at: self, items: &[], next: 0 }),
+            // The Collector splits a string where it expects a list.
+            Value::String(text) => {
+                let items: Vec<_> = text
+                    .split(',')
+                    .map(|part| Node {
+                        value: Value::String(part.to_owned()),
+                        text: Some(part.to_owned()),
+                        place: self.node.place.clone(),
+                    })
+                    .collect();
+                visitor.visit_seq(Items { at: self, items: &items, next: 0 })
+            }
+            _ => Err(Error::expected("slice", self.node)),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.node.value {
+            Value::Map(_) | Value::Null => {
+                visitor.visit_map(Entries { at: self, next: 0, fields: None })
+            }
+            _ => Err(Error::expected("map", self.node)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.node.value {
+            Value::Map(_) | Value::Null => {
+                visitor.visit_map(Entries { at: self, next: 0, fields: Some(fields) })
+            }
+            _ => Err(Error::expected("map", self.node)),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match (&self.node.value, &self.node.text) {
+            (Value::String(text), _) => visitor.visit_enum(text.as_str().into_deserializer()),
+            // `level: none` is text, but `mode: null` or `1` must be named as they were written.
+            (Value::Map(entries), _) if entries.len() == 1 => {
+                visitor.visit_enum(Variant { at: self })
+            }
+            (Value::List(_) | Value::Map(_) | Value::Null, _) | (_, None) => {
+                Err(Error::expected("string", self.node))
+            }
+            (_, Some(text)) => visitor.visit_enum(text.as_str().into_deserializer()),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    serde::forward_to_deserialize_any! { char bytes byte_buf unit_struct identifier }
+}
+
+/// A list.
+struct Items<'a> {
+    at: At<'a>,
+    items: &'a [Node],
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = Error;
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Error> {
+        while let Some(node) = self.items.get(self.next) {
+            let key = self.next.to_string();
+            self.next += 1;
+            if !self.at.left_out(&key) {
+                return self.at.child(&key, node, seed).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A map, or a struct with these fields.
+struct Entries<'a> {
+    at: At<'a>,
+    next: usize,
+    fields: Option<&'static [&'static str]>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Error> {
+        while let Some((key, node)) = self.at.node.entries().get(self.next) {
+            self.next += 1;
+            if self.at.left_out(&key.name) {
+                continue;
+            }
+            if let Some(fields) = self.fields {
+                if !fields.contains(&key.name.as_str()) {
+                    let place = key.place.clone();
+                    self.at.run.unknown(self.at.below(&key.name), place, &key.name, fields);
+                    continue;
+                }
+                // A key of a struct without a value keeps its default.
+                if node.value == Value::Null {
+                    continue;
+                }
+            }
+            return seed.deserialize(key.name.as_str().into_deserializer()).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        match self.at.node.entries().get(self.next - 1) {
+            Some((key, node)) => self.at.child(&key.name, node, seed),
+            None => Err(Error::new("a value without a key".to_owned())),
+        }
+    }
+}
+
+/// An enum's variant with a value: a map of one key.
+struct Variant<'a> {
+    at: At<'a>,
+}
+
+impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
+    type Error = Error;
+    type Variant = At<'a>;
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, At<'a>), Error> {
+        match self.at.node.entries() {
+            [(key, node)] => {
+                let name = seed.deserialize(key.name.as_str().into_deserializer())?;
+                Ok((name, At { node, ..self.at }))
+            }
+            _ => Err(Error::expected("map", self.at.node)),
+        }
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for At<'_> {
+    type Error = Error;
+    fn unit_variant(self) -> Result<(), Error> {
+        de::Deserialize::deserialize(self)
+    }
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        seed.deserialize(self)
+    }
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_struct("", fields, visitor)
+    }
+}
+
+/// The name by which a type asks for the node itself.
+pub const RAW: &str = "$fathom::config::Raw";
+
+thread_local! {
+    /// serde's visitors take plain values alone: a node is handed over here.
+    static HANDED: Cell<Option<Node>> = const { Cell::new(None) };
+}
+
+/// The node that was handed over last.
+pub fn handed() -> Option<Node> {
+    HANDED.take()
+}

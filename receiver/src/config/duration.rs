@@ -1,0 +1,128 @@
+//! Durations as the Collector's users write them: Go's syntax (`1h30m`, `1.5s`, `200ms`), or what
+//! humantime reads (`2 days`). A bare number is nanoseconds.
+//!
+//! For `#[serde(with = "crate::config::duration")]`.
+
+use std::{fmt, time::Duration};
+
+use humantime_serde::re::humantime;
+use serde::{Deserializer, Serializer, de};
+
+/// Writes what [`deserialize`] reads.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    // Go has no spaces between the parts.
+    let text = humantime::format_duration(*duration).to_string().replace(' ', "");
+    serializer.serialize_str(&text)
+}
+
+/// Reads a duration; negative ones are refused.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = Duration;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration such as 10s")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            parse(text).map_err(E::custom)
+        }
+        fn visit_u64<E: de::Error>(self, nanos: u64) -> Result<Duration, E> {
+            Ok(Duration::from_nanos(nanos))
+        }
+        fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Duration, E> {
+            let nanos =
+                u64::try_from(nanos).map_err(|_| E::custom("a duration cannot be negative"))?;
+            Ok(Duration::from_nanos(nanos))
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
+/// Reads a duration from text.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        return Err(format!("invalid duration \"{text}\": it is negative"));
+    }
+    let duration = go(text).map_or_else(|| human(text), Ok)?;
+    // Go's durations end here, and so do sums of an instant and a duration that cannot overflow.
+    if duration.as_nanos() > i64::MAX as u128 {
+        return Err(format!("invalid duration \"{text}\": it is longer than 292 years"));
+    }
+    Ok(duration)
+}
+
+fn human(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| match text.parse::<f64>() {
+        Ok(_) => format!("missing unit in duration \"{text}\": write {text}s, {text}ms, …"),
+        Err(_) => format!("invalid duration \"{text}\": {error}"),
+    })
+}
+
+/// Go's `time.ParseDuration`: decimal numbers, each with a unit, without spaces.
+fn go(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u128); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000),
+        ("μs", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut nanos: u128 = 0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        nanos = nanos.checked_add(whole.checked_mul(unit)?)?;
+        // Nanoseconds of an hour have 13 digits; more digits of a fraction change nothing.
+        let fraction = &fraction[..fraction.len().min(15)];
+        if !fraction.is_empty() {
+            nanos += fraction.parse::<u128>().ok()? * unit / 10_u128.pow(fraction.len() as u32);
+        }
+        rest = after;
+    }
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_go_and_humantime_read() {
+        let millis = |text| parse(text).map(|d| d.as_millis());
+        assert_eq!(millis("10s"), Ok(10_000));
+        assert_eq!(millis("1h30m"), Ok(5_400_000));
+        assert_eq!(millis("1.5s"), Ok(1_500));
+        assert_eq!(millis(".5m"), Ok(30_000));
+        assert_eq!(millis("200ms"), Ok(200));
+        assert_eq!(millis("0"), Ok(0));
+        assert_eq!(millis("2 days"), Ok(172_800_000));
+        assert_eq!(parse("1µs"), Ok(Duration::from_micros(1)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(parse("10").expect_err("no unit").contains("missing unit"));
+        assert!(parse("-1s").expect_err("negative").contains("negative"));
+        assert!(parse("10x").expect_err("no such unit").contains("10x"));
+        assert!(parse("").is_err());
+        assert!(parse("99999999999999h").is_err());
+    }
+}

@@ -1,0 +1,339 @@
+//! YAML text -> [`Node`], with the meaning that the Collector's decoder (go-yaml v3) gives it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+
+use super::{
+    Mistake, Place,
+    node::{Key, Node, Value},
+};
+
+/// Values that one source may hold. Far more than anyone writes; an alias bomb ends here.
+const MAX_NODES: usize = 200_000;
+/// How deep values may nest.
+const MAX_DEPTH: usize = 100;
+
+/// Reads the one document of `text`. `file` is what places name.
+pub fn parse(text: &str, file: &Arc<str>) -> Result<Node, Mistake> {
+    Builder { file, anchors: HashMap::new(), stack: Vec::new(), nodes: 0, root: None }.read(text)
+}
+
+/// As [`parse`], of bytes that may not be UTF-8.
+pub fn parse_bytes(bytes: &[u8], file: &Arc<str>) -> Result<Node, Mistake> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse(text.strip_prefix('\u{feff}').unwrap_or(text), file),
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+            let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+            let place = Place { file: file.clone(), line, column };
+            Err(mistake(place, "invalid UTF-8".to_owned()))
+        }
+    }
+}
+
+fn mistake(place: Place, message: String) -> Mistake {
+    Mistake { path: String::new(), place: Some(place), message, hint: None }
+}
+
+/// A list or map that is being read.
+struct Open {
+    anchor: usize,
+    place: Place,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    /// With the key whose value comes next.
+    Map(Vec<(Key, Node)>, Option<Key>),
+}
+
+struct Builder<'a> {
+    file: &'a Arc<str>,
+    anchors: HashMap<usize, (Node, usize)>,
+    stack: Vec<Open>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+impl Builder<'_> {
+    fn read(mut self, text: &str) -> Result<Node, Mistake> {
+        let mut documents = 0;
+        let mut parser = Parser::new_from_str(text);
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.map_err(|error| {
+                mistake(self.place(error.marker()), format!("invalid YAML: {}", error.info()))
+            })?;
+            let place = self.place(&span.start);
+            match event {
+                Event::DocumentStart(_) => {
+                    documents += 1;
+                    if documents > 1 {
+                        return Err(mistake(
+                            place,
+                            "a second YAML document: there must be one".into(),
+                        ));
+                    }
+                }
+                Event::Scalar(text, style, anchor, tag) => {
+                    let value = match style {
+                        ScalarStyle::Plain if tag.is_none() => plain(&text),
+                        _ => Value::String(text.to_string()),
+                    };
+                    let node = Node { value, text: Some(text.into_owned()), place: Some(place) };
+                    self.add(node, anchor)?;
+                }
+                Event::SequenceStart(anchor, _) => {
+                    self.open(anchor, place, Items::List(Vec::new()))?
+                }
+                Event::MappingStart(anchor, _) => {
+                    self.open(anchor, place, Items::Map(Vec::new(), None))?;
+                }
+                Event::SequenceEnd | Event::MappingEnd => self.close()?,
+                Event::Alias(anchor) => {
+                    let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                        return Err(mistake(place, "an alias to a value that contains it".into()));
+                    };
+                    // What an alias stands for counts each time it is used.
+                    self.count(size - 1, &place)?;
+                    self.add(node, 0)?;
+                }
+                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            }
+        }
+        Ok(self.root.unwrap_or_default())
+    }
+
+    fn place(&self, marker: &Marker) -> Place {
+        Place { file: self.file.clone(), line: marker.line(), column: marker.col() + 1 }
+    }
+
+    fn count(&mut self, nodes: usize, place: &Place) -> Result<(), Mistake> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            return Err(mistake(place.clone(), format!("more than {MAX_NODES} values")));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, anchor: usize, place: Place, items: Items) -> Result<(), Mistake> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(mistake(place, format!("values nest deeper than {MAX_DEPTH} levels")));
+        }
+        self.stack.push(Open { anchor, place, items });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Mistake> {
+        let Some(Open { anchor, place, items }) = self.stack.pop() else { return Ok(()) };
+        let value = match items {
+            Items::List(items) => Value::List(items),
+            Items::Map(entries, _) => Value::Map(self.merged(entries)?),
+        };
+        self.add(Node { value, text: None, place: Some(place) }, anchor)
+    }
+
+    /// A finished value: into what is open, or the root.
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Mistake> {
+        if let Some(place) = &node.place {
+            let place = place.clone();
+            self.count(1, &place)?;
+        }
+        if anchor > 0 {
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        let Some(open) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut open.items {
+            Items::List(items) => items.push(node),
+            Items::Map(entries, pending) => match pending.take() {
+                Some(key) => entries.push((key, node)),
+                None => {
+                    let place = node.place.clone();
+                    let Some(name) = node.text else {
+                        let place = place.unwrap_or_else(|| open.place.clone());
+                        return Err(mistake(place, "a key must be a scalar".to_owned()));
+                    };
+                    if let Some((first, _)) = entries.iter().find(|(k, _)| k.name == name) {
+                        let first = first.place.as_ref().map_or(0, |p| p.line);
+                        let place = place.unwrap_or_else(|| open.place.clone());
+                        let message = format!("key {name:?} already set in map (line {first})");
+                        return Err(mistake(place, message));
+                    }
+                    *pending = Some(Key { name, place });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Resolves `<<`: entries of the maps that it names, where the map has none of its own.
+    fn merged(&self, entries: Vec<(Key, Node)>) -> Result<Vec<(Key, Node)>, Mistake> {
+        if !entries.iter().any(|(key, _)| key.name == "<<") {
+            return Ok(entries);
+        }
+        let (merges, mut own): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(key, _)| key.name == "<<");
+        for (key, node) in merges {
+            let sources = match node.value {
+                Value::List(items) => items,
+                _ => vec![node],
+            };
+            for source in sources {
+                let Value::Map(entries) = source.value else {
+                    let file = self.file.clone();
+                    let place = key.place.clone().unwrap_or(Place { file, line: 1, column: 1 });
+                    return Err(mistake(
+                        place,
+                        "`<<` must name a map or a list of maps".to_owned(),
+                    ));
+                };
+                for (key, node) in entries {
+                    if !own.iter().any(|(k, _)| k.name == key.name) {
+                        own.push((key, node));
+                    }
+                }
+            }
+        }
+        Ok(own)
+    }
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::List(items) => items.iter().map(size).sum(),
+        Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+        _ => 0,
+    }
+}
+
+/// What an unquoted scalar means.
+fn plain(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => {
+            return Value::Float(f64::INFINITY);
+        }
+        "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
+        ".nan" | ".NaN" | ".NAN" => return Value::Float(f64::NAN),
+        _ => {}
+    }
+    // Only what begins like a number can be one.
+    if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
+        return Value::String(text.to_owned());
+    }
+    if let Some(number) = integer(&text.replace('_', "")) {
+        return Value::Int(number);
+    }
+    let digits = text.replace('_', "");
+    let float = digits.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
+    match digits.parse() {
+        Ok(number) if float => Value::Float(number),
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn integer(text: &str) -> Option<i128> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (radix, digits) = match digits.get(..2) {
+        Some("0x") => (16, &digits[2..]),
+        Some("0o") => (8, &digits[2..]),
+        Some("0b") => (2, &digits[2..]),
+        // YAML 1.1's octal, which go-yaml still reads: 0123 is 83.
+        _ if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
+        _ => (10, digits),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return None;
+    }
+    i128::from_str_radix(digits, radix).ok().map(|n| sign * n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Node, Mistake> {
+        parse(text, &"a.yaml".into())
+    }
+
+    #[test]
+    fn plain_scalars_mean_what_go_yaml_says() {
+        for (text, value) in [
+            ("0123", Value::Int(83)),
+            ("0xdeadbeef", Value::Int(0xdead_beef)),
+            ("-5", Value::Int(-5)),
+            ("1e3", Value::Float(1000.0)),
+            (".5", Value::Float(0.5)),
+            ("~", Value::Null),
+            ("yes", Value::String("yes".into())),
+            ("10s", Value::String("10s".into())),
+            ("1.2.3", Value::String("1.2.3".into())),
+            ("-", Value::String("-".into())),
+            ("true", Value::Bool(true)),
+        ] {
+            assert_eq!(plain(text), value, "{text}");
+        }
+        let quoted = read("a: '0123'").expect("valid");
+        assert_eq!(quoted.get("a").map(|n| &n.value), Some(&Value::String("0123".into())));
+    }
+
+    #[test]
+    fn values_know_their_places() {
+        let root = read("a:\n  - b: 1\n    c: x\n").expect("valid");
+        let c = root.nearest("a::0::c");
+        assert_eq!(c.place.as_ref().map(ToString::to_string), Some("a.yaml:3:8".into()));
+        // A path that leads nowhere ends at the last value on it.
+        assert_eq!(root.nearest("a::0::zz::y").place.as_ref().map(|p| p.line), Some(2));
+    }
+
+    #[test]
+    fn anchors_and_merges() {
+        let root = read("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  l: 3\n").expect("valid");
+        assert_eq!(root.nearest("b::k").value, Value::Int(1));
+        assert_eq!(root.nearest("b::l").value, Value::Int(3));
+    }
+
+    #[test]
+    fn bombs_are_refused_quickly() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..12 {
+            let alias = format!("*a{}, ", i - 1).repeat(10);
+            text += &format!("a{i}: &a{i} [{alias}]\n");
+        }
+        assert!(read(&text).expect_err("a bomb").message.contains("more than 200000 values"));
+        let deep = "- ".repeat(101);
+        assert!(read(&deep).expect_err("deep").message.contains("deeper than 100 levels"));
+        assert!(read(&"[".repeat(5_000_000)).is_err());
+        assert!(read("a: &a [*a]").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_is_placed() {
+        let error = |text: &str| {
+            let error = read(text).expect_err(text);
+            (error.message, error.place.map(|p| (p.line, p.column)))
+        };
+        let (message, place) = error("a: 1\nb: 2\na: 3\n");
+        assert_eq!(
+            (message.as_str(), place),
+            (r#"key "a" already set in map (line 1)"#, Some((3, 1)))
+        );
+        let (message, place) = error("a: [1\nb: 2\n");
+        assert!(message.starts_with("invalid YAML"), "{message}");
+        assert!(place.is_some());
+        assert!(error("a: 1\n---\nb: 2\n").0.contains("second YAML document"));
+        let error = parse_bytes(b"a: 1\nb: \xff\n", &"a.yaml".into()).expect_err("not UTF-8");
+        assert_eq!(error.place.map(|p| (p.line, p.column)), Some((2, 4)));
+    }
+}

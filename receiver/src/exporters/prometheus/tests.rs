@@ -1,0 +1,264 @@
+//! The exporter as a whole: batches in, HTTP out.
+
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    metrics::v1::{
+        AggregationTemporality, DataPointFlags, Gauge, Metric, NumberDataPoint, ResourceMetrics,
+        ScopeMetrics, Sum, metric::Data, number_data_point::Value,
+    },
+    resource::v1::Resource,
+};
+use store::Reason;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::*;
+use crate::{
+    channel::{Output, channel},
+    config::Id,
+    metric::{Exponential, Kind, Points, pairs},
+};
+
+const DURATION: crate::metric::Metric = crate::metric::Metric {
+    name: "ebpf.syscall.duration",
+    unit: "s",
+    kind: Kind::ExponentialHistogram,
+    description: "Time in \\ the\nkernel.",
+    caveat: "",
+    attributes: &[],
+};
+
+fn point(value: i64, start: u64, time: u64) -> NumberDataPoint {
+    NumberDataPoint {
+        start_time_unix_nano: start,
+        time_unix_nano: time,
+        value: Some(Value::AsInt(value)),
+        ..Default::default()
+    }
+}
+
+fn counter(name: &str, temporality: AggregationTemporality, point: NumberDataPoint) -> Metric {
+    let data = Data::Sum(Sum {
+        data_points: vec![point],
+        aggregation_temporality: temporality.into(),
+        is_monotonic: true,
+    });
+    Metric { name: name.to_owned(), data: Some(data), ..Default::default() }
+}
+
+fn gauge(name: &str, point: NumberDataPoint) -> Metric {
+    let data = Data::Gauge(Gauge { data_points: vec![point] });
+    Metric { name: name.to_owned(), data: Some(data), ..Default::default() }
+}
+
+fn request(resource: &[(&str, &str)], metric: Metric) -> ExportMetricsServiceRequest {
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            resource: Some(Resource { attributes: pairs(resource), ..Default::default() }),
+            scope_metrics: vec![ScopeMetrics { metrics: vec![metric], ..Default::default() }],
+            ..Default::default()
+        }],
+    }
+}
+
+/// A store, and what it says of each batch.
+struct Bench(Store);
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        Self(Store::new(Arc::new(config)))
+    }
+    fn apply(&mut self, metric: Metric) -> Tally {
+        self.0.apply(request(&[], metric), Instant::now())
+    }
+    fn text(&self) -> String {
+        text::render(&self.0, false)
+    }
+}
+
+fn dropped(reason: Reason) -> Tally {
+    Tally { taken: 0, dropped: BTreeMap::from([(reason, 1)]) }
+}
+
+fn taken() -> Tally {
+    Tally { taken: 1, dropped: BTreeMap::new() }
+}
+
+#[test]
+fn deltas_add_up_only_without_overlap_and_a_gap_is_a_reset() {
+    let delta = AggregationTemporality::Delta;
+    let mut bench = Bench::new(Config::default());
+    assert_eq!(bench.apply(counter("x", delta, point(3, 10, 20))), taken());
+    assert_eq!(bench.apply(counter("x", delta, point(4, 20, 30))), taken());
+    assert_eq!(bench.text(), "# TYPE x_total counter\nx_total 7\n");
+    let overlap = bench.apply(counter("x", delta, point(5, 25, 40)));
+    assert_eq!(overlap, dropped(Reason::DeltaOverlap));
+    assert_eq!(bench.text(), "# TYPE x_total counter\nx_total 7\n");
+    assert_eq!(bench.apply(counter("x", delta, point(1, 50, 60))), taken());
+    assert_eq!(bench.text(), "# TYPE x_total counter\nx_total 1\n");
+    let unspecified = AggregationTemporality::Unspecified;
+    let tally = bench.apply(counter("x", unspecified, point(1, 60, 70)));
+    assert_eq!(tally, dropped(Reason::TemporalityUnspecified));
+}
+
+#[test]
+fn a_type_conflict_drops_the_later_metric_until_the_first_is_gone() {
+    let mut bench = Bench::new(Config::default());
+    let total = counter("x", AggregationTemporality::Cumulative, point(1, 1, 2));
+    assert_eq!(bench.apply(total), taken());
+    assert_eq!(bench.apply(gauge("x.total", point(9, 1, 2))), dropped(Reason::TypeConflict));
+    bench.0.expire(Instant::now() + Duration::from_secs(301));
+    assert_eq!(bench.text(), "");
+    assert_eq!(bench.apply(gauge("x.total", point(9, 1, 2))), taken());
+}
+
+#[test]
+fn resources_that_labels_cannot_tell_apart_keep_the_scrape_valid() {
+    let mut store = Store::new(Arc::new(Config::default()));
+    let now = Instant::now();
+    let of_host = |host, value| request(&[("host.name", host)], gauge("x", point(value, 1, 2)));
+    assert_eq!(store.apply(of_host("a", 1), now), taken());
+    assert_eq!(store.apply(of_host("b", 2), now), dropped(Reason::LabelCollision));
+    assert_eq!(text::render(&store, false), "# TYPE x gauge\nx 1\n");
+
+    let resource_to_telemetry_conversion = Conversion { enabled: true };
+    let config = Config { resource_to_telemetry_conversion, ..Config::default() };
+    let mut store = Store::new(Arc::new(config));
+    assert_eq!(store.apply(of_host("a", 1), now), taken());
+    assert_eq!(store.apply(of_host("b", 2), now), taken());
+    let expected = "# TYPE x gauge\nx{host_name=\"a\"} 1\nx{host_name=\"b\"} 2\n";
+    assert_eq!(text::render(&store, false), expected);
+}
+
+#[test]
+fn old_points_are_ignored_and_an_absent_one_removes_its_series_only() {
+    let mut bench = Bench::new(Config::default());
+    let labelled = |key, point| NumberDataPoint { attributes: pairs(&[(key, "1")]), ..point };
+    bench.apply(gauge("x", labelled("a", point(5, 0, 20))));
+    bench.apply(gauge("x", labelled("b", point(6, 0, 20))));
+    let old = bench.apply(gauge("x", labelled("a", point(4, 0, 19))));
+    assert_eq!(old, dropped(Reason::OldTimestamp));
+    assert_eq!(bench.text(), "# TYPE x gauge\nx{a=\"1\"} 5\nx{b=\"1\"} 6\n");
+    let flags = DataPointFlags::NoRecordedValueMask as u32;
+    bench.apply(gauge("x", NumberDataPoint { flags, ..labelled("a", point(0, 0, 30)) }));
+    assert_eq!(bench.text(), "# TYPE x gauge\nx{b=\"1\"} 6\n");
+}
+
+#[test]
+fn labels_are_translated_joined_and_escaped() {
+    let config = Config {
+        const_labels: BTreeMap::from([("site".to_owned(), "x".to_owned())]),
+        ..Config::default()
+    };
+    let mut store = Store::new(Arc::new(config));
+    let attributes = pairs(&[("a.b", "2"), ("a/b", "3"), ("q", "\"\\\n"), ("__name__", "evil")]);
+    let metric = gauge("x", NumberDataPoint { attributes, ..point(1, 0, 1) });
+    let resource = [
+        ("service.name", "db"),
+        ("service.namespace", "prod"),
+        ("service.instance.id", "i1"),
+        ("host.name", "h"),
+    ];
+    store.apply(request(&resource, metric), Instant::now());
+    let expected = r##"# HELP target_info Target metadata
+# TYPE target_info gauge
+target_info{host_name="h",instance="i1",job="prod/db",site="x"} 1
+# TYPE x gauge
+x{a_b="2;3",instance="i1",job="prod/db",q="\"\\\n",site="x"} 1
+"##;
+    assert_eq!(text::render(&store, false), expected);
+}
+
+/// The agent's own histogram: observations of 5 µs, 300 µs and 2 s, and one of zero.
+fn durations() -> Batch {
+    let now = std::time::SystemTime::now();
+    let disabled = std::collections::BTreeSet::new();
+    let mut points = Points::new(now, now, &disabled);
+    let mut buckets = vec![0; abi::exponential::BUCKETS];
+    for nanos in [5_000, 300_000, 2_000_000_000] {
+        buckets[abi::exponential::bucket(nanos).expect("not zero")] += 1;
+    }
+    let (scale, offset) = (abi::exponential::SCALE, abi::exponential::OFFSET);
+    let histogram = Exponential { scale, sum: 2.000305, zero_count: 1, offset, buckets };
+    points.histogram(&DURATION, &[("syscall", "pread64")], histogram);
+    points.into_batch(&[("service.name", "fathom")], "iomonitor")
+}
+
+/// A running exporter.
+struct Running {
+    out: Output,
+    address: std::net::SocketAddr,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+async fn run() -> Running {
+    let endpoint = "127.0.0.1:0".to_owned();
+    let mut exporter = Prometheus::new(Config { endpoint, ..Config::default() }).expect("valid");
+    let cx = Context {
+        id: Id { kind: "prometheus".to_owned(), name: String::new() },
+        meter: opentelemetry::global::meter("test"),
+        stop: CancellationToken::new(),
+    };
+    exporter.start(&cx).await.expect("a free port");
+    let address = exporter.listeners[0].local_addr().expect("bound");
+    let (out, input) = channel();
+    Running { out, address, task: tokio::spawn(exporter.run(cx, input)) }
+}
+
+async fn ask(address: std::net::SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("listening");
+    let head = format!("{head}\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("open");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("a whole answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Asks until the batch, which goes through a channel, has arrived.
+async fn scraped(address: std::net::SocketAddr) -> String {
+    loop {
+        let answer = ask(address, "GET /metrics HTTP/1.1").await;
+        if answer.contains("# TYPE") {
+            return answer;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_while_another_never_reads() {
+    let running = run().await;
+    let address = running.address;
+    let mut silent = TcpStream::connect(address).await.expect("listening");
+    silent.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("open");
+    running.out.send(durations()).await.expect("running");
+
+    let answer = scraped(address).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{answer}");
+    assert!(answer.contains(r"# HELP ebpf_syscall_duration_seconds Time in \\ the\nkernel."));
+    for line in [
+        r#"_bucket{job="fathom",otel_scope_name="iomonitor",otel_scope_version="0.1.0",syscall="pread64",le="3.814697265625e-06"} 1"#,
+        r#"le="7.62939453125e-06"} 2"#,
+        r#"le="1"} 3"#,
+        r#"le="2"} 4"#,
+        r#"le="+Inf"} 4"#,
+        r#"syscall="pread64"} 2.000305"#,
+    ] {
+        assert!(answer.contains(line), "{line} is missing in {answer}");
+    }
+
+    let head = ask(address, "HEAD /metrics HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(ask(address, "GET / HTTP/1.1").await.starts_with("HTTP/1.1 404"));
+    assert!(ask(address, "POST /metrics HTTP/1.1").await.starts_with("HTTP/1.1 405"));
+    let gzip = ask(address, "GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip").await;
+    assert!(gzip.contains("content-encoding: gzip"), "{gzip}");
+
+    // The end of the input ends the exporter, and closes its port.
+    drop(running.out);
+    running.task.await.expect("no panic").expect("no error");
+    assert!(TcpStream::connect(address).await.is_err());
+}

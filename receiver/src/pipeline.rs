@@ -1,0 +1,179 @@
+//! Wires a checked configuration into running tasks, and stops them from the left.
+//!
+//! Start: exporters, then processors, then receivers, so that nothing is produced before it can be
+//! taken. Stop: receivers are told; every other task ends when its input closes, having sent what
+//! it held; one deadline covers all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use opentelemetry::{KeyValue, metrics::Meter};
+use tokio::{
+    task::{Id as TaskId, JoinError, JoinSet},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, error, info, info_span, warn};
+
+use crate::{
+    channel::{Output, channel},
+    component::{Context, Task},
+    config::{Id, Pipeline, Plan},
+};
+
+/// The time that a shutdown may take, all stages together. Kubernetes kills after 30 s.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Pipelines at work.
+pub struct Running {
+    tasks: JoinSet<Result<()>>,
+    names: BTreeMap<TaskId, String>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Starts everything that the plan names. On an error, what had started is stopped again.
+    pub async fn start(plan: Plan, meter: &Meter) -> Result<Self> {
+        let mut running = Self {
+            tasks: JoinSet::new(),
+            names: BTreeMap::new(),
+            stop: CancellationToken::new(),
+        };
+        match running.wire(plan, meter).await {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn wire(&mut self, plan: Plan, meter: &Meter) -> Result<()> {
+        let mut exporters: BTreeMap<Id, Output> = BTreeMap::new();
+        for (id, mut exporter) in plan.exporters {
+            let cx = self.context(&id, meter);
+            exporter
+                .start(&cx)
+                .instrument(span("exporter", &id))
+                .await
+                .with_context(|| format!("cannot start exporter \"{id}\""))?;
+            let (output, input) = channel();
+            exporters.insert(id.clone(), output);
+            self.spawn("exporter", id, exporter.run(cx, input));
+        }
+
+        let mut sources: BTreeMap<Id, Vec<Output>> = BTreeMap::new();
+        for Pipeline { id: pipeline, signal, receivers, processors, exporters: sinks } in
+            plan.pipelines
+        {
+            let mut next = Output::fan_out(sinks.iter().map(|id| exporters[id].clone()));
+            for (id, processor) in processors.into_iter().rev() {
+                let attributes = [
+                    KeyValue::new("processor", id.to_string()),
+                    KeyValue::new("otel.signal", signal.name()),
+                ];
+                let (output, input) = channel();
+                let input = input.counting(meter, "otelcol_processor_incoming", &attributes);
+                let out = next.counting(meter, "otelcol_processor_outgoing", &attributes);
+                let cx = self.context(&id, meter);
+                let name = format!("{id} in pipeline {pipeline}");
+                self.spawn_named("processor", &id, name, processor.run(cx, input, out));
+                next = output;
+            }
+            for id in receivers {
+                sources.entry(id).or_default().push(next.clone());
+            }
+        }
+        // Only the tasks may hold the channels open: a channel closes with its last sender.
+        drop(exporters);
+
+        for (id, mut receiver) in plan.receivers {
+            let cx = self.context(&id, meter);
+            receiver
+                .start(&cx)
+                .instrument(span("receiver", &id))
+                .await
+                .with_context(|| format!("cannot start receiver \"{id}\""))?;
+            let attributes = [
+                KeyValue::new("receiver", id.to_string()),
+                // A scraper has no transport; the Collector leaves the attribute empty too.
+                KeyValue::new("transport", ""),
+            ];
+            let out = Output::fan_out(sources.remove(&id).unwrap_or_default())
+                .counting(meter, "otelcol_receiver_accepted", &attributes);
+            self.spawn("receiver", id, receiver.run(cx, out));
+        }
+        Ok(())
+    }
+
+    fn context(&self, id: &Id, meter: &Meter) -> Context {
+        Context { id: id.clone(), meter: meter.clone(), stop: self.stop.clone() }
+    }
+
+    fn spawn(&mut self, kind: &'static str, id: Id, task: Task<'static>) {
+        let name = id.to_string();
+        self.spawn_named(kind, &id, name, task);
+    }
+
+    fn spawn_named(&mut self, kind: &'static str, id: &Id, name: String, task: Task<'static>) {
+        let handle = self.tasks.spawn(task.instrument(span(kind, id)));
+        self.names.insert(handle.id(), format!("{kind} {name}"));
+    }
+
+    /// Returns when a component has failed, with its error.
+    pub async fn failure(&mut self) -> anyhow::Error {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            if let Some(error) = self.ended(ended) {
+                return error;
+            }
+        }
+        anyhow!("every component has ended")
+    }
+
+    /// The error of an ended task, if it had one.
+    fn ended(&mut self, ended: Result<(TaskId, Result<()>), JoinError>) -> Option<anyhow::Error> {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(join) => join.id(),
+        };
+        let name = self.names.remove(&id).unwrap_or_default();
+        match ended {
+            Ok((_, result)) => result.err().map(|error| error.context(format!("{name} failed"))),
+            Err(join) => Some(anyhow!("{name} panicked: {join}")),
+        }
+    }
+
+    /// Stops from the left and waits until all is flushed, or the deadline has passed. True if
+    /// everything ended by itself and without an error.
+    pub async fn shutdown(mut self) -> bool {
+        let deadline = Instant::now() + DEADLINE;
+        self.stop.cancel();
+        let mut clean = true;
+        loop {
+            match timeout_at(deadline, self.tasks.join_next_with_id()).await {
+                Ok(None) => break,
+                Ok(Some(ended)) => {
+                    if let Some(error) = self.ended(ended) {
+                        error!("{error:#}");
+                        clean = false;
+                    }
+                }
+                Err(_) => {
+                    for name in self.names.values() {
+                        warn!("{name} did not end within {DEADLINE:?}; what it held is lost");
+                    }
+                    self.tasks.shutdown().await;
+                    return false;
+                }
+            }
+        }
+        if clean {
+            info!("Shutdown complete.");
+        }
+        clean
+    }
+}
+
+fn span(kind: &'static str, id: &Id) -> tracing::Span {
+    info_span!("component", otelcol.component.id = %id, otelcol.component.kind = kind)
+}

@@ -1,0 +1,131 @@
+//! Calls of `posix_fadvise`, by advice and result.
+
+use abi::{
+    errno,
+    fadvise::{ADVICES, INVALID},
+};
+use anyhow::Result;
+
+use super::{
+    errors,
+    signal::{Disabled, Signal, Switch},
+    system_call,
+};
+use crate::{
+    config::Mistakes,
+    ebpf::{
+        globals::Globals,
+        ladder::{Attach, Mode, Probe, Rung},
+        load::Loaded,
+    },
+    metric::{Attribute, Kind, Metric, Points},
+};
+
+const CALLS: Metric = Metric {
+    name: "ebpf.fadvise.calls",
+    unit: "{call}",
+    kind: Kind::Counter,
+    description: "Calls of fadvise64 that returned.",
+    caveat: "madvise, readahead and io_uring's advice are other calls.",
+    attributes: &[],
+};
+
+const ADVICE: Metric = Metric {
+    name: "ebpf.fadvise.advice",
+    unit: "{call}",
+    kind: Kind::Counter,
+    description: "Calls of fadvise64 by advice, successful or not.",
+    caveat: "Calls whose advice does not exist are in ebpf.fadvise.calls alone.",
+    attributes: &[Attribute {
+        name: "advice",
+        description: "`normal`, `random`, `sequential`, `willneed`, `dontneed` or `noreuse`",
+    }],
+};
+
+const SUCCESS: Metric = Metric {
+    name: "ebpf.fadvise.success",
+    unit: "{call}",
+    kind: Kind::Counter,
+    description: "Calls of fadvise64 that returned 0.",
+    caveat: "The kernel accepted the advice. Whether pages were read or dropped is in the page cache's \
+             metrics: dirty or mapped pages, for instance, stay.",
+    attributes: &[],
+};
+
+const ERRORS: Metric = Metric {
+    name: "ebpf.fadvise.errors",
+    unit: "{error}",
+    kind: Kind::Counter,
+    description: "Calls of fadvise64 that failed, by error.",
+    caveat: "A series appears with its first error.",
+    attributes: &[errors::TYPE],
+};
+
+/// Calls by advice.
+pub struct Fadvise;
+
+impl Signal for Fadvise {
+    const NAME: &'static str = "fadvise";
+    const DESCRIPTION: &'static str = "What programs advise the kernel about their files.";
+    const OBJECT: &'static [u8] =
+        aya::include_bytes_aligned!("../../../../ebpf/prebuilt/fadvise.o");
+    const METRICS: &'static [Metric] = &[CALLS, ADVICE, SUCCESS, ERRORS];
+    type Config = Switch;
+
+    const PROBES: &'static [Probe] = &[Probe {
+        name: "calls",
+        rungs: &[
+            Rung {
+                mode: Mode::TpBtf,
+                programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
+                fields: &[
+                    "pt_regs.orig_ax",
+                    "pt_regs.r10",
+                    "pt_regs.di",
+                    "pt_regs.bp",
+                    "task_struct.thread_info.status",
+                ],
+                values: &[],
+            },
+            Rung {
+                mode: Mode::Tracepoint,
+                programs: &[
+                    Attach { program: "enter_tp", target: "syscalls/sys_enter_fadvise64" },
+                    Attach { program: "exit_tp", target: "syscalls/sys_exit_fadvise64" },
+                ],
+                fields: &["trace_event_raw_sys_enter.args", "trace_event_raw_sys_exit.ret"],
+                values: &[],
+            },
+        ],
+    }];
+
+    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+        Ok(config.enabled.then_some(Self))
+    }
+
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        globals.number("NR_FADVISE64", system_call::FADVISE64);
+        Ok(())
+    }
+
+    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
+        if !loaded.has("calls") {
+            return Ok(());
+        }
+        let calls = loaded.counters("CALLS")?;
+        let results = |advice: u32| {
+            let first = (advice * errno::SLOTS) as usize;
+            &calls[first..first + errno::SLOTS as usize]
+        };
+        points.counter(&CALLS, &[], calls.iter().sum());
+        for (advice, name) in (0..).zip(ADVICES) {
+            points.counter(&ADVICE, &[("advice", name)], results(advice).iter().sum());
+        }
+        points.counter(&SUCCESS, &[], (0..=INVALID).map(|advice| results(advice)[0]).sum());
+        let by_error: Vec<u64> = (0..errno::SLOTS as usize)
+            .map(|slot| (0..=INVALID).map(|advice| results(advice)[slot]).sum())
+            .collect();
+        errors::emit(points, &ERRORS, &[], &by_error);
+        Ok(())
+    }
+}

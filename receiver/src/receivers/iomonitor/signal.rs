@@ -1,0 +1,129 @@
+//! What a signal is: kernel programs, the metrics they feed, and how one becomes the other.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    config::{Mistakes, Section},
+    ebpf::{globals::Globals, ladder::Probe, load::Loaded},
+    metric::{Metric, Points},
+};
+
+/// The names of metrics that the configuration has turned off.
+pub type Disabled = BTreeSet<&'static str>;
+
+/// A signal.
+pub trait Signal: Sized + Send + 'static {
+    /// Its name: the key in the configuration, the name of its files on both sides.
+    const NAME: &'static str;
+    /// One sentence for the reference.
+    const DESCRIPTION: &'static str;
+    /// The compiled programs.
+    const OBJECT: &'static [u8];
+    /// What it observes, with the ladder of each.
+    const PROBES: &'static [Probe];
+    /// What it emits.
+    const METRICS: &'static [Metric];
+    /// Its section of the configuration.
+    type Config: DeserializeOwned + Serialize + Default;
+
+    /// Checks the configuration; `None` if it turns the signal off.
+    fn new(config: Self::Config, disabled: &Disabled) -> Result<Option<Self>, Mistakes>;
+
+    /// Sets what the programs must know before they are loaded.
+    fn globals(&self, _: &mut Globals) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether a probe is needed with this configuration.
+    fn wants(&self, _probe: &str) -> bool {
+        true
+    }
+
+    /// Reads the maps. What did not attach must not be emitted: ask [`Loaded::has`].
+    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()>;
+}
+
+/// The section of a signal that can only be turned off.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Switch {
+    /// Whether its programs are loaded.
+    pub enabled: bool,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// A configured signal, its type erased.
+pub trait AnySignal: Send {
+    /// See [`Signal::NAME`].
+    fn name(&self) -> &'static str;
+    /// See [`Signal::OBJECT`].
+    fn object(&self) -> &'static [u8];
+    /// The probes that are needed.
+    fn probes(&self) -> Vec<&'static Probe>;
+    /// See [`Signal::globals`].
+    fn globals(&self, globals: &mut Globals) -> Result<()>;
+    /// See [`Signal::read`].
+    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()>;
+}
+
+impl<S: Signal> AnySignal for S {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+    fn object(&self) -> &'static [u8] {
+        S::OBJECT
+    }
+    fn probes(&self) -> Vec<&'static Probe> {
+        S::PROBES.iter().filter(|probe| self.wants(probe.name)).collect()
+    }
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        Signal::globals(self, globals)
+    }
+    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
+        Signal::read(self, loaded, points)
+    }
+}
+
+/// A line of the list of signals.
+pub struct Factory {
+    /// See [`Signal::NAME`].
+    pub name: &'static str,
+    /// See [`Signal::DESCRIPTION`].
+    pub description: &'static str,
+    /// See [`Signal::METRICS`].
+    pub metrics: &'static [Metric],
+    /// See [`Signal::PROBES`].
+    pub probes: &'static [Probe],
+    /// See [`Signal::OBJECT`].
+    pub object: &'static [u8],
+    /// The documented defaults.
+    pub default_config: fn() -> serde_json::Value,
+    /// Checks a section; `None` if it turns the signal off.
+    pub configure: fn(&Section, &Disabled) -> Result<Option<Box<dyn AnySignal>>, Mistakes>,
+}
+
+/// The factory of signal `S`.
+pub const fn signal<S: Signal>() -> Factory {
+    Factory {
+        name: S::NAME,
+        description: S::DESCRIPTION,
+        metrics: S::METRICS,
+        probes: S::PROBES,
+        object: S::OBJECT,
+        default_config: || {
+            serde_json::to_value(S::Config::default()).expect("a configuration serialises")
+        },
+        configure: |section, disabled| {
+            let signal = S::new(section.parse()?, disabled)?;
+            Ok(signal.map(|s| Box::new(s) as Box<dyn AnySignal>))
+        },
+    }
+}

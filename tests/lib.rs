@@ -1,1 +1,13 @@
-//! Shared by the end-to-end tests.
+//! Shared by the end-to-end tests: the real agent, real workloads, and what tells the truth about them.
+
+pub mod agent;
+pub mod cgroup;
+pub mod deadline;
+pub mod file;
+pub mod memory;
+pub mod otlp;
+pub mod plan;
+pub mod random;
+pub mod scrape;
+pub mod tracefs;
+pub mod worker;

@@ -1,0 +1,257 @@
+//! The agent under test: the real binary, as a user starts it.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use crate::{
+    cgroup::Cgroup,
+    deadline::wait_for,
+    scrape::{self, Scrape},
+};
+
+/// The binary, which `cargo build` puts beside the directory of the test programs.
+pub fn binary() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let directory = program.ancestors().nth(2).context("the test program lies in no directory")?;
+    let binary = directory.join("fathom");
+    ensure!(binary.is_file(), "no {}: build it first, or use `cargo xtask test`", binary.display());
+    Ok(binary)
+}
+
+/// By which mechanism the programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The best that works.
+    Auto,
+    /// Tracepoints with BTF-typed arguments.
+    TpBtf,
+    /// Classic tracepoints.
+    Tracepoint,
+}
+
+impl Mode {
+    /// As the configuration and the label `mode` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::TpBtf => "tp_btf",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// What a test configures: iomonitor -> Prometheus, and OTLP if there is a server.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The section of the receiver.
+    pub iomonitor: Value,
+    /// The section of the OTLP exporter.
+    pub otlp: Option<Value>,
+}
+
+impl Setup {
+    /// Watches `cgroup`, with everything else as it is by default but the interval.
+    pub fn new(mode: Mode, cgroup: &Cgroup) -> Self {
+        let iomonitor = json!({
+            "collection_interval": "100ms",
+            "initial_delay": "0s",
+            "mode": mode.name(),
+            "scope": {"cgroups": [cgroup.path()]},
+        });
+        Self { iomonitor, otlp: None }
+    }
+
+    /// With a key of the receiver changed.
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        self.iomonitor[key] = value;
+        self
+    }
+
+    /// With an OTLP exporter that sends to `address` without TLS.
+    pub fn export_to(self, address: SocketAddr) -> Self {
+        self.export(json!({"endpoint": address, "tls": {"insecure": true}}))
+    }
+
+    /// With an OTLP exporter.
+    pub fn export(mut self, otlp: Value) -> Self {
+        self.otlp = Some(otlp);
+        self
+    }
+
+    fn file(&self, metrics: SocketAddr) -> Result<NamedTempFile> {
+        // The timestamps say which collection a scrape shows.
+        let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
+        let mut exporters = json!({ "prometheus": prometheus });
+        let mut used = vec!["prometheus"];
+        if let Some(otlp) = &self.otlp {
+            exporters["otlp_grpc"] = otlp.clone();
+            used.push("otlp_grpc");
+        }
+        let config = json!({
+            "receivers": {"iomonitor": self.iomonitor},
+            "exporters": exporters,
+            "service": {
+                // Port 8888 is not for several agents at once.
+                "telemetry": {"metrics": {"level": "none"}},
+                "pipelines": {"metrics": {"receivers": ["iomonitor"], "exporters": used}},
+            },
+        });
+        let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
+        // Every JSON document is a YAML document.
+        serde_json::to_writer_pretty(&file, &config)?;
+        Ok(file)
+    }
+}
+
+/// A running agent; it is killed with the value, if it still runs.
+pub struct Agent {
+    child: Child,
+    metrics: SocketAddr,
+    log: Arc<Mutex<String>>,
+    logging: Option<JoinHandle<()>>,
+    /// Removed with the value.
+    config: Option<NamedTempFile>,
+}
+
+/// How an agent ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Everything it logged.
+    pub log: String,
+}
+
+impl Agent {
+    /// Starts it and waits until it has attached and shows its first collection.
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let mut agent = Self::spawn(setup)?;
+        wait_for("first collection", || {
+            let status = agent.child.try_wait()?;
+            ensure!(status.is_none(), "the agent ended: {status:?}\n{}", agent.log());
+            // Nothing listens yet at first.
+            let Ok(text) = scrape::get(agent.metrics, "/metrics") else { return Ok(None) };
+            let scrape = Scrape::parse(&text)?;
+            Ok((scrape.all("ebpf_probe_status", &[]).count() > 0).then_some(()))
+        })?;
+        Ok(agent)
+    }
+
+    /// Starts one that must refuse, and waits until it has ended.
+    pub fn refused(setup: &Setup) -> Result<Ended> {
+        Self::spawn(setup)?.ended()
+    }
+
+    /// Starts one with these arguments, which make it serve Prometheus on `metrics`.
+    pub fn run<A: AsRef<OsStr>>(metrics: SocketAddr, arguments: &[A]) -> Result<Self> {
+        let mut child = Command::new(binary()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start fathom")?;
+        let stderr = BufReader::new(child.stderr.take().context("stderr")?);
+        let log = Arc::new(Mutex::new(String::new()));
+        let logging = thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            }
+        });
+        Ok(Self { child, metrics, log, logging: Some(logging), config: None })
+    }
+
+    fn spawn(setup: &Setup) -> Result<Self> {
+        let metrics = free_address()?;
+        let config = setup.file(metrics)?;
+        let mut agent = Self::run(metrics, &[OsStr::new("--config"), config.path().as_os_str()])?;
+        agent.config = Some(config);
+        Ok(agent)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the endpoint shows now.
+    pub fn scrape(&self) -> Result<Scrape> {
+        Scrape::parse(&scrape::get(self.metrics, "/metrics")?)
+    }
+
+    /// What the endpoint shows when all that has happened until now must be in it.
+    pub fn settled(&self) -> Result<Scrape> {
+        let mut last = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+        // The first collection with a later time may have read the maps before now; the second has
+        // not; the third shows that the second is complete.
+        let mut shown = self.later(last)?;
+        for _ in 0..2 {
+            last = shown.time().context("the endpoint shows no timestamps")?;
+            shown = self.later(last)?;
+        }
+        Ok(shown)
+    }
+
+    fn later(&self, last: i64) -> Result<Scrape> {
+        wait_for("a further collection", || {
+            let scrape = self.scrape()?;
+            let time = scrape.time().context("the endpoint shows no timestamps")?;
+            Ok((time > last).then_some(scrape))
+        })
+    }
+
+    /// Sends it `signal` and waits until it has ended.
+    pub fn stop(self, signal: Signal) -> Result<Ended> {
+        kill(self.pid(), signal)?;
+        self.ended()
+    }
+
+    fn ended(mut self) -> Result<Ended> {
+        let status = wait_for("the agent's end", || Ok(self.child.try_wait()?))?;
+        if let Some(logging) = self.logging.take() {
+            // Ends with the pipe, and only panics if it must.
+            let _ = logging.join();
+        }
+        Ok(Ended { status, log: self.log() })
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Shown only when the test fails.
+        println!("log of the agent:\n{}", self.log());
+    }
+}
+
+/// An address of the loopback that nothing listens on.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}

@@ -1,0 +1,130 @@
+//! The commands that load nothing into the kernel. They need no root.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use tests::agent::binary;
+
+fn fathom(arguments: &[&str]) -> Result<(Output, String)> {
+    let output = Command::new(binary()?).args(arguments).output()?;
+    let text = [&*output.stdout, &*output.stderr].concat();
+    Ok((output, String::from_utf8(text)?))
+}
+
+/// Writes `yaml` to a file and validates it; the file's name stands before what was said.
+fn validate(yaml: &str) -> Result<(Option<i32>, String, String)> {
+    let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
+    std::fs::write(file.path(), yaml)?;
+    let name = file.path().to_str().context("a path that is no text")?.to_owned();
+    let (output, said) = fathom(&["validate", "--config", &name])?;
+    Ok((output.status.code(), name, said))
+}
+
+#[test]
+fn a_valid_configuration_is_silent() -> Result<()> {
+    let (code, _, said) = validate(
+        r#"
+receivers:
+  iomonitor:
+    collection_interval: 5s
+    signals:
+      syscalls: {calls: [read, pread64]}
+processors:
+  attributes/site:
+    actions:
+      - {key: deployment.environment.name, value: prod, action: upsert}
+  deltatocumulative: {}
+exporters:
+  otlp_grpc: {endpoint: "collector:4317", tls: {insecure: true}}
+  prometheus: {endpoint: "localhost:9464"}
+service:
+  pipelines:
+    metrics:
+      receivers: [iomonitor]
+      processors: [attributes/site, deltatocumulative]
+      exporters: [otlp_grpc, prometheus]
+"#,
+    )?;
+    ensure!(code == Some(0) && said.is_empty(), "{code:?}: {said}");
+    Ok(())
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_place() -> Result<()> {
+    let (code, file, said) = validate(
+        r#"receivers:
+  iomonitor:
+    colection_interval: 5s
+    initial_delay: soon
+exporters:
+  prometheus:
+    endpoint: "localhost:9464"
+    enpoint: "localhost:9465"
+  promtheus/two: {}
+service:
+  pipelines:
+    metrics:
+      receivers: [iomonitor, iomonitr]
+      exporters: [prometheus]
+"#,
+    )?;
+    ensure!(code == Some(1), "{code:?}: {said}");
+    let mistakes = [
+        ("3:5", "colection_interval", "collection_interval"),
+        ("4:20", "initial_delay", "soon"),
+        ("8:5", "enpoint", "endpoint"),
+        ("9:3", "promtheus", "prometheus"),
+        ("13:30", "iomonitr", "iomonitor"),
+    ];
+    for (place, key, more) in mistakes {
+        let place = format!("{file}:{place}");
+        ensure!(said.contains(&place), "no {place} in {said}");
+        let key = said.contains(key) && said.contains(more);
+        ensure!(key, "neither {key} nor {more} in {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_there_is_named() -> Result<()> {
+    let (output, said) = fathom(&["validate", "--config", "/no/such/file.yaml"])?;
+    ensure!(output.status.code() == Some(1) && said.contains("/no/such/file.yaml"), "{said}");
+    let (output, said) = fathom(&["validate"])?;
+    ensure!(output.status.code() == Some(1), "{said}");
+    let (output, said) = fathom(&["--no-such-flag"])?;
+    ensure!(output.status.code() == Some(2) && said.contains("--no-such-flag"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn components_are_listed() -> Result<()> {
+    let (output, said) = fathom(&["components"])?;
+    ensure!(output.status.success(), "{said}");
+    let all = [
+        "iomonitor",
+        "attributes",
+        "resource",
+        "deltatocumulative",
+        "batch",
+        "prometheus",
+        "otlp_grpc",
+        "debug",
+    ];
+    for name in all {
+        ensure!(
+            said.lines().any(|line| line.trim() == format!("- name: {name}")),
+            "{name}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_version_is_shown() -> Result<()> {
+    let (output, said) = fathom(&["--version"])?;
+    ensure!(
+        output.status.success() && said.trim() == concat!("fathom ", env!("CARGO_PKG_VERSION")),
+        "{said}"
+    );
+    Ok(())
+}

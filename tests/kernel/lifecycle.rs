@@ -1,0 +1,204 @@
+//! How the agent starts, ends, and what it leaves behind.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use aya::programs::loaded_programs;
+use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::json;
+use tests::{
+    agent::{Agent, Mode, Setup, binary, free_address},
+    cgroup::Cgroup,
+    deadline::wait_for,
+    file,
+    otlp::{OtlpServer, Reading},
+    plan::{Call, Open, Plan, Step},
+    random, scrape,
+};
+
+use crate::{in_each_mode, syscalls::equal, work};
+
+in_each_mode!(the_last_collection_is_sent_before_the_end, two_agents_count_the_same);
+
+fn preads(rng: &mut fastrand::Rng, directory: &tempfile::TempDir) -> Result<Plan> {
+    let path = file::cold(directory, rng, 1 << 20)?;
+    let step = Step::new(Call::Pread64, 0, rng.usize(1..5_000)).times(rng.u64(1..5_000));
+    Ok(Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![step]] })
+}
+
+fn the_last_collection_is_sent_before_the_end(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let server = OtlpServer::start()?;
+        let cgroup = Cgroup::new()?;
+        let setup = Setup::new(mode, &cgroup)
+            .with("collection_interval", json!("1h"))
+            .export_to(server.address());
+        let agent = Agent::start(&setup)?;
+        let plan = preads(&mut rng, &directory)?;
+        work(&plan, &cgroup)?;
+        let asked = Instant::now();
+        let ended = agent.stop(signal)?;
+        ensure!(ended.status.success(), "{signal}: {ended:?}");
+        ensure!(asked.elapsed() < Duration::from_secs(5), "{signal}: {:?}", asked.elapsed());
+
+        let made = plan.phases[0][0].count;
+        let sent = server.points("ebpf.syscall.calls")?;
+        let sent: Vec<_> = sent
+            .iter()
+            .filter(|point| point.attributes["syscall"] == "pread64")
+            .map(|point| match point.value {
+                Reading::Counter(calls) => calls,
+                _ => u64::MAX,
+            })
+            .collect();
+        ensure!(sent == [0, made], "{signal}: {sent:?} sent, {made} calls made");
+    }
+    Ok(())
+}
+
+fn two_agents_count_the_same(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let cgroup = Cgroup::new()?;
+    let agents =
+        [Agent::start(&Setup::new(mode, &cgroup))?, Agent::start(&Setup::new(mode, &cgroup))?];
+    let report = work(&preads(&mut rng, &directory)?, &cgroup)?;
+    for agent in &agents {
+        equal(&agent.settled()?, &report)?;
+    }
+    let [first, second] = agents;
+    ensure!(first.stop(Signal::SIGTERM)?.status.success());
+    // The one that is left goes on as if nothing had happened.
+    let mut report = report;
+    let more = work(&preads(&mut rng, &directory)?, &cgroup)?;
+    for (call, tally) in more.tallies {
+        report.tallies.entry(call).or_default().merge(tally);
+    }
+    equal(&second.settled()?, &report)
+}
+
+#[test]
+fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
+    for mode in [Mode::TpBtf, Mode::Tracepoint] {
+        let cgroup = Cgroup::new()?;
+        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let scrape = agent.settled()?;
+        ensure!(scrape.all("ebpf_probe_status", &[]).count() > 5, "{mode:?}: {}", agent.log());
+        for probe in scrape.all("ebpf_probe_status", &[]) {
+            // The classic record lacks what lookups are counted by.
+            let refused = mode == Mode::Tracepoint && probe.labels["probe"] == "page_cache/lookups";
+            let (attached, by) = if refused { (0.0, "") } else { (1.0, mode.name()) };
+            ensure!(probe.value == attached && probe.labels["mode"] == by, "{mode:?}: {probe:?}");
+            ensure!(!refused || !probe.labels["reason"].is_empty(), "{mode:?}: {probe:?}");
+        }
+        let lookups = scrape.all("ebpf_cache_read_attempts_total", &[]).count();
+        ensure!(
+            lookups == usize::from(mode == Mode::TpBtf),
+            "{mode:?}: {lookups} series of lookups"
+        );
+    }
+    Ok(())
+}
+
+/// The kernel's ids of the programs that a process holds.
+fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
+    let mut ids = BTreeSet::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // A descriptor may be closed in between.
+        let Ok(info) = fs::read_to_string(fd?.path()) else { continue };
+        let id = info.lines().find_map(|line| line.strip_prefix("prog_id:"));
+        ids.extend(id.map(|id| id.trim().parse::<u32>()).transpose()?);
+    }
+    Ok(ids)
+}
+
+#[test]
+fn a_kill_leaves_no_program_in_the_kernel() -> Result<()> {
+    for mode in [Mode::TpBtf, Mode::Tracepoint] {
+        let cgroup = Cgroup::new()?;
+        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let held = programs(agent.pid())?;
+        let left = || -> Result<usize> {
+            let mut left = 0;
+            for program in loaded_programs() {
+                // One of another process may go while the list is read.
+                left += usize::from(program.is_ok_and(|program| held.contains(&program.id())));
+            }
+            Ok(left)
+        };
+        ensure!(!held.is_empty() && left()? == held.len(), "{held:?} held, {} found", left()?);
+        let _ = agent.stop(Signal::SIGKILL)?;
+        // The kernel frees them when no CPU can be running one.
+        wait_for("no program left", || Ok((left()? == 0).then_some(())))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_capabilities_it_says_what_it_needs() -> Result<()> {
+    let nobody = 65_534;
+    // Where that user can reach it.
+    let directory = tempfile::tempdir()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let program = directory.path().join("fathom");
+    fs::copy(binary()?, &program)?;
+    let output = Command::new(&program)
+        .args(["--set", "exporters.prometheus.endpoint=127.0.0.1:0"])
+        .args(["--set", "service.telemetry.metrics.level=none"])
+        .uid(nobody)
+        .gid(nobody)
+        .output()?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(1), "{}: {said}", output.status);
+    let errors = said.lines().filter(|line| line.contains("CAP_BPF")).collect::<Vec<_>>();
+    let [error] = errors[..] else { bail!("not one message: {said}") };
+    for part in ["CAP_PERFMON", "setcap", &*program.to_string_lossy()] {
+        ensure!(error.contains(part), "no {part} in {error:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_quickstart_says_within_two_seconds_what_it_attached_and_where_to_look() -> Result<()> {
+    let address = free_address()?;
+    let began = Instant::now();
+    let set = format!("exporters.prometheus.endpoint={address}");
+    let agent =
+        Agent::run(address, &["--set", &set, "--set", "service.telemetry.metrics.level=none"])?;
+    wait_for("the first collection", || {
+        Ok(scrape::get(address, "/metrics")
+            .is_ok_and(|text| text.contains("ebpf_probe_status"))
+            .then_some(()))
+    })?;
+    let log = agent.log();
+    ensure!(began.elapsed() < Duration::from_secs(2), "{:?}: {log}", began.elapsed());
+    ensure!(log.contains(&format!("http://{address}/metrics")), "{log}");
+    for probe in ["syscalls", "page_cache", "fadvise", "reclaim"] {
+        ensure!(log.lines().any(|line| line.contains(probe) && line.contains("tp_btf")), "{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn probes_are_shown_without_running() -> Result<()> {
+    let output = Command::new(binary()?).arg("probes").output()?;
+    let shown = String::from_utf8(output.stdout)?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for part in ["syscalls", "page_cache", "fadvise", "reclaim", "tp_btf", "tracepoint"] {
+        ensure!(shown.contains(part), "no {part} in {shown}");
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! A cgroup that must reclaim memory to read a file larger than its limit.
+
+use anyhow::{Context, Result, ensure};
+use tests::{
+    agent::{Agent, Mode, Setup},
+    deadline::wait_for,
+    file,
+    memory::{Limited, Reclaimed},
+    plan::{Call, Open, Plan, Step},
+    random,
+    scrape::Scrape,
+    tracefs::Witness,
+    worker::Worker,
+};
+
+use crate::{WORKLOAD, in_each_mode};
+
+in_each_mode!(what_a_memory_limit_reclaims_is_counted);
+
+/// What is shown, while the machine reclaims nothing: the truth at the same time.
+fn at_rest(agent: &Agent) -> Result<(Scrape, Reclaimed)> {
+    wait_for("a moment without reclaim", || {
+        let before = Reclaimed::now()?;
+        let scrape = agent.settled()?;
+        Ok((Reclaimed::now()? == before).then_some((scrape, before)))
+    })
+}
+
+fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let limit = rng.u64(16 << 20..24 << 20);
+    let limited = Limited::new(limit)?;
+    let agent = Agent::start(&Setup::new(mode, limited.scope()))?;
+
+    // Each process reads a file of its own that is larger than the limit: each has to reclaim.
+    let mut workers = Vec::new();
+    for _ in 0..rng.usize(2..5) {
+        let size = limit * rng.u64(2..4) + rng.u64(0..1 << 20);
+        let chunk = rng.usize(100_000..1 << 20);
+        let path = file::cold(&directory, &mut rng, size)?;
+        let read = Step::new(Call::Read, 0, chunk).times(size.div_ceil(chunk as u64));
+        let plan = Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![read]] };
+        let worker = Worker::start(WORKLOAD, &plan)?;
+        limited.add(worker.pid())?;
+        workers.push(worker);
+    }
+    let mut pids = Vec::new();
+    for worker in &workers {
+        pids.extend(worker.threads()?.into_iter().map(nix::unistd::Pid::from_raw));
+    }
+    let begins = Witness::new("vmscan/mm_vmscan_memcg_reclaim_begin", &pids)?;
+    let (before, reclaimed_before) = at_rest(&agent)?;
+    for worker in &mut workers {
+        worker.begin()?;
+    }
+    for worker in &workers {
+        worker.stopped()?;
+    }
+    let (after, reclaimed) = at_rest(&agent)?;
+    let processes = workers.len() as u64;
+    for worker in workers {
+        worker.finish()?;
+    }
+
+    let shown = |name: &str| -> Result<u64> {
+        after.count(name, &[])?.checked_sub(before.count(name, &[])?).context("went back")
+    };
+    let scanned = shown("ebpf_memory_lru_pages_scanned_total")?;
+    let truth = reclaimed.scanned - reclaimed_before.scanned;
+    ensure!(truth > 0, "nothing had to be reclaimed");
+    ensure!(scanned == truth, "{scanned} pages scanned shown, {truth} in vmstat");
+    let freed = shown("ebpf_memory_lru_pages_reclaimed_total")?;
+    let truth = reclaimed.freed - reclaimed_before.freed;
+    ensure!(freed == truth, "{freed} pages reclaimed shown, {truth} in vmstat");
+
+    let begun =
+        after.count("ebpf_memory_direct_reclaim_begins_total", &[("reclaim_type", "memcg")])?;
+    let truth = begins.count()?;
+    ensure!(begun == truth, "{begun} begins shown, {truth} traced");
+    let shown = shown("ebpf_memory_direct_reclaim_processes")?;
+    ensure!(shown == processes, "{shown} processes shown, {processes} had to reclaim");
+    Ok(())
+}

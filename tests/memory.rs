@@ -1,0 +1,74 @@
+//! A cgroup with a memory limit, in whichever hierarchy has the memory controller, and what the
+//! kernel counts when it reclaims.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use nix::unistd::Pid;
+
+use crate::cgroup::{Cgroup, hierarchy};
+
+/// A cgroup whose processes may use so much memory and no more.
+#[derive(Debug)]
+pub struct Limited {
+    scope: Cgroup,
+    /// Where the limit is, if the memory controller has a hierarchy (v1) of its own.
+    limit: Option<Cgroup>,
+}
+
+impl Limited {
+    /// A new cgroup, limited to `bytes`.
+    pub fn new(bytes: u64) -> Result<Self> {
+        if let Ok(memory) = hierarchy("cgroup", "memory") {
+            let limit = Cgroup::below(&memory)?;
+            set(&limit.path().join("memory.limit_in_bytes"), bytes)?;
+            return Ok(Self { scope: Cgroup::new()?, limit: Some(limit) });
+        }
+        set(&hierarchy("cgroup2", "")?.join("cgroup.subtree_control"), "+memory")?;
+        let scope = Cgroup::new()?;
+        set(&scope.path().join("memory.max"), bytes)?;
+        Ok(Self { scope, limit: None })
+    }
+
+    /// The v2 cgroup, which an agent can be scoped to.
+    pub fn scope(&self) -> &Cgroup {
+        &self.scope
+    }
+
+    /// Moves a process into it.
+    pub fn add(&self, pid: Pid) -> Result<()> {
+        if let Some(limit) = &self.limit {
+            limit.add(pid)?;
+        }
+        self.scope.add(pid)
+    }
+}
+
+fn set(path: &Path, value: impl ToString) -> Result<()> {
+    fs::write(path, value.to_string()).with_context(|| path.display().to_string())
+}
+
+/// What all reclaim of the machine has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Pages scanned.
+    pub scanned: u64,
+    /// Pages freed.
+    pub freed: u64,
+}
+
+impl Reclaimed {
+    /// As `/proc/vmstat` says. Its sums by origin leave out what a memory cgroup's limit caused;
+    /// those by kind of page do not.
+    pub fn now() -> Result<Self> {
+        let vmstat = fs::read_to_string("/proc/vmstat")?;
+        let value = |name: &str| -> Result<u64> {
+            let line = vmstat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            Ok(line.with_context(|| format!("/proc/vmstat has no {name}"))?.parse()?)
+        };
+        Ok(Self {
+            scanned: value("pgscan_anon")? + value("pgscan_file")?,
+            freed: value("pgsteal_anon")? + value("pgsteal_file")?,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! What a workload does and what it reports: the language between a test and the `workload` binary.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that one workload process does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Plan {
+    /// Threads, each of which opens the files for itself and takes every step.
+    pub threads: usize,
+    /// What is opened before the work starts.
+    pub files: Vec<Open>,
+    /// The work. Between two phases the process stops and the test looks at it.
+    pub phases: Vec<Vec<Step>>,
+}
+
+/// A descriptor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Open {
+    /// Opened for reading.
+    Read(PathBuf),
+    /// Opened for writing.
+    Write(PathBuf),
+    /// A number that is no open descriptor.
+    Never,
+}
+
+/// The system calls that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Call {
+    /// `read(2)`
+    Read,
+    /// `pread64(2)`
+    Pread64,
+    /// `write(2)`
+    Write,
+    /// `pwrite64(2)`
+    Pwrite64,
+    /// `fsync(2)`
+    Fsync,
+    /// `fdatasync(2)`
+    Fdatasync,
+    /// `fadvise64(2)`
+    Fadvise64,
+    /// `fadvise64(2)` through the 32-bit entry of the kernel.
+    Fadvise64Compat,
+}
+
+impl Call {
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Pread64 => "pread64",
+            Self::Write => "write",
+            Self::Pwrite64 => "pwrite64",
+            Self::Fsync => "fsync",
+            Self::Fdatasync => "fdatasync",
+            Self::Fadvise64 | Self::Fadvise64Compat => "fadvise64",
+        }
+    }
+}
+
+/// `count` equal calls.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Which.
+    pub call: Call,
+    /// Index into [`Plan::files`].
+    pub file: usize,
+    /// Bytes asked for.
+    pub size: usize,
+    /// Where, for calls that say where. 0 and `size` 0 advise about the whole file.
+    pub offset: u64,
+    /// The advice, for `fadvise64`.
+    pub advice: i32,
+    /// How often.
+    pub count: u64,
+}
+
+impl Step {
+    /// One call of `size` bytes at the beginning of `file`.
+    pub fn new(call: Call, file: usize, size: usize) -> Self {
+        Self { call, file, size, offset: 0, advice: 0, count: 1 }
+    }
+
+    /// At `offset`.
+    pub fn at(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// `count` times.
+    pub fn times(self, count: u64) -> Self {
+        Self { count, ..self }
+    }
+
+    /// Advice about the whole of `file`.
+    pub fn advise(file: usize, advice: i32) -> Self {
+        Self { advice, ..Self::new(Call::Fadvise64, file, 0) }
+    }
+}
+
+/// What the kernel told the workload.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// By call.
+    pub tallies: BTreeMap<Call, Tally>,
+}
+
+/// What the kernel told the callers of one call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Calls that returned.
+    pub calls: u64,
+    /// Bytes that they returned.
+    pub bytes: u64,
+    /// Failures, by error number.
+    pub errors: BTreeMap<i32, u64>,
+    /// How long each took for the caller, in ns: a little longer than in the kernel.
+    pub nanos: Vec<u64>,
+}
+
+impl Tally {
+    /// Takes in what another thread saw.
+    pub fn merge(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.bytes += other.bytes;
+        for (errno, count) in other.errors {
+            *self.errors.entry(errno).or_default() += count;
+        }
+        self.nanos.extend(other.nanos);
+    }
+}
+
+impl Report {
+    /// What was told about `call`; nothing if it was not made.
+    pub fn of(&self, call: Call) -> Tally {
+        self.tallies.get(&call).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,107 @@
+//! The process that a test watches. It makes the calls of its plan and no other that is counted:
+//! everything else, such as opening files and reporting, happens while it is outside the cgroup.
+//! Where it must be moved it stops itself with SIGSTOP, which no pipe and no file is needed for.
+
+mod raw;
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Barrier, mpsc},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use nix::sys::{
+    prctl,
+    signal::{Signal, raise},
+};
+use tests::plan::{Call, Open, Plan, Report, Step, Tally};
+
+/// No process has that many descriptors.
+const NEVER_OPENED: i32 = i32::MAX;
+
+fn main() -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let plan: Plan = serde_json::from_reader(io::stdin().lock()).context("the plan")?;
+    let actors = (0..plan.threads).map(|_| Actor::new(&plan)).collect::<Result<Vec<_>>>()?;
+    // One more than the threads: this one opens and closes every phase.
+    let barrier = Barrier::new(plan.threads + 1);
+    let (reports, reported) = mpsc::channel();
+    thread::scope(|scope| {
+        for mut actor in actors {
+            let (plan, barrier, reports) = (&plan, &barrier, reports.clone());
+            scope.spawn(move || {
+                for phase in &plan.phases {
+                    barrier.wait();
+                    phase.iter().for_each(|step| actor.take(step));
+                    barrier.wait();
+                }
+                reports.send(actor.report)
+            });
+        }
+        raise(Signal::SIGSTOP)?;
+        for _ in &plan.phases {
+            barrier.wait();
+            barrier.wait();
+            raise(Signal::SIGSTOP)?;
+        }
+        anyhow::Ok(())
+    })?;
+    drop(reports);
+    let mut total = Report::default();
+    for (call, tally) in reported.into_iter().flat_map(|report: Report| report.tallies) {
+        total.tallies.entry(call).or_default().merge(tally);
+    }
+    serde_json::to_writer(io::stdout(), &total)?;
+    Ok(())
+}
+
+/// One thread's files, buffer and tallies.
+struct Actor {
+    files: Vec<Option<OwnedFd>>,
+    buffer: Vec<u8>,
+    report: Report,
+}
+
+impl Actor {
+    /// Allocates and opens all that the steps need.
+    fn new(plan: &Plan) -> Result<Self> {
+        let open = |file: &Open| -> Result<Option<OwnedFd>> {
+            Ok(match file {
+                Open::Read(path) => Some(fs::File::open(path)?.into()),
+                Open::Write(path) => Some(fs::OpenOptions::new().write(true).open(path)?.into()),
+                Open::Never => None,
+            })
+        };
+        let files = plan.files.iter().map(open).collect::<Result<_>>()?;
+        let steps = || plan.phases.iter().flatten();
+        let mut report = Report::default();
+        for step in steps() {
+            let tally: &mut Tally = report.tallies.entry(step.call).or_default();
+            tally.nanos.reserve(step.count as usize);
+        }
+        let size = steps().map(|step| step.size).max().unwrap_or_default();
+        // Not zeros: the pages must be there before the work starts.
+        Ok(Self { files, buffer: vec![0x5a; size], report })
+    }
+
+    fn take(&mut self, step: &Step) {
+        let fd = self.files[step.file].as_ref().map_or(NEVER_OPENED, AsRawFd::as_raw_fd);
+        let tally = self.report.tallies.entry(step.call).or_default();
+        for _ in 0..step.count {
+            let before = Instant::now();
+            let result = match step.call {
+                Call::Fadvise64Compat => raw::fadvise64_compat(fd, step),
+                _ => raw::call(fd, step, &mut self.buffer[..step.size]),
+            };
+            tally.nanos.push(before.elapsed().as_nanos() as u64);
+            tally.calls += 1;
+            match result {
+                Ok(bytes) => tally.bytes += bytes,
+                Err(errno) => *tally.errors.entry(errno as i32).or_default() += 1,
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! System calls exactly as a plan says, with descriptors and advices that no safe wrapper lets through.
+#![expect(
+    unsafe_code,
+    reason = "a wrapper would refuse the invalid arguments that are counted too"
+)]
+
+use nix::{errno::Errno, libc};
+use tests::plan::{Call, Step};
+
+/// Makes the call of `step`; `buffer` is what it may read or write.
+pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
+    let number = match step.call {
+        Call::Read => libc::SYS_read,
+        Call::Pread64 => libc::SYS_pread64,
+        Call::Write => libc::SYS_write,
+        Call::Pwrite64 => libc::SYS_pwrite64,
+        Call::Fsync => libc::SYS_fsync,
+        Call::Fdatasync => libc::SYS_fdatasync,
+        Call::Fadvise64 | Call::Fadvise64Compat => {
+            let (offset, size) = (step.offset, step.size);
+            // SAFETY: no argument is a pointer.
+            let ret = unsafe { libc::syscall(libc::SYS_fadvise64, fd, offset, size, step.advice) };
+            return Errno::result(ret).map(|_| 0);
+        }
+    };
+    // SAFETY: the kernel reads or writes at most `len` bytes of the buffer, which is exclusively ours.
+    let ret = unsafe { libc::syscall(number, fd, buffer.as_mut_ptr(), buffer.len(), step.offset) };
+    Errno::result(ret).map(|bytes| bytes as u64)
+}
+
+/// `fadvise64` as a 32-bit program makes it: through interrupt 0x80, under another number.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn fadvise64_compat(fd: i32, step: &Step) -> Result<u64, Errno> {
+    /// `fadvise64` in the kernel's table of 32-bit calls; `keyctl` in that of 64-bit ones.
+    const IA32_FADVISE64: i64 = 250;
+    let (low, high) = (step.offset & u64::from(u32::MAX), step.offset >> 32);
+    let ret: i64;
+    // SAFETY: no argument is a pointer, and the kernel keeps every register but rax; older ones
+    // clear r8 to r11. rbx belongs to the compiler, so it is exchanged and put back.
+    unsafe {
+        std::arch::asm!(
+            "xchg {fd}, rbx",
+            "int 0x80",
+            "xchg {fd}, rbx",
+            fd = inout(reg) i64::from(fd) => _,
+            inlateout("rax") IA32_FADVISE64 => ret,
+            in("rcx") low,
+            in("rdx") high,
+            in("rsi") step.size,
+            in("rdi") i64::from(step.advice),
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    // The 32-bit result is in eax.
+    let ret = i64::from(ret as i32);
+    if ret < 0 { Err(Errno::from_raw(-ret as i32)) } else { Ok(0) }
+}
+
+/// There is no 32-bit entry to test on other machines.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn fadvise64_compat(_: i32, _: &Step) -> Result<u64, Errno> {
+    Err(Errno::ENOSYS)
+}

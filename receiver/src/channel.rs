@@ -3,7 +3,6 @@
 //! A full channel makes its sender wait: backpressure reaches the receiver. A channel closes when
 //! its last sender is dropped: shutdown runs from the left.
 
-use opentelemetry::{KeyValue, metrics::Meter};
 use tokio::sync::mpsc;
 
 use crate::{batch::Batch, telemetry::Items};
@@ -49,9 +48,9 @@ impl Input {
         Some(batch)
     }
 
-    /// Counts what comes in as `name` + the signal's items.
-    pub fn counting(mut self, meter: &Meter, name: &str, attributes: &[KeyValue]) -> Self {
-        self.counted = Some(Items::new(meter, name, attributes));
+    /// Counts what comes in.
+    pub fn counting(mut self, items: Items) -> Self {
+        self.counted = Some(items);
         self
     }
 }
@@ -77,9 +76,9 @@ impl Output {
         Self { channels, counted: Vec::new() }
     }
 
-    /// Counts what goes out as `name` + the signal's items.
-    pub fn counting(mut self, meter: &Meter, name: &str, attributes: &[KeyValue]) -> Self {
-        self.counted.push(Items::new(meter, name, attributes));
+    /// Counts what goes out.
+    pub fn counting(mut self, items: Items) -> Self {
+        self.counted.push(items);
         self
     }
 }

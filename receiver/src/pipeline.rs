@@ -19,6 +19,7 @@ use crate::{
     channel::{Output, channel},
     component::{Context, Task},
     config::{Id, Pipeline, Plan},
+    telemetry::Items,
 };
 
 /// The time that a shutdown may take, all stages together. Kubernetes kills after 30 s.
@@ -60,18 +61,15 @@ impl Running {
         }
 
         let mut sources: BTreeMap<Id, Vec<Output>> = BTreeMap::new();
-        for Pipeline { id: pipeline, signal, receivers, processors, exporters: sinks } in
-            plan.pipelines
+        for Pipeline { id: pipeline, receivers, processors, exporters: sinks, .. } in plan.pipelines
         {
             let mut next = Output::fan_out(sinks.iter().map(|id| exporters[id].clone()));
             for (id, processor) in processors.into_iter().rev() {
-                let attributes = [
-                    KeyValue::new("processor", id.to_string()),
-                    KeyValue::new("otel.signal", signal.name()),
-                ];
+                let attributes = [KeyValue::new("processor", id.to_string())];
+                let count = |name| Items::by_attribute(meter, name, &attributes);
                 let (output, input) = channel();
-                let input = input.counting(meter, "otelcol_processor_incoming", &attributes);
-                let out = next.counting(meter, "otelcol_processor_outgoing", &attributes);
+                let input = input.counting(count("otelcol_processor_incoming"));
+                let out = next.counting(count("otelcol_processor_outgoing"));
                 let cx = self.context(&id, meter);
                 let name = format!("{id} in pipeline {pipeline}");
                 self.spawn_named("processor", &id, name, processor.run(cx, input, out));
@@ -96,11 +94,8 @@ impl Running {
                 // A scraper has no transport; the Collector leaves the attribute empty too.
                 KeyValue::new("transport", ""),
             ];
-            let out = Output::fan_out(sources.remove(&id).unwrap_or_default()).counting(
-                meter,
-                "otelcol_receiver_accepted",
-                &attributes,
-            );
+            let out = Output::fan_out(sources.remove(&id).unwrap_or_default())
+                .counting(Items::new(meter, "otelcol_receiver_accepted", &attributes));
             self.spawn("receiver", id, receiver.run(cx, out));
         }
         Ok(())

@@ -1,0 +1,72 @@
+//! The agent's own metrics and logs, under the Collector's names: `service::telemetry`.
+
+mod logs;
+mod metrics;
+
+use std::collections::BTreeMap;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter},
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{logs::init as init_logs, metrics::Telemetry};
+use crate::{batch::Signal, config::Mistakes};
+
+/// `service::telemetry`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The agent's logs.
+    pub logs: logs::Config,
+    /// The agent's metrics.
+    pub metrics: metrics::Config,
+    /// Attributes of the agent itself; null takes away one that it has by itself.
+    pub resource: BTreeMap<String, Option<String>>,
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    pub fn check(&self) -> Result<(), Mistakes> {
+        let mut wrong = Mistakes::default();
+        if let Err(nested) = self.metrics.check() {
+            wrong.nest("metrics", nested);
+        }
+        wrong.or(())
+    }
+}
+
+/// Counts of items that pass.
+#[derive(Clone)]
+pub struct Items {
+    counters: [(Counter<u64>, Vec<KeyValue>); 3],
+}
+
+impl Items {
+    /// An instrument per signal: `<name>_metric_points`, `_log_records`, `_spans`.
+    pub fn new(meter: &Meter, name: &str, attributes: &[KeyValue]) -> Self {
+        let counters = Signal::ALL.map(|signal| {
+            let counter = meter.u64_counter(format!("{name}_{}", signal.items())).build();
+            (counter, attributes.to_vec())
+        });
+        Self { counters }
+    }
+
+    /// One instrument, `<name>_items`, with the signal as an attribute.
+    pub fn by_attribute(meter: &Meter, name: &str, attributes: &[KeyValue]) -> Self {
+        let counter = meter.u64_counter(format!("{name}_items")).build();
+        let counters = Signal::ALL.map(|signal| {
+            let mut attributes = attributes.to_vec();
+            attributes.push(KeyValue::new("otel.signal", signal.name()));
+            (counter.clone(), attributes)
+        });
+        Self { counters }
+    }
+
+    /// Counts `items` of `signal`.
+    pub fn add(&self, signal: Signal, items: usize) {
+        let (counter, attributes) = &self.counters[signal as usize];
+        counter.add(items as u64, attributes);
+    }
+}

@@ -142,15 +142,20 @@ impl Agent {
     /// Starts it and waits until it has attached and shows its first collection.
     pub fn start(setup: &Setup) -> Result<Self> {
         let mut agent = Self::spawn(setup)?;
+        agent.ready()?;
+        Ok(agent)
+    }
+
+    /// Waits until it shows its first collection.
+    pub fn ready(&mut self) -> Result<()> {
         wait_for("first collection", || {
-            let status = agent.child.try_wait()?;
-            ensure!(status.is_none(), "the agent ended: {status:?}\n{}", agent.log());
+            let status = self.child.try_wait()?;
+            ensure!(status.is_none(), "the agent ended: {status:?}\n{}", self.log());
             // Nothing listens yet at first.
-            let Ok(text) = scrape::get(agent.metrics, "/metrics") else { return Ok(None) };
+            let Ok(text) = scrape::get(self.metrics, "/metrics") else { return Ok(None) };
             let scrape = Scrape::parse(&text)?;
             Ok((scrape.all("ebpf_probe_status", &[]).count() > 0).then_some(()))
-        })?;
-        Ok(agent)
+        })
     }
 
     /// Starts one that must refuse, and waits until it has ended.

@@ -1,6 +1,12 @@
 //! The current task.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task};
+
+use crate::field::probe;
+
+crate::fields! {
+    OFFSET_TASK_STRUCT_PENDING_SIGNAL_SIG,
+}
 
 /// The thread's id in the initial pid namespace.
 #[inline(always)]
@@ -12,4 +18,15 @@ pub fn thread() -> u32 {
 #[inline(always)]
 pub fn process() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Whether the thread is being killed. The kernel hands SIGKILL to every thread of a process that
+/// dies of a signal (`complete_signal` in kernel/signal.c).
+#[inline(always)]
+pub fn killed() -> bool {
+    const SIGKILL: u64 = 1 << 8;
+    // SAFETY: the helper has no preconditions.
+    let pending: u64 =
+        probe(unsafe { bpf_get_current_task() }, &OFFSET_TASK_STRUCT_PENDING_SIGNAL_SIG);
+    pending & SIGKILL != 0
 }

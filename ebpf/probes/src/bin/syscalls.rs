@@ -96,11 +96,15 @@ fn exit(number: u64, ret: i64) {
     } else if !scope::contains_current() {
         return;
     }
+    let slot = errno::slot(ret);
+    // A call in which its thread is killed never returns to anyone.
+    if slot == errno::RESTART && task::killed() {
+        return;
+    }
     let Some(stats) = STATS.get_ptr_mut(entry) else { return };
     // SAFETY: the pointer is to this CPU's copy of the entry.
     let stats = unsafe { &mut *stats };
     stats.calls += 1;
-    let slot = errno::slot(ret);
     if slot != 0 {
         if let Some(slot) = checked::<{ errno::SLOTS as usize }>(slot as usize) {
             stats.errors[slot] += 1;

@@ -180,7 +180,11 @@ const TIMED_CALLS: Probe = Probe {
                 Attach { program: "thread_exit_btf", target: "sched_process_exit" },
                 Attach { program: "enter_btf", target: "sys_enter" },
             ],
-            fields: &["pt_regs.orig_ax", "task_struct.thread_info.status"],
+            fields: &[
+                "pt_regs.orig_ax",
+                "task_struct.thread_info.status",
+                "task_struct.pending.signal.sig",
+            ],
             values: &[],
         },
         Rung {
@@ -195,6 +199,7 @@ const TIMED_CALLS: Probe = Probe {
                 "trace_event_raw_sys_exit.id",
                 "trace_event_raw_sys_exit.ret",
                 "task_struct.thread_info.status",
+                "task_struct.pending.signal.sig",
             ],
             values: &[],
         },
@@ -208,7 +213,11 @@ const COUNTED_CALLS: Probe = Probe {
         Rung {
             mode: Mode::TpBtf,
             programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
-            fields: &["pt_regs.orig_ax", "task_struct.thread_info.status"],
+            fields: &[
+                "pt_regs.orig_ax",
+                "task_struct.thread_info.status",
+                "task_struct.pending.signal.sig",
+            ],
             values: &[],
         },
         Rung {
@@ -218,6 +227,7 @@ const COUNTED_CALLS: Probe = Probe {
                 "trace_event_raw_sys_exit.id",
                 "trace_event_raw_sys_exit.ret",
                 "task_struct.thread_info.status",
+                "task_struct.pending.signal.sig",
             ],
             values: &[],
         },

@@ -1,6 +1,15 @@
 //! The processors. A new one is a file, its `mod` line and its line in the list.
 
-use crate::component::{AnyProcessor, Factory};
+use crate::component::{AnyProcessor, Factory, processor};
+
+mod actions;
+mod attributes;
+mod batch;
+mod resource;
 
 /// Every processor.
-pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[];
+pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
+    processor::<attributes::Attributes>(),
+    processor::<batch::BatchProcessor>(),
+    processor::<resource::ResourceProcessor>(),
+];

@@ -1,0 +1,87 @@
+//! `attributes`: changes the attributes of every data point, log record and span.
+
+use opentelemetry_proto::tonic::{
+    common::v1::KeyValue,
+    metrics::v1::{Metric, metric::Data},
+};
+use serde::{Deserialize, Serialize};
+
+use super::actions::{self, Actions};
+use crate::{
+    batch::{Batch, Signal},
+    channel::{Input, Output},
+    component::{Component, Context, Processor},
+    config::Mistakes,
+};
+
+/// The configuration of `attributes`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What to do, in this order.
+    pub actions: Vec<actions::Config>,
+}
+
+/// The processor.
+pub struct Attributes(Actions);
+
+impl Component for Attributes {
+    const NAME: &'static str = "attributes";
+    const DESCRIPTION: &'static str =
+        "Changes the attributes of every data point, log record or span.";
+    const SIGNALS: &'static [Signal] = &Signal::ALL;
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        Actions::new("actions", config.actions).map(Self)
+    }
+}
+
+impl Processor for Attributes {
+    async fn run(self, _: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
+        while let Some(mut batch) = input.recv().await {
+            each(&mut batch, |attributes| self.0.apply(attributes));
+            out.send(batch).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls `change` with the attributes of every item.
+fn each(batch: &mut Batch, mut change: impl FnMut(&mut Vec<KeyValue>)) {
+    match batch {
+        Batch::Metrics(request) => request
+            .resource_metrics
+            .iter_mut()
+            .flat_map(|r| &mut r.scope_metrics)
+            .flat_map(|s| &mut s.metrics)
+            .for_each(|metric| each_point(metric, &mut change)),
+        Batch::Logs(request) => request
+            .resource_logs
+            .iter_mut()
+            .flat_map(|r| &mut r.scope_logs)
+            .flat_map(|s| &mut s.log_records)
+            .for_each(|record| change(&mut record.attributes)),
+        Batch::Traces(request) => request
+            .resource_spans
+            .iter_mut()
+            .flat_map(|r| &mut r.scope_spans)
+            .flat_map(|s| &mut s.spans)
+            .for_each(|span| change(&mut span.attributes)),
+    }
+}
+
+fn each_point(metric: &mut Metric, change: &mut impl FnMut(&mut Vec<KeyValue>)) {
+    match &mut metric.data {
+        Some(Data::Gauge(d)) => d.data_points.iter_mut().for_each(|p| change(&mut p.attributes)),
+        Some(Data::Sum(d)) => d.data_points.iter_mut().for_each(|p| change(&mut p.attributes)),
+        Some(Data::Histogram(d)) => {
+            d.data_points.iter_mut().for_each(|p| change(&mut p.attributes))
+        }
+        Some(Data::ExponentialHistogram(d)) => {
+            d.data_points.iter_mut().for_each(|p| change(&mut p.attributes));
+        }
+        Some(Data::Summary(d)) => d.data_points.iter_mut().for_each(|p| change(&mut p.attributes)),
+        None => {}
+    }
+}

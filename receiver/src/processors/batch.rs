@@ -1,0 +1,393 @@
+//! `batch`: joins small blocks into larger ones, and splits what is too large.
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram},
+};
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
+    logs::v1::{ResourceLogs, ScopeLogs},
+    metrics::v1::{
+        ExponentialHistogram, Gauge, Histogram as Explicit, Metric, ResourceMetrics, ScopeMetrics,
+        Sum, Summary, metric::Data,
+    },
+    trace::v1::{ResourceSpans, ScopeSpans},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    batch::{Batch, Signal, points},
+    channel::{Closed, Input, Output},
+    component::{Component, Context, Processor},
+    config::Mistakes,
+};
+
+/// The configuration of `batch`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Items that make the block be sent at once.
+    pub send_batch_size: usize,
+    /// Time after which a smaller block is sent; zero sends every block at once.
+    #[serde(with = "crate::config::duration")]
+    pub timeout: Duration,
+    /// The most items in one block; zero is no limit.
+    pub send_batch_max_size: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { send_batch_size: 8192, timeout: Duration::from_millis(200), send_batch_max_size: 0 }
+    }
+}
+
+/// The processor.
+pub struct BatchProcessor(Config);
+
+impl Component for BatchProcessor {
+    const NAME: &'static str = "batch";
+    const DESCRIPTION: &'static str = "Joins small blocks into larger ones.";
+    const SIGNALS: &'static [Signal] = &Signal::ALL;
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let max = config.send_batch_max_size;
+        wrong.require(
+            max == 0 || max >= config.send_batch_size,
+            "send_batch_max_size",
+            "send_batch_max_size must be greater or equal to send_batch_size",
+        );
+        wrong.or(Self(config))
+    }
+}
+
+impl Processor for BatchProcessor {
+    async fn run(self, cx: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
+        let Config { send_batch_size, timeout, .. } = self.0;
+        let mut held = Held { batch: None, items: 0, max: self.0.send_batch_max_size, out };
+        let counts = Counts::new(&cx);
+        // Set by the first block that is held.
+        let mut deadline = Instant::now();
+        loop {
+            tokio::select! {
+                batch = input.recv() => {
+                    let Some(batch) = batch else { break };
+                    if held.batch.is_none() {
+                        deadline = Instant::now() + timeout;
+                    }
+                    held.add(batch);
+                    while held.items > 0 && (timeout.is_zero() || held.items >= send_batch_size) {
+                        counts.by_size.add(1, &counts.attributes);
+                        held.send(&counts).await?;
+                        deadline = Instant::now() + timeout;
+                    }
+                }
+                () = sleep_until(deadline), if held.batch.is_some() => {
+                    counts.by_timeout.add(1, &counts.attributes);
+                    held.flush(&counts).await?;
+                }
+            }
+        }
+        Ok(held.flush(&counts).await?)
+    }
+}
+
+/// What waits to be sent. A pipeline has one signal, so all of it is of one kind.
+struct Held {
+    batch: Option<Batch>,
+    items: usize,
+    max: usize,
+    out: Output,
+}
+
+impl Held {
+    fn add(&mut self, more: Batch) {
+        self.items += more.items();
+        match (&mut self.batch, more) {
+            (Some(Batch::Metrics(held)), Batch::Metrics(more)) => {
+                held.resource_metrics.extend(more.resource_metrics);
+            }
+            (Some(Batch::Logs(held)), Batch::Logs(more)) => {
+                held.resource_logs.extend(more.resource_logs);
+            }
+            (Some(Batch::Traces(held)), Batch::Traces(more)) => {
+                held.resource_spans.extend(more.resource_spans);
+            }
+            (held, more) => *held = Some(more),
+        }
+    }
+
+    /// Sends what is held, or as much of it as one block may have.
+    async fn send(&mut self, counts: &Counts) -> Result<(), Closed> {
+        let Some(mut batch) = self.batch.take() else { return Ok(()) };
+        let block = if self.max > 0 && self.items > self.max {
+            let block = take(&mut batch, self.max);
+            self.batch = Some(batch);
+            self.items -= self.max;
+            counts.size.record(self.max as u64, &counts.attributes);
+            block
+        } else {
+            counts.size.record(self.items as u64, &counts.attributes);
+            self.items = 0;
+            batch
+        };
+        self.out.send(block).await
+    }
+
+    async fn flush(&mut self, counts: &Counts) -> Result<(), Closed> {
+        while self.batch.is_some() {
+            self.send(counts).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The processor's own metrics, as the Collector names them.
+struct Counts {
+    size: Histogram<u64>,
+    by_size: Counter<u64>,
+    by_timeout: Counter<u64>,
+    attributes: [KeyValue; 1],
+}
+
+impl Counts {
+    fn new(cx: &Context) -> Self {
+        let name = |what| format!("otelcol_processor_batch_{what}");
+        Self {
+            size: cx.meter.u64_histogram(name("batch_send_size")).build(),
+            by_size: cx.meter.u64_counter(name("batch_size_trigger_send")).build(),
+            by_timeout: cx.meter.u64_counter(name("timeout_trigger_send")).build(),
+            attributes: [KeyValue::new("processor", cx.id.to_string())],
+        }
+    }
+}
+
+/// Takes the first `n` items out of a block. What they belong to is in both parts.
+fn take(batch: &mut Batch, n: usize) -> Batch {
+    match batch {
+        Batch::Metrics(request) => {
+            let resource_metrics =
+                front(&mut request.resource_metrics, n, resource_points, |r, n| {
+                    let scope_metrics = front(&mut r.scope_metrics, n, scope_points, |s, n| {
+                        let metrics = front(&mut s.metrics, n, points, part);
+                        let (scope, schema_url) = (s.scope.clone(), s.schema_url.clone());
+                        ScopeMetrics { scope, metrics, schema_url }
+                    });
+                    let (resource, schema_url) = (r.resource.clone(), r.schema_url.clone());
+                    ResourceMetrics { resource, scope_metrics, schema_url }
+                });
+            Batch::Metrics(ExportMetricsServiceRequest { resource_metrics })
+        }
+        Batch::Logs(request) => {
+            let records = |s: &ScopeLogs| s.log_records.len();
+            let all = |r: &ResourceLogs| r.scope_logs.iter().map(records).sum();
+            let resource_logs = front(&mut request.resource_logs, n, all, |r, n| {
+                let scope_logs = front(&mut r.scope_logs, n, records, |s, n| ScopeLogs {
+                    scope: s.scope.clone(),
+                    log_records: s.log_records.drain(..n).collect(),
+                    schema_url: s.schema_url.clone(),
+                });
+                let (resource, schema_url) = (r.resource.clone(), r.schema_url.clone());
+                ResourceLogs { resource, scope_logs, schema_url }
+            });
+            Batch::Logs(ExportLogsServiceRequest { resource_logs })
+        }
+        Batch::Traces(request) => {
+            let spans = |s: &ScopeSpans| s.spans.len();
+            let all = |r: &ResourceSpans| r.scope_spans.iter().map(spans).sum();
+            let resource_spans = front(&mut request.resource_spans, n, all, |r, n| {
+                let scope_spans = front(&mut r.scope_spans, n, spans, |s, n| ScopeSpans {
+                    scope: s.scope.clone(),
+                    spans: s.spans.drain(..n).collect(),
+                    schema_url: s.schema_url.clone(),
+                });
+                let (resource, schema_url) = (r.resource.clone(), r.schema_url.clone());
+                ResourceSpans { resource, scope_spans, schema_url }
+            });
+            Batch::Traces(ExportTraceServiceRequest { resource_spans })
+        }
+    }
+}
+
+/// Takes elements with `n` items in all from the front of a list; the last of them in part.
+fn front<T>(
+    list: &mut Vec<T>,
+    mut n: usize,
+    items: impl Fn(&T) -> usize,
+    part: impl Fn(&mut T, usize) -> T,
+) -> Vec<T> {
+    let mut whole = 0;
+    while let Some(count) = list.get(whole).map(&items).filter(|count| *count <= n) {
+        n -= count;
+        whole += 1;
+    }
+    let mut taken: Vec<T> = list.drain(..whole).collect();
+    if n > 0 {
+        taken.extend(list.first_mut().map(|next| part(next, n)));
+    }
+    taken
+}
+
+fn scope_points(scope: &ScopeMetrics) -> usize {
+    scope.metrics.iter().map(points).sum()
+}
+
+fn resource_points(resource: &ResourceMetrics) -> usize {
+    resource.scope_metrics.iter().map(scope_points).sum()
+}
+
+/// The first `n` points of a metric as a metric of their own.
+fn part(metric: &mut Metric, n: usize) -> Metric {
+    let data = metric.data.as_mut().map(|data| match data {
+        Data::Gauge(d) => Data::Gauge(Gauge { data_points: d.data_points.drain(..n).collect() }),
+        Data::Sum(d) => Data::Sum(Sum { data_points: d.data_points.drain(..n).collect(), ..*d }),
+        Data::Histogram(d) => {
+            Data::Histogram(Explicit { data_points: d.data_points.drain(..n).collect(), ..*d })
+        }
+        Data::ExponentialHistogram(d) => Data::ExponentialHistogram(ExponentialHistogram {
+            data_points: d.data_points.drain(..n).collect(),
+            ..*d
+        }),
+        Data::Summary(d) => {
+            Data::Summary(Summary { data_points: d.data_points.drain(..n).collect() })
+        }
+    });
+    Metric {
+        name: metric.name.clone(),
+        description: metric.description.clone(),
+        unit: metric.unit.clone(),
+        metadata: metric.metadata.clone(),
+        data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::SystemTime};
+
+    use opentelemetry::metrics::MeterProvider as _;
+
+    use super::*;
+    use crate::{
+        channel::channel,
+        config::Id,
+        metric::{Kind, Metric as Described, Points},
+    };
+
+    const METRIC: Described = Described {
+        name: "m",
+        unit: "1",
+        kind: Kind::Counter,
+        description: "A metric.",
+        caveat: "",
+        attributes: &[],
+    };
+
+    /// A block of `n` points that are numbered from `first` on.
+    fn block(first: u64, n: u64) -> Batch {
+        let none = BTreeSet::new();
+        let now = SystemTime::now();
+        let mut points = Points::new(now, now, &none);
+        for i in first..first + n {
+            points.counter(&METRIC, &[], i);
+        }
+        points.into_batch(&[("r", "1")], "test")
+    }
+
+    fn numbers(batch: &Batch) -> Vec<i64> {
+        use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value::AsInt;
+        let Batch::Metrics(request) = batch else { panic!("not metrics") };
+        let metrics = request.resource_metrics.iter().flat_map(|r| {
+            assert_eq!(r.resource.as_ref().map(|r| r.attributes.len()), Some(1));
+            r.scope_metrics.iter().flat_map(|s| &s.metrics)
+        });
+        metrics
+            .flat_map(|m| match &m.data {
+                Some(Data::Sum(sum)) if sum.is_monotonic && m.name == "m" => &sum.data_points,
+                other => panic!("the metric has changed: {other:?}"),
+            })
+            .map(|p| match p.value {
+                Some(AsInt(value)) => value,
+                other => panic!("the value has changed: {other:?}"),
+            })
+            .collect()
+    }
+
+    /// Runs the processor on these blocks; returns what came out, and after how long.
+    async fn run(config: Config, blocks: Vec<Batch>, hold_open: Duration) -> Vec<(u128, Vec<i64>)> {
+        let provider = opentelemetry_sdk::metrics::SdkMeterProvider::default();
+        let cx = Context {
+            id: Id { kind: "batch".into(), name: String::new() },
+            meter: provider.meter("test"),
+            stop: Default::default(),
+        };
+        let (to, input) = channel();
+        let (out, mut from) = channel();
+        let start = Instant::now();
+        let processor = BatchProcessor::new(config).expect("valid");
+        let task = tokio::spawn(Processor::run(processor, cx, input, out));
+        tokio::spawn(async move {
+            for block in blocks {
+                to.send(block).await.expect("it takes blocks");
+            }
+            tokio::time::sleep(hold_open).await;
+        });
+        let mut seen = Vec::new();
+        while let Some(batch) = from.recv().await {
+            seen.push((start.elapsed().as_millis(), numbers(&batch)));
+        }
+        task.await.expect("it does not panic").expect("it does not fail");
+        seen
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_block_waits_for_the_timeout_and_a_large_one_does_not() {
+        let config = Config { send_batch_size: 10, ..Config::default() };
+        let blocks = vec![block(0, 4), block(4, 6), block(10, 3)];
+        let seen = run(config, blocks, Duration::from_secs(1)).await;
+        assert_eq!(seen, [(0, (0..10).collect()), (200, (10..13).collect())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_is_sent_at_the_end() {
+        let seen = run(Config::default(), vec![block(0, 3)], Duration::ZERO).await;
+        assert_eq!(seen, [(0, vec![0, 1, 2])]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_point_comes_out_once_in_order_and_no_block_is_too_large() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..200 {
+            let size = random.usize(0..50);
+            let config = Config {
+                send_batch_size: size,
+                send_batch_max_size: size + random.usize(1..20),
+                timeout: Duration::from_millis(random.u64(0..3)),
+            };
+            let max = config.send_batch_max_size;
+            let mut next = 0;
+            let blocks = (0..random.usize(1..20)).map(|_| {
+                let n = random.u64(0..100);
+                next += n;
+                block(next - n, n)
+            });
+            let seen = run(config, blocks.collect(), Duration::ZERO).await;
+            assert!(seen.iter().all(|(_, numbers)| numbers.len() <= max));
+            let numbers: Vec<_> = seen.into_iter().flat_map(|(_, numbers)| numbers).collect();
+            assert_eq!(numbers, (0..next as i64).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_cap_below_the_trigger_is_refused() {
+        let config = Config { send_batch_max_size: 1, ..Config::default() };
+        assert!(BatchProcessor::new(config).is_err());
+    }
+}

@@ -5,11 +5,13 @@ use crate::component::{AnyProcessor, Factory, processor};
 mod actions;
 mod attributes;
 mod batch;
+mod deltatocumulative;
 mod resource;
 
 /// Every processor.
 pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<attributes::Attributes>(),
     processor::<batch::BatchProcessor>(),
+    processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<resource::ResourceProcessor>(),
 ];

@@ -3,8 +3,17 @@
 use crate::component::{AnyExporter, Factory, exporter};
 
 mod debug;
+mod otlp_grpc;
 mod prometheus;
+// Shared by the exporters that send.
+mod queue;
+mod retry;
+mod secret;
+mod tls;
 
 /// Every exporter.
-pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] =
-    &[exporter::<debug::Debug>(), exporter::<prometheus::Prometheus>()];
+pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] = &[
+    exporter::<debug::Debug>(),
+    exporter::<otlp_grpc::OtlpGrpc>(),
+    exporter::<prometheus::Prometheus>(),
+];

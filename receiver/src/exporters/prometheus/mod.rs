@@ -42,7 +42,7 @@ pub(super) struct Config {
     /// Whether samples carry the time of their point instead of that of the scrape.
     pub send_timestamps: bool,
     /// How long a series is served after its last point.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::config::duration")]
     pub metric_expiration: Duration,
     /// Leaves out the labels `otel_scope_…`.
     pub without_scope_info: bool,

@@ -1,0 +1,355 @@
+//! `sending_queue`: where batches wait while an exporter's peer is slow or away, and the only place
+//! where data may be given up. What is given up is counted and logged.
+//!
+//! An exporter brings a [`Sender`], one attempt to send one batch; the waiting, the retries, the
+//! counts and the shutdown are here, the same for all.
+
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use opentelemetry::KeyValue;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::retry::{self, Backoff};
+use crate::{
+    batch::{Batch, Signal},
+    channel::Input,
+    component::Context,
+    config::Mistakes,
+    telemetry::Items,
+};
+
+/// `sending_queue`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Without a queue, each batch is sent before the next is taken: the pipeline waits.
+    pub enabled: bool,
+    /// Batches that are sent at the same time.
+    pub num_consumers: u16,
+    /// How much may wait or be under way, per signal, in units of `sizer`.
+    pub queue_size: u32,
+    /// What `queue_size` counts.
+    pub sizer: Sizer,
+    /// Makes the pipeline wait for room, instead of dropping what does not fit.
+    pub block_on_overflow: bool,
+}
+
+/// What the size of a queue counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sizer {
+    /// Batches.
+    Requests,
+    /// Data points, log records, spans.
+    Items,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            num_consumers: 10,
+            queue_size: 1000,
+            sizer: Sizer::Requests,
+            block_on_overflow: false,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    pub fn check(&self) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if self.enabled {
+            let positive = "`num_consumers` must be positive";
+            wrong.require(self.num_consumers > 0, "num_consumers", positive);
+            wrong.require(self.queue_size > 0, "queue_size", "`queue_size` must be positive");
+        }
+        wrong
+    }
+
+    /// The room that `batch` takes.
+    fn size(&self, batch: &Batch) -> u32 {
+        match self.sizer {
+            Sizer::Requests => 1,
+            Sizer::Items => u32::try_from(batch.items()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Makes one attempt to send one batch, within the exporter's own timeout.
+pub trait Sender: Send + Sync + 'static {
+    /// Sends `batch`.
+    fn send(&self, batch: &Batch) -> impl Future<Output = Result<Sent, Failure>> + Send;
+}
+
+/// The peer has taken a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Items of it that the peer refused for good. The sender has logged why.
+    pub rejected: usize,
+}
+
+/// The peer has not taken a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It may take it later.
+    Retryable {
+        /// Why, for the log.
+        reason: String,
+        /// How long the peer asks to be left alone.
+        after: Option<Duration>,
+    },
+    /// It never will.
+    Permanent {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+/// Sends everything that comes in, and returns when the input has ended and nothing is left.
+///
+/// At that end, the waits of retries are broken off first; then what is queued gets one attempt
+/// each. If the caller does not wait for it and drops this future, the rest is counted as failed.
+pub async fn run<S: Sender>(
+    cx: &Context,
+    mut input: Input,
+    queue: &Config,
+    retry: &retry::Config,
+    sender: S,
+) {
+    let attributes = [KeyValue::new("exporter", cx.id.to_string())];
+    let items = |name| Items::new(&cx.meter, name, &attributes);
+    let worker = Arc::new(Worker {
+        sender,
+        retry: retry.clone(),
+        stopping: CancellationToken::new(),
+        counts: Arc::new(Counts {
+            sent: items("otelcol_exporter_sent"),
+            send_failed: items("otelcol_exporter_send_failed"),
+        }),
+    });
+    if !queue.enabled {
+        return unqueued(input, &worker).await;
+    }
+    let refused = items("otelcol_exporter_enqueue_failed");
+    let mut queues: [Option<Queue>; Signal::ALL.len()] = [const { None }; Signal::ALL.len()];
+    let mut consumers = JoinSet::new();
+    while let Some(batch) = input.recv().await {
+        // A queue per signal: a flood of one does not crowd out the others.
+        let signal = batch.signal();
+        let at = Signal::ALL.iter().position(|s| *s == signal).unwrap_or_default();
+        let to = queues[at]
+            .get_or_insert_with(|| Queue::open(cx, signal, queue, &worker, &mut consumers));
+        let items = batch.items();
+        if let Err(reason) = to.push(batch, queue, &worker.counts).await {
+            refused.add(signal, items);
+            tracing::error!(
+                error = reason,
+                dropped_items = items,
+                "Exporting failed. Rejecting data. Try enabling sending_queue to survive temporary failures."
+            );
+        }
+    }
+    worker.stopping.cancel();
+    // Consumers end when their channel is closed and empty.
+    drop(queues);
+    while let Some(ended) = consumers.join_next().await {
+        if let Err(e) = ended {
+            tracing::error!(error = %e, "a consumer of the sending queue failed");
+        }
+    }
+}
+
+/// Sends each batch before it takes the next.
+async fn unqueued<S: Sender>(mut input: Input, worker: &Arc<Worker<S>>) {
+    // The input ends while the last batches are still in its channel; a task of its own notices
+    // nothing of that. So the end is only seen here, after the retries of the last batch.
+    while let Some(batch) = input.recv().await {
+        worker.deliver(Item::new(batch, worker.counts.clone(), None)).await;
+    }
+}
+
+/// The waiting batches of one signal.
+struct Queue {
+    channel: mpsc::UnboundedSender<Item>,
+    /// What bounds the channel: a permit is held from entry until the batch is done with, as what
+    /// is under way takes memory too.
+    room: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn open<S: Sender>(
+        cx: &Context,
+        signal: Signal,
+        config: &Config,
+        worker: &Arc<Worker<S>>,
+        consumers: &mut JoinSet<()>,
+    ) -> Self {
+        let (channel, items) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(config.queue_size as usize));
+        observe(cx, signal, config.queue_size, Arc::downgrade(&room));
+        let items = Arc::new(Mutex::new(items));
+        for _ in 0..config.num_consumers {
+            let (worker, items) = (worker.clone(), items.clone());
+            let consume = async move {
+                loop {
+                    // The lock is held while waiting: only one consumer can be next.
+                    let next = items.lock().await.recv().await;
+                    let Some(item) = next else { return };
+                    worker.deliver(item).await;
+                }
+            };
+            consumers.spawn(consume.in_current_span());
+        }
+        Self { channel, room }
+    }
+
+    async fn push(
+        &self,
+        batch: Batch,
+        config: &Config,
+        counts: &Arc<Counts>,
+    ) -> Result<(), &'static str> {
+        let size = config.size(&batch);
+        if size > config.queue_size {
+            return Err("element size too large");
+        }
+        let room = self.room.clone();
+        let permit = if config.block_on_overflow {
+            room.acquire_many_owned(size).await.map_err(|_| "sending queue is closed")?
+        } else {
+            room.try_acquire_many_owned(size).map_err(|_| "sending queue is full")?
+        };
+        let item = Item::new(batch, counts.clone(), Some(permit));
+        self.channel.send(item).map_err(|_| "sending queue is closed")
+    }
+}
+
+/// Shows a queue's fill until it is gone.
+fn observe(cx: &Context, signal: Signal, capacity: u32, room: Weak<Semaphore>) {
+    let attributes =
+        [KeyValue::new("exporter", cx.id.to_string()), KeyValue::new("data_type", signal.name())];
+    let (room_too, attributes_too) = (room.clone(), attributes.clone());
+    cx.meter
+        .u64_observable_gauge("otelcol_exporter_queue_size")
+        .with_description("Current size of the sending queue")
+        .with_callback(move |gauge| {
+            if let Some(room) = room.upgrade() {
+                gauge.observe(u64::from(capacity) - room.available_permits() as u64, &attributes);
+            }
+        })
+        .build();
+    cx.meter
+        .u64_observable_gauge("otelcol_exporter_queue_capacity")
+        .with_description("Fixed capacity of the sending queue")
+        .with_callback(move |gauge| {
+            if room_too.strong_count() > 0 {
+                gauge.observe(u64::from(capacity), &attributes_too);
+            }
+        })
+        .build();
+}
+
+/// The ends that an item can come to.
+struct Counts {
+    sent: Items,
+    send_failed: Items,
+}
+
+/// A batch that is counted exactly once, whatever happens to it.
+struct Item {
+    batch: Batch,
+    counts: Arc<Counts>,
+    settled: bool,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Item {
+    fn new(batch: Batch, counts: Arc<Counts>, room: Option<OwnedSemaphorePermit>) -> Self {
+        Self { batch, counts, settled: false, _room: room }
+    }
+
+    fn sent(mut self, sent: Sent) {
+        self.settled = true;
+        let items = self.batch.items();
+        let rejected = sent.rejected.min(items);
+        self.counts.sent.add(self.batch.signal(), items - rejected);
+        self.counts.send_failed.add(self.batch.signal(), rejected);
+    }
+
+    fn lost(mut self, reason: &str) {
+        self.settled = true;
+        let items = self.batch.items();
+        self.counts.send_failed.add(self.batch.signal(), items);
+        tracing::error!(error = reason, dropped_items = items, "Exporting failed. Dropping data.");
+    }
+}
+
+impl Drop for Item {
+    /// Only what is cut off in mid-send comes here unsettled: shutdown ran out of time.
+    fn drop(&mut self) {
+        if !self.settled {
+            let items = self.batch.items();
+            self.counts.send_failed.add(self.batch.signal(), items);
+            tracing::error!(
+                error = "shutdown did not wait for it",
+                dropped_items = items,
+                "Exporting failed. Dropping data."
+            );
+        }
+    }
+}
+
+/// What sends.
+struct Worker<S> {
+    sender: S,
+    retry: retry::Config,
+    /// Cancelled when no more waits between attempts are allowed.
+    stopping: CancellationToken,
+    counts: Arc<Counts>,
+}
+
+impl<S: Sender> Worker<S> {
+    /// Sends one item, with retries, or gives it up.
+    async fn deliver(&self, item: Item) {
+        let mut backoff = Backoff::new(&self.retry);
+        loop {
+            let (reason, after) = match self.sender.send(&item.batch).await {
+                Ok(sent) => return item.sent(sent),
+                Err(Failure::Permanent { reason }) => return item.lost(&reason),
+                Err(Failure::Retryable { reason, after }) => (reason, after),
+            };
+            if !self.retry.enabled {
+                return item.lost(&reason);
+            }
+            if self.stopping.is_cancelled() {
+                return item.lost(&format!("interrupted due to shutdown: {reason}"));
+            }
+            let Some(wait) = backoff.next(after) else {
+                return item.lost(&format!("no more retries left: {reason}"));
+            };
+            tracing::info!(
+                error = reason,
+                interval = ?wait,
+                "Exporting failed. Will retry the request after interval."
+            );
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stopping.cancelled() => {
+                    return item.lost(&format!("interrupted due to shutdown: {reason}"));
+                }
+            }
+        }
+    }
+}

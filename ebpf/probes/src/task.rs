@@ -1,11 +1,14 @@
 //! The current task.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task};
 
-/// The thread's id in the initial pid namespace.
+/// The thread, as the address of its task: the key of what is remembered about it. Not its id,
+/// which changes while it lives: a thread that calls `execve` takes over the id of its process's
+/// first thread, and an entry under the old id would stay for ever.
 #[inline(always)]
-pub fn thread() -> u32 {
-    bpf_get_current_pid_tgid() as u32
+pub fn thread() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() }
 }
 
 /// The process's id in the initial pid namespace.

@@ -34,7 +34,7 @@ static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// The advice of each thread that is inside the call by the classic mechanism.
 #[map]
-static IN_FLIGHT: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
+static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(8_192, 0);
 
 /// `sys_exit(regs, ret)`.
 #[btf_tracepoint(function = "sys_exit")]

@@ -11,6 +11,17 @@ pub const INVALID: u32 = ADVICES.len() as u32;
 /// Entries of the map `CALLS`: a `u64` per advice and result.
 pub const SLOTS: u32 = (INVALID + 1) * errno::SLOTS;
 
+crate::counters! {
+    /// The entries of the map `COUNTERS`.
+    pub enum Counter {
+        /// Calls lost because the map of threads inside a call was full.
+        InFlightFull,
+    }
+}
+
+/// Threads that can be inside the call at once by the classic mechanism.
+pub const MAX_THREADS: u32 = 8_192;
+
 /// The entry for a call with `advice` that returned `ret`.
 #[inline(always)]
 pub const fn slot(advice: u64, ret: i64) -> u32 {

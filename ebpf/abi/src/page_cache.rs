@@ -29,5 +29,5 @@ crate::shared! {
     }
 }
 
-/// Tasks whose latest lookup is remembered: the entries of the map `LOOKUPS`, keyed by thread id.
+/// Tasks whose latest lookup is remembered: the entries of the map `LOOKUPS`, keyed by the thread's task address.
 pub const MAX_TASKS: u32 = 65_536;

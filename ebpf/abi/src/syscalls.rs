@@ -42,5 +42,6 @@ crate::counters! {
 }
 
 /// Threads that can be inside a watched call at once, or have been and still live: the entries of
-/// the map `IN_FLIGHT`, keyed by thread id, which hold the ns at which the call began, or 0.
+/// the map `IN_FLIGHT`, keyed by the thread's task address, which hold the ns at which the call began,
+/// or 0.
 pub const MAX_THREADS: u32 = 65_536;

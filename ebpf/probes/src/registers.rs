@@ -21,10 +21,13 @@ pub const COMPAT_FADVISE64: u64 = 250;
 /// `fadvise64_64(fd, offset_low, offset_high, length_low, length_high, advice)` of 32-bit callers.
 pub const COMPAT_FADVISE64_64: u64 = 272;
 
-/// The number of the call that a task is leaving.
+/// The number of the call that a task is leaving. The register is saved whole, but the kernel takes
+/// its lower half for the number (`movslq %eax`, arch/x86/entry/entry_64.S): what a caller leaves in
+/// the upper half must not hide the call.
 #[inline(always)]
 pub fn number(regs: Trusted) -> u64 {
-    regs.read(&OFFSET_PT_REGS_ORIG_AX)
+    let saved: u64 = regs.read(&OFFSET_PT_REGS_ORIG_AX);
+    u64::from(saved as u32)
 }
 
 /// The fourth argument of a call (arch/x86/entry/entry_64.S: di, si, dx, r10, r8, r9).

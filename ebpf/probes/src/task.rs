@@ -8,10 +8,13 @@ crate::fields! {
     OFFSET_TASK_STRUCT_PENDING_SIGNAL_SIG,
 }
 
-/// The thread's id in the initial pid namespace.
+/// The thread, as the address of its task: the key of what is remembered about it. Not its id,
+/// which changes while it lives: a thread that calls `execve` takes over the id of its process's
+/// first thread, and an entry under the old id would stay for ever.
 #[inline(always)]
-pub fn thread() -> u32 {
-    bpf_get_current_pid_tgid() as u32
+pub fn thread() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() }
 }
 
 /// The process's id in the initial pid namespace.
@@ -25,8 +28,6 @@ pub fn process() -> u32 {
 #[inline(always)]
 pub fn killed() -> bool {
     const SIGKILL: u64 = 1 << 8;
-    // SAFETY: the helper has no preconditions.
-    let pending: u64 =
-        probe(unsafe { bpf_get_current_task() }, &OFFSET_TASK_STRUCT_PENDING_SIGNAL_SIG);
+    let pending: u64 = probe(thread(), &OFFSET_TASK_STRUCT_PENDING_SIGNAL_SIG);
     pending & SIGKILL != 0
 }

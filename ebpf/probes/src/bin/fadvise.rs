@@ -6,7 +6,7 @@
 #![no_std]
 #![no_main]
 
-use abi::fadvise::{SLOTS, slot};
+use abi::fadvise::{Counter, MAX_THREADS, SLOTS, slot};
 use aya_ebpf::{
     macros::{btf_tracepoint, map, tracepoint},
     maps::{HashMap, PerCpuArray},
@@ -30,11 +30,14 @@ probes::fields! {
 static NR_FADVISE64: u32 = 0;
 
 #[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+#[map]
 static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 /// The advice of each thread that is inside the call by the classic mechanism.
 #[map]
-static IN_FLIGHT: HashMap<u32, u64> = HashMap::with_max_entries(8_192, 0);
+static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, 0);
 
 /// `sys_exit(regs, ret)`.
 #[btf_tracepoint(function = "sys_exit")]
@@ -66,7 +69,9 @@ pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
 pub fn enter_tp(ctx: TracePointContext) -> u32 {
     if scope::contains_current() {
         let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
-        let _ = IN_FLIGHT.insert(&task::thread(), &arguments[3], 0);
+        if IN_FLIGHT.insert(&task::thread(), &arguments[3], 0).is_err() {
+            count(&COUNTERS, Counter::InFlightFull as u32, 1);
+        }
     }
     0
 }

@@ -32,7 +32,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 /// The latest lookup of each thread.
 #[map]
-static LOOKUPS: HashMap<u32, Lookup> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
+static LOOKUPS: HashMap<u64, Lookup> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
 
 /// A place is allocated when a thread first needs it, not for all threads that could exist.
 const NO_PREALLOC: u32 = 1;
@@ -126,6 +126,10 @@ pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let size: i64 = mapping.follow(&OFFSET_ADDRESS_SPACE_HOST).read(&OFFSET_INODE_I_SIZE);
+    if size <= 0 {
+        // Truncated since the pages were found.
+        return 0;
+    }
     let last_of_file = ((size - 1) >> 12) as u64;
     let last = if last_index < last_of_file { last_index } else { last_of_file };
     if index <= last {

@@ -45,7 +45,7 @@ static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(MAX_WATCHED as 
 /// When each thread entered the watched call that it is in; 0 if it is in none. An entry stays as
 /// long as its thread: writing it costs half of inserting and deleting one per call.
 #[map]
-static IN_FLIGHT: HashMap<u32, u64> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
+static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
 
 /// A place is allocated when a thread first needs it, not for all threads that could exist.
 const NO_PREALLOC: u32 = 1;
@@ -57,13 +57,18 @@ fn watched(number: u64) -> Option<u32> {
         return None;
     }
     let entry = set(&WATCHED[number as usize]);
-    // A 32-bit caller's numbers mean other calls.
-    if entry == UNWATCHED || registers::compat() { None } else { Some(u32::from(entry)) }
+    if entry == UNWATCHED { None } else { Some(u32::from(entry)) }
+}
+
+/// Whether the current call is one to count. A 32-bit caller's numbers mean other calls.
+#[inline(always)]
+fn in_scope() -> bool {
+    !registers::compat() && scope::contains_current()
 }
 
 #[inline(always)]
 fn enter(number: u64) {
-    if watched(number).is_none() || !scope::contains_current() {
+    if watched(number).is_none() || !in_scope() {
         return;
     }
     let thread = task::thread();
@@ -83,7 +88,8 @@ fn exit(number: u64, ret: i64) {
     let timed = set(&TIMED) != 0;
     let mut nanos = 0;
     if timed {
-        // What entered in the scope is counted, wherever the thread has moved since.
+        // What entered in the scope is counted, wherever the thread has moved since; nor is the kind
+        // of caller asked again.
         let Some(began) = IN_FLIGHT.get_ptr_mut(&task::thread()) else { return };
         // SAFETY: only this thread writes its entry.
         let since = unsafe { *began };
@@ -93,7 +99,7 @@ fn exit(number: u64, ret: i64) {
         // SAFETY: as above; and the helper has no preconditions.
         unsafe { *began = 0 };
         nanos = unsafe { bpf_ktime_get_ns() }.saturating_sub(since);
-    } else if !scope::contains_current() {
+    } else if !in_scope() {
         return;
     }
     let slot = errno::slot(ret);

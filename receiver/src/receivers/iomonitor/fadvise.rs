@@ -2,7 +2,7 @@
 
 use abi::{
     errno,
-    fadvise::{ADVICES, INVALID},
+    fadvise::{ADVICES, Counter, INVALID},
 };
 use anyhow::Result;
 
@@ -19,6 +19,7 @@ use crate::{
         load::Loaded,
     },
     metric::{Attribute, Kind, Metric, Points},
+    receivers::iomonitor::DROPPED,
 };
 
 const CALLS: Metric = Metric {
@@ -126,6 +127,11 @@ impl Signal for Fadvise {
             .map(|slot| (0..=INVALID).map(|advice| results(advice)[slot]).sum())
             .collect();
         errors::emit(points, &ERRORS, &[], &by_error);
+        points.counter(
+            &DROPPED,
+            &[("probe", "fadvise/calls"), ("reason", "too many threads")],
+            loaded.counters("COUNTERS")?[Counter::InFlightFull as usize],
+        );
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ const STATUS: Metric = Metric {
     caveat: "The metrics of a probe that is not attached are absent, not zero.",
     attributes: &[
         PROBE,
-        Attribute { name: "mode", description: "how it attached; empty if it did not" },
+        Attribute { name: "mode", description: "how it attached; absent if it did not" },
         Attribute { name: "reason", description: "why better mechanisms, or all, were refused" },
     ],
 };
@@ -363,15 +363,13 @@ impl Attached {
     fn collect(&mut self, disabled: &Disabled, scraped: &Scraped) -> Batch {
         let mut points = Points::new(self.start, SystemTime::now(), disabled);
         for status in &self.statuses {
-            points.gauge(
-                &STATUS,
-                &[
-                    (PROBE.name, &status.probe),
-                    ("mode", status.mode.map_or("", Mode::name)),
-                    ("reason", &status.reason()),
-                ],
-                status.mode.is_some().into(),
-            );
+            let reason = status.reason();
+            let mut attributes = vec![(PROBE.name, status.probe.as_str())];
+            attributes.extend(status.mode.map(|mode| ("mode", mode.name())));
+            if !reason.is_empty() {
+                attributes.push(("reason", &reason));
+            }
+            points.gauge(&STATUS, &attributes, status.mode.is_some().into());
         }
         for (signal, loaded) in &mut self.signals {
             for (probe, missed) in loaded.missed() {

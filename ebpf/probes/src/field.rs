@@ -63,9 +63,14 @@ impl Trusted {
 /// cannot be read.
 #[inline(always)]
 pub fn probe<T: Copy + Default>(address: u64, offset: &'static u32) -> T {
-    let at = (address as *const u8).wrapping_add(set(offset) as usize);
+    probe_at(address.wrapping_add(u64::from(set(offset))))
+}
+
+/// What stands at a kernel address; zero if it cannot be read.
+#[inline(always)]
+pub fn probe_at<T: Copy + Default>(address: u64) -> T {
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(at.cast()) }.unwrap_or_default()
+    unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
 }
 
 /// The field at an offset in a classic tracepoint's record. The verifier lets a program read its

@@ -3,7 +3,7 @@
 //! At `sys_exit` the saved registers still hold the call's arguments; only the accumulator has been
 //! replaced, and its old value, the call's number, is kept in `orig_ax`.
 
-use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
 
 use crate::field::{Trusted, probe};
 
@@ -11,6 +11,7 @@ crate::fields! {
     OFFSET_PT_REGS_ORIG_AX,
     OFFSET_PT_REGS_R10,
     OFFSET_PT_REGS_DI,
+    OFFSET_PT_REGS_DX,
     OFFSET_PT_REGS_BP,
     OFFSET_TASK_STRUCT_THREAD_INFO_STATUS,
 }
@@ -28,6 +29,25 @@ pub const COMPAT_FADVISE64_64: u64 = 272;
 pub fn number(regs: Trusted) -> u64 {
     let saved: u64 = regs.read(&OFFSET_PT_REGS_ORIG_AX);
     u64::from(saved as u32)
+}
+
+/// The registers of the call that the current task is in. Since Linux 5.15.
+#[inline(always)]
+pub fn current() -> Trusted {
+    // SAFETY: the helpers have no preconditions: the current task has registers.
+    Trusted::new(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8)
+}
+
+/// The first argument of a call.
+#[inline(always)]
+pub fn argument_0(regs: Trusted) -> u64 {
+    regs.read(&OFFSET_PT_REGS_DI)
+}
+
+/// The third argument of a call.
+#[inline(always)]
+pub fn argument_2(regs: Trusted) -> u64 {
+    regs.read(&OFFSET_PT_REGS_DX)
 }
 
 /// The fourth argument of a call (arch/x86/entry/entry_64.S: di, si, dx, r10, r8, r9).

@@ -4,15 +4,14 @@
 
 use abi::page_cache::{Counter, Lookup, MAX_TASKS};
 use aya_ebpf::{
-    helpers::bpf_get_current_task,
     macros::{btf_tracepoint, map, tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, TracePointContext},
 };
 use probes::{
     count,
-    field::{Trusted, probe, record, set},
-    scope, task,
+    field::{Trusted, probe, probe_at, record, set},
+    registers, scope, task,
 };
 
 probes::program!();
@@ -25,7 +24,18 @@ probes::fields! {
     OFFSET_ADDRESS_SPACE_HOST,
     OFFSET_INODE_I_SIZE,
     OFFSET_TASK_STRUCT_IOAC_SYSCR,
+    OFFSET_TASK_STRUCT_FILES,
+    OFFSET_FILES_STRUCT_FDT,
+    OFFSET_FDTABLE_FD,
+    OFFSET_FILE_F_POS,
 }
+
+/// The number of `read` on this architecture.
+#[unsafe(no_mangle)]
+static NR_READ: u32 = 0;
+/// The number of `pread64` on this architecture.
+#[unsafe(no_mangle)]
+static NR_PREAD64: u32 = 0;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -93,6 +103,9 @@ pub fn deletes_tp(ctx: TracePointContext) -> u32 {
 
 /// `mm_filemap_get_pages(mapping, index, last_index)`: raised for each batch of folios that a read
 /// finds, with the end of the whole request each time, which may lie behind the end of the file.
+///
+/// The first event of a read counts all of it. A batch whose last folio is still being read raises
+/// none, so even the first event may lie behind the read's start: see [`start`].
 #[btf_tracepoint(function = "mm_filemap_get_pages")]
 pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
     if !scope::contains_current() {
@@ -101,11 +114,10 @@ pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
     let mapping = Trusted::new(ctx.arg(0));
     let index: u64 = ctx.arg(1);
     let last_index: u64 = ctx.arg(2);
-    // SAFETY: the helper has no preconditions.
-    let reads: u64 = probe(unsafe { bpf_get_current_task() }, &OFFSET_TASK_STRUCT_IOAC_SYSCR);
+    let thread = task::thread();
+    let reads: u64 = probe(thread, &OFFSET_TASK_STRUCT_IOAC_SYSCR);
     let now = Lookup { mapping: mapping.address(), index, last_index, reads };
 
-    let thread = task::thread();
     match LOOKUPS.get_ptr_mut(&thread) {
         Some(slot) => {
             // SAFETY: only this thread reads and writes its entry while it lives.
@@ -130,12 +142,46 @@ pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
         // Truncated since the pages were found.
         return 0;
     }
-    let last_of_file = ((size - 1) >> 12) as u64;
+    let first = start(thread, index, last_index);
+    let last_of_file = ((size - 1) >> PAGE_SHIFT) as u64;
     let last = if last_index < last_of_file { last_index } else { last_of_file };
-    if index <= last {
-        count(&COUNTERS, Counter::Lookups as u32, last - index + 1);
+    if first <= last {
+        count(&COUNTERS, Counter::Lookups as u32, last - first + 1);
     }
     0
+}
+
+/// Pages are of 4 KiB on this architecture.
+const PAGE_SHIFT: u32 = 12;
+
+/// The first page of the read that the current task is in, which is `index` or lies before it. Known
+/// for `read` and `pread64`, from their arguments; of any other way to read, `index` is taken.
+#[inline(always)]
+fn start(thread: u64, index: u64, last_index: u64) -> u64 {
+    let regs = registers::current();
+    let number = registers::number(regs);
+    let position = if number == u64::from(set(&NR_PREAD64)) {
+        registers::argument_3(regs)
+    } else if number == u64::from(set(&NR_READ)) {
+        // The file's own position, which moves when the call returns.
+        let files: u64 = probe(thread, &OFFSET_TASK_STRUCT_FILES);
+        let table: u64 = probe(files, &OFFSET_FILES_STRUCT_FDT);
+        let array: u64 = probe(table, &OFFSET_FDTABLE_FD);
+        let descriptor = registers::argument_0(regs) as u32;
+        let file: u64 = probe_at(array + 8 * u64::from(descriptor));
+        probe(file, &OFFSET_FILE_F_POS)
+    } else {
+        return index;
+    };
+    // Only the read that these arguments describe: one inside it, of a file system for itself, is
+    // another.
+    let end = position + registers::argument_2(regs);
+    let first = position >> PAGE_SHIFT;
+    if first < index && end > position && (end - 1) >> PAGE_SHIFT == last_index {
+        first
+    } else {
+        index
+    }
 }
 
 /// `sched_process_exit`: a thread's entry goes with it.

@@ -1,12 +1,16 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 
 use abi::page_cache::Counter;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::signal::{Disabled, Signal, Switch};
+use super::{
+    signal::{Disabled, Signal, Switch},
+    system_call,
+};
 use crate::{
     config::Mistakes,
     ebpf::{
+        globals::Globals,
         ladder::{Attach, Mode, Probe, Rung},
         load::Loaded,
     },
@@ -40,7 +44,8 @@ const READ_ATTEMPTS: Metric = Metric {
     kind: Kind::Counter,
     description: "Pages that buffered reads looked for in the page cache.",
     caveat: "A read of one byte looks for one page. Direct I/O, DAX, tmpfs, mmap and writes do not \
-             look here.",
+             look here. Exact for read and pread64; of vectored reads, splice and io_uring, pages whose \
+             neighbours are still being read may be missing.",
     attributes: &[],
 };
 
@@ -112,7 +117,19 @@ impl Signal for PageCache {
                     Attach { program: "lookups_btf", target: "mm_filemap_get_pages" },
                     Attach { program: "lookups_exit_btf", target: "sched_process_exit" },
                 ],
-                fields: &["address_space.host", "inode.i_size", "task_struct.ioac.syscr"],
+                fields: &[
+                    "address_space.host",
+                    "inode.i_size",
+                    "task_struct.ioac.syscr",
+                    "task_struct.files",
+                    "files_struct.fdt",
+                    "fdtable.fd",
+                    "file.f_pos",
+                    "pt_regs.orig_ax",
+                    "pt_regs.di",
+                    "pt_regs.dx",
+                    "pt_regs.r10",
+                ],
                 values: &[],
             }],
         },
@@ -120,6 +137,14 @@ impl Signal for PageCache {
 
     fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
+    }
+
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        for (name, call) in [("NR_READ", "read"), ("NR_PREAD64", "pread64")] {
+            let call = system_call::named(call).context("a call that the table lacks")?;
+            globals.number(name, call.number);
+        }
+        Ok(())
     }
 
     fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {

@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let actors = (0..plan.threads).map(|_| Actor::new(&plan)).collect::<Result<Vec<_>>>()?;
     // One more than the threads: this one opens and closes every phase.
     let barrier = Barrier::new(plan.threads + 1);
-    let (reports, reported) = mpsc::channel();
+    let (reports, reported) = mpsc::sync_channel(plan.threads);
     thread::scope(|scope| {
         for mut actor in actors {
             let (plan, barrier, reports) = (&plan, &barrier, reports.clone());

@@ -1,27 +1,46 @@
-//! Fathom's developer commands.
+//! Fathom's developer commands: `cargo xtask <command>`.
 
 mod build_ebpf;
+mod check;
+mod steps;
+mod test;
+mod tidy;
+mod tools;
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser;
 
+/// Fathom's developer commands.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
+#[command(bin_name = "cargo xtask")]
 enum Command {
-    /// Compiles the kernel programs into `ebpf/prebuilt`.
+    /// Everything CI runs. As root it includes the tests in the live kernel.
+    Test,
+    /// What needs no root and no live kernel: format, lints, unit tests, docs, dependencies.
+    Check,
+    /// Rules of the source tree that no other tool knows.
+    Tidy,
+    /// Write the documents that are generated from the code: docs/signals.md.
+    Generate,
+    /// Compile the kernel programs into ebpf/prebuilt.
     BuildEbpf {
-        /// Compares with what is committed instead of writing it.
+        /// Only compare with what is committed, byte for byte.
         #[arg(long)]
         check: bool,
     },
 }
 
 fn main() -> Result<()> {
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
+    // Paths below are relative to the workspace, wherever cargo was called.
+    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     match Command::parse() {
-        Command::BuildEbpf { check } => build_ebpf::run(root, check),
+        Command::Test => test::run(),
+        Command::Check => check::run(),
+        Command::Tidy => tidy::run(),
+        Command::Generate => steps::run(
+            steps::cargo(["test", "--quiet", "--package", "fathom", "--test", "reference"])
+                .env("FATHOM_GENERATE", "1"),
+        ),
+        Command::BuildEbpf { check } => build_ebpf::run(check),
     }
 }

@@ -82,7 +82,7 @@ impl Config {
     fn size(&self, batch: &Batch) -> u32 {
         match self.sizer {
             Sizer::Requests => 1,
-            Sizer::Items => u32::try_from(batch.items()).unwrap_or(u32::MAX),
+            Sizer::Items => u32::try_from(batch.items()).unwrap_or(u32::MAX).max(1),
         }
     }
 }
@@ -182,8 +182,8 @@ async fn unqueued<S: Sender>(mut input: Input, worker: &Arc<Worker<S>>) {
 
 /// The waiting batches of one signal.
 struct Queue {
-    channel: mpsc::UnboundedSender<Item>,
-    /// What bounds the channel: a permit is held from entry until the batch is done with, as what
+    channel: mpsc::Sender<Item>,
+    /// What bounds the queue: a permit is held from entry until the batch is done with, as what
     /// is under way takes memory too.
     room: Arc<Semaphore>,
 }
@@ -196,7 +196,8 @@ impl Queue {
         worker: &Arc<Worker<S>>,
         consumers: &mut JoinSet<()>,
     ) -> Self {
-        let (channel, items) = mpsc::unbounded_channel();
+        // A batch takes one permit at least, so the channel is never what is full.
+        let (channel, items) = mpsc::channel(config.queue_size as usize);
         let room = Arc::new(Semaphore::new(config.queue_size as usize));
         observe(cx, signal, config.queue_size, Arc::downgrade(&room));
         let items = Arc::new(Mutex::new(items));
@@ -232,7 +233,7 @@ impl Queue {
             room.try_acquire_many_owned(size).map_err(|_| "sending queue is full")?
         };
         let item = Item::new(batch, counts.clone(), Some(permit));
-        self.channel.send(item).map_err(|_| "sending queue is closed")
+        self.channel.send(item).await.map_err(|_| "sending queue is closed")
     }
 }
 

@@ -92,6 +92,9 @@ impl<S: Signal> AnySignal for S {
     }
 }
 
+/// A signal, unless the configuration turns it off.
+pub type Configured = Result<Option<Box<dyn AnySignal>>, Mistakes>;
+
 /// A line of the list of signals.
 pub struct Factory {
     /// See [`Signal::NAME`].
@@ -107,7 +110,7 @@ pub struct Factory {
     /// The documented defaults.
     pub default_config: fn() -> serde_json::Value,
     /// Checks a section; `None` if it turns the signal off.
-    pub configure: fn(&Section, &Disabled) -> Result<Option<Box<dyn AnySignal>>, Mistakes>,
+    pub configure: fn(&Section, &Disabled) -> Configured,
 }
 
 /// The factory of signal `S`.

@@ -1,0 +1,79 @@
+//! `cargo xtask test`: everything CI runs.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::steps::{Steps, cargo, run as execute};
+use crate::{build_ebpf, check, tidy, tools};
+
+/// Runs every step and sums up.
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::of("test");
+    if is_root()? {
+        steps.step("packages", tools::packages);
+    }
+    check::quick(&mut steps);
+    steps.step("prebuilt kernel programs", || build_ebpf::run(true));
+    // The steps below use the binary exactly as a user's `cargo build` makes it: without the features that only
+    // tests ask of its dependencies, whose absence could otherwise go unnoticed.
+    steps.step("build", || execute(&mut cargo(["build"])));
+    steps.step("configurations", configurations);
+    if is_root()? {
+        steps.step("tests in the live kernel", live_kernel);
+    } else {
+        steps.skip(
+            "tests in the live kernel",
+            "not root; try `sudo -E env PATH=$PATH cargo xtask test`",
+        );
+    }
+    steps.sum_up()
+}
+
+/// Every configuration that we ship must be accepted by the binary that we ship.
+fn configurations() -> Result<()> {
+    let files: Vec<PathBuf> =
+        tidy::files()?.into_iter().filter(|path| is_configuration(path)).collect();
+    ensure!(!files.is_empty(), "no configuration found in otelcol-config or examples");
+    let mut refused = Vec::new();
+    for file in files {
+        let mut validate = cargo(["run", "--quiet", "--", "validate", "--config"]);
+        if let Err(error) = execute(validate.arg(&file)) {
+            println!("{error:#}");
+            refused.push(file.display().to_string());
+        }
+    }
+    ensure!(refused.is_empty(), "refused: {}", refused.join(", "));
+    Ok(())
+}
+
+/// All of `otelcol-config/` is for Fathom; in `examples/` also lie files for Docker, Kubernetes, Prometheus, …, which
+/// have no receivers.
+fn is_configuration(path: &Path) -> bool {
+    let yaml = path.extension().is_some_and(|extension| extension == "yaml");
+    let has_receivers = || {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().any(|line| line.starts_with("receivers:"))
+    };
+    yaml && (path.starts_with("otelcol-config")
+        || (path.starts_with("examples") && has_receivers()))
+}
+
+/// The tests in `tests/kernel`, one at a time: each compares what the whole kernel counted with what it did itself.
+fn live_kernel() -> Result<()> {
+    // A container or a bare machine may not have it mounted; the classic tracepoints are found there.
+    if !Path::new("/sys/kernel/tracing/events").exists() {
+        execute(Command::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]))?;
+    }
+    let scope = ["test", "--workspace", "--all-features", "--test", "kernel"];
+    execute(cargo(scope).args(["--", "--test-threads=1"]))
+}
+
+/// Whether the effective user is root: the kernel shows a process's own directory as owned by that user.
+fn is_root() -> Result<bool> {
+    let own = fs::metadata("/proc/self").context("cannot read /proc/self")?;
+    Ok(own.uid() == 0)
+}

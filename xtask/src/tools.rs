@@ -1,0 +1,70 @@
+//! The tools that the steps call and that do not come with Rust.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::steps::{cargo, run};
+
+/// Debian's packages that the tests need beside Rust and a C compiler.
+const PACKAGES: [&str; 4] = [
+    // The recorded toolchain of the kernel programs.
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+    // llvm-strip.
+    "llvm",
+];
+
+/// Installs what is missing, where that can be done: on Debian and its kin, as root. Elsewhere the step
+/// that misses something says what.
+pub(crate) fn packages() -> Result<()> {
+    let installed = |package: &str| {
+        let mut query = Command::new("dpkg-query");
+        query.args(["--show", "--showformat=${db:Status-Status}", package]);
+        query.output().is_ok_and(|output| output.stdout == b"installed")
+    };
+    let missing: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
+    if missing.is_empty() || Command::new("apt-get").arg("--version").output().is_err() {
+        return Ok(());
+    }
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["--quiet", "--quiet"]).env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    run(apt().arg("update"))?;
+    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(missing))
+}
+
+/// Pinned, so that the same sources give the same verdict everywhere.
+const CARGO_DENY: &str = "0.20.2";
+
+/// cargo-deny: the one in `PATH` if it has the pinned version, else our own, built on first use.
+pub(crate) fn cargo_deny() -> Result<Command> {
+    if is_pinned(Path::new("cargo-deny")) {
+        return Ok(Command::new("cargo-deny"));
+    }
+    let root = target_dir().join("tools");
+    let ours = root.join("bin/cargo-deny");
+    if !is_pinned(&ours) {
+        // Unoptimized: compiled in under a minute instead of several, and it still runs in a second.
+        let mut install = cargo(["install", "cargo-deny", "--version", CARGO_DENY, "--locked"]);
+        install.args(["--debug", "--config", "profile.dev.debug=false", "--force"]);
+        install.arg("--root").arg(&root);
+        // Its dependencies are built elsewhere, for they are not ours.
+        run(install.env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(Command::new(ours))
+}
+
+fn is_pinned(cargo_deny: &Path) -> bool {
+    let output = Command::new(cargo_deny).arg("--version").output();
+    output.is_ok_and(|output| output.stdout == format!("cargo-deny {CARGO_DENY}\n").as_bytes())
+}
+
+/// Where cargo builds, relative to the workspace.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+}

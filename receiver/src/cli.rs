@@ -1,6 +1,11 @@
 //! The commands. Each prints for a person and returns an exit code.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Parser, Subcommand};
@@ -144,6 +149,16 @@ fn list<K>(factories: &[Factory<K>]) -> Vec<Component> {
     list
 }
 
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no error.
+fn show(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn components() -> Result<ExitCode> {
     #[derive(Serialize)]
     struct Components {
@@ -162,7 +177,7 @@ fn components() -> Result<ExitCode> {
         processors: list(PROCESSORS),
         exporters: list(EXPORTERS),
     };
-    print!("{}", serde_yaml::to_string(&all)?);
+    show(&serde_yaml::to_string(&all)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,11 +186,12 @@ fn probes() -> Result<ExitCode> {
     capability::check()?;
     let statuses = iomonitor::probe(iomonitor::Config::default())?;
     let width = statuses.iter().map(|s| s.probe.len()).max().unwrap_or_default();
-    println!("{:width$}  MODE        REASON", "PROBE");
+    let mut table = format!("{:width$}  MODE        REASON\n", "PROBE");
     for status in &statuses {
         let mode = status.mode.map_or("-", |mode| mode.name());
-        println!("{:width$}  {mode:<10}  {}", status.probe, status.reason());
+        writeln!(table, "{:width$}  {mode:<10}  {}", status.probe, status.reason())?;
     }
+    show(&table)?;
     let all = statuses.iter().all(|s| s.mode.is_some());
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,7 +8,6 @@ mod prometheus;
 // Shared by the exporters that send.
 mod queue;
 mod retry;
-mod secret;
 mod tls;
 
 /// Every exporter.

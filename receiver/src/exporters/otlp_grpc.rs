@@ -20,15 +20,13 @@ use tracing::warn;
 
 use super::{
     queue::{self, Failure, Sender, Sent},
-    retry,
-    secret::Secret,
-    tls,
+    retry, tls,
 };
 use crate::{
     batch::{Batch, Signal},
     channel::Input,
     component::{Component, Context, Exporter},
-    config::Mistakes,
+    config::{Mistakes, Secret},
 };
 
 /// The configuration of `otlp_grpc`.
@@ -314,7 +312,9 @@ fn failure(status: &Status) -> Failure {
         }
         cause = error.source();
     }
-    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let info = status.get_details_retry_info();
+    let retryable = info.is_some();
+    let after = info.and_then(|info| info.retry_delay);
     match status.code() {
         Code::Cancelled
         | Code::DeadlineExceeded
@@ -323,7 +323,7 @@ fn failure(status: &Status) -> Failure {
         | Code::Unavailable
         | Code::DataLoss => Failure::Retryable { reason, after },
         // Without a word on when to come back, it is out of resources for good.
-        Code::ResourceExhausted if after.is_some() => Failure::Retryable { reason, after },
+        Code::ResourceExhausted if retryable => Failure::Retryable { reason, after },
         _ => Failure::Permanent { reason },
     }
 }
@@ -396,3 +396,6 @@ mod tests {
         assert_eq!(after, Some(Duration::from_secs(7)));
     }
 }
+
+#[cfg(test)]
+mod live;

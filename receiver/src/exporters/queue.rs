@@ -130,17 +130,24 @@ pub async fn run<S: Sender>(
 ) {
     let attributes = [KeyValue::new("exporter", cx.id.to_string())];
     let items = |name| Items::new(&cx.meter, name, &attributes);
+    // Where the pipeline waits for this exporter, its input cannot end before the retries do, so
+    // the agent's stop itself must end them.
+    let waited_for = !queue.enabled || queue.block_on_overflow;
+    let stopping = if waited_for { cx.stop.child_token() } else { CancellationToken::new() };
     let worker = Arc::new(Worker {
         sender,
         retry: retry.clone(),
-        stopping: CancellationToken::new(),
+        stopping,
         counts: Arc::new(Counts {
             sent: items("otelcol_exporter_sent"),
             send_failed: items("otelcol_exporter_send_failed"),
         }),
     });
     if !queue.enabled {
-        return unqueued(input, &worker).await;
+        while let Some(batch) = input.recv().await {
+            worker.deliver(Item::new(batch, worker.counts.clone(), None)).await;
+        }
+        return;
     }
     let refused = items("otelcol_exporter_enqueue_failed");
     let mut queues: [Option<Queue>; Signal::ALL.len()] = [const { None }; Signal::ALL.len()];
@@ -168,15 +175,6 @@ pub async fn run<S: Sender>(
         if let Err(e) = ended {
             tracing::error!(error = %e, "a consumer of the sending queue failed");
         }
-    }
-}
-
-/// Sends each batch before it takes the next.
-async fn unqueued<S: Sender>(mut input: Input, worker: &Arc<Worker<S>>) {
-    // The input ends while the last batches are still in its channel; a task of its own notices
-    // nothing of that. So the end is only seen here, after the retries of the last batch.
-    while let Some(batch) = input.recv().await {
-        worker.deliver(Item::new(batch, worker.counts.clone(), None)).await;
     }
 }
 
@@ -354,3 +352,8 @@ impl<S: Sender> Worker<S> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,7 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use super::secret::Secret;
-use crate::config::Mistakes;
+use crate::config::{Mistakes, Secret};
 
 /// `tls`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

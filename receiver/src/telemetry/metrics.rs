@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::metadata::{MetadataKey, MetadataMap};
 use tracing::{error, info};
 
-use crate::config::Mistakes;
+use crate::config::{Mistakes, Secret};
 
 /// `service::telemetry::metrics`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -141,7 +141,7 @@ pub struct Otlp {
     /// Its address, a URL.
     pub endpoint: String,
     /// Sent with every request.
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
 }
 
 impl Default for Otlp {
@@ -332,7 +332,10 @@ impl Otlp {
         for (name, value) in &self.headers {
             headers.insert(
                 MetadataKey::from_bytes(name.as_bytes())?,
-                value.parse().with_context(|| format!("the value of header {name} is invalid"))?,
+                value
+                    .expose()
+                    .parse()
+                    .with_context(|| format!("the value of header {name} is invalid"))?,
             );
         }
         MetricExporter::builder()

@@ -1,0 +1,67 @@
+//! A context whose meter can be read, for the tests of exporters.
+
+use std::time::Duration;
+
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::{component::Context, config::Id};
+
+/// What was counted.
+pub(crate) struct Metered {
+    registry: Registry,
+    _provider: SdkMeterProvider,
+}
+
+/// The context of an exporter, and the reader of its counts.
+pub(crate) fn context(kind: &str) -> (Context, Metered) {
+    let registry = Registry::new();
+    let reader = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .without_counter_suffixes()
+        .without_units()
+        .without_target_info()
+        .build()
+        .unwrap();
+    let provider = SdkMeterProvider::builder().with_reader(reader).build();
+    let id = Id { kind: kind.to_owned(), name: String::new() };
+    let cx = Context { id, meter: provider.meter("test"), stop: CancellationToken::new() };
+    (cx, Metered { registry, _provider: provider })
+}
+
+impl Metered {
+    /// The sum of all counters whose names start with `prefix`.
+    pub(crate) fn count(&self, prefix: &str) -> u64 {
+        self.sum(prefix, |metric| metric.get_counter().get_value())
+    }
+
+    /// The sum of all gauges whose names start with `prefix`.
+    pub(crate) fn gauge(&self, prefix: &str) -> u64 {
+        self.sum(prefix, |metric| metric.get_gauge().get_value())
+    }
+
+    fn sum(&self, prefix: &str, value: impl Fn(&prometheus::proto::Metric) -> f64) -> u64 {
+        let families = self.registry.gather();
+        families
+            .iter()
+            .filter(|f| f.name().starts_with(prefix))
+            .flat_map(|f| f.get_metric())
+            .map(value)
+            .sum::<f64>() as u64
+    }
+
+    /// Waits until `count(prefix)` is at least `at_least`.
+    pub(crate) async fn wait_for(&self, prefix: &str, at_least: u64) {
+        let reached = async {
+            while self.count(prefix) < at_least {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let limit = Duration::from_secs(600);
+        tokio::time::timeout(limit, reached).await.unwrap_or_else(|_| {
+            panic!("{prefix}* reached {} of {at_least}", self.count(prefix));
+        });
+    }
+}

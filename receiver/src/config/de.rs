@@ -4,10 +4,11 @@
 //! the run is repeated without that value, until one passes. Configurations have a default for every
 //! field, so a value can always be left out.
 
+mod error;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
-    fmt,
 };
 
 use serde::de::{
@@ -15,6 +16,7 @@ use serde::de::{
     MapAccess, SeqAccess, Visitor,
 };
 
+use self::error::Error;
 use super::{
     Mistake, Mistakes, Place,
     mistake::hint,
@@ -84,67 +86,6 @@ impl Run {
             path,
             place,
         });
-    }
-}
-
-/// Why a value could not be read.
-#[derive(Debug)]
-struct Error {
-    message: String,
-    hint: Option<String>,
-    wrong_type: bool,
-    missing: bool,
-    path: Option<String>,
-    place: Option<Place>,
-}
-
-impl Error {
-    fn new(message: String) -> Self {
-        Self { message, hint: None, wrong_type: false, missing: false, path: None, place: None }
-    }
-
-    /// Notes where it happened, unless something further in already has.
-    fn at(mut self, path: &str, node: &Node) -> Self {
-        if self.path.is_none() {
-            self.path = Some(path.to_owned());
-            self.place = node.place.clone();
-        }
-        self
-    }
-
-    fn expected(expected: &str, node: &Node) -> Self {
-        let message =
-            format!("expected type '{expected}', got unconvertible type '{}'", node.kind());
-        Self { wrong_type: true, ..Self::new(message) }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
-    }
-
-    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let message = format!("expected {expected}, got {unexpected}");
-        Self { wrong_type: true, ..Self::new(message) }
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let message = format!("unknown value \"{variant}\", valid are: {}", expected.join(", "));
-        let hint = hint(variant, expected).filter(|h| h.starts_with("did you mean"));
-        Self { hint, ..Self::new(message) }
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self { missing: true, ..Self::new(format!("missing required field \"{field}\"")) }
     }
 }
 

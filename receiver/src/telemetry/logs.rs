@@ -60,7 +60,9 @@ pub fn init(config: &super::Config) -> Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     match config.logs.encoding {
         Encoding::Console => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
-        Encoding::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        Encoding::Json => {
+            registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init()
+        }
     }
     .map_err(|e| anyhow!("cannot start logging: {e}"))
 }

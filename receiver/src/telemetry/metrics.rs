@@ -17,7 +17,10 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::metadata::{MetadataKey, MetadataMap};
+use tonic::{
+    metadata::{MetadataKey, MetadataMap},
+    transport::ClientTlsConfig,
+};
 use tracing::{error, info};
 
 use crate::config::{Mistakes, Secret};
@@ -138,8 +141,10 @@ pub struct PushExporter {
 pub struct Otlp {
     /// The protocol.
     pub protocol: Protocol,
-    /// Its address, a URL.
+    /// Its address. A URL, or a host and a port.
     pub endpoint: String,
+    /// No TLS, if the endpoint is no URL that says so.
+    pub insecure: bool,
     /// Sent with every request.
     pub headers: BTreeMap<String, Secret>,
 }
@@ -149,6 +154,7 @@ impl Default for Otlp {
         Self {
             protocol: Protocol::Grpc,
             endpoint: "http://localhost:4317".to_owned(),
+            insecure: false,
             headers: BTreeMap::new(),
         }
     }
@@ -338,9 +344,17 @@ impl Otlp {
                     .with_context(|| format!("the value of header {name} is invalid"))?,
             );
         }
-        MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(&self.endpoint)
+        let scheme = if self.insecure { "http" } else { "https" };
+        let url = match self.endpoint.contains("://") {
+            true => self.endpoint.clone(),
+            false => format!("{scheme}://{}", self.endpoint),
+        };
+        let mut exporter = MetricExporter::builder().with_tonic();
+        if url.starts_with("https://") {
+            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        exporter
+            .with_endpoint(url)
             .with_metadata(headers)
             .build()
             .with_context(|| format!("cannot send the agent's own metrics to {}", self.endpoint))

@@ -1,0 +1,82 @@
+//! serde's errors, with the place at which they happened.
+
+use std::fmt;
+
+use serde::de;
+
+use crate::config::{Place, mistake::hint, node::Node};
+
+/// Why a value could not be read.
+#[derive(Debug)]
+pub(super) struct Error {
+    /// What is wrong.
+    pub(super) message: String,
+    /// What may have been meant.
+    pub(super) hint: Option<String>,
+    /// The message needs the key in front of it.
+    pub(super) wrong_type: bool,
+    /// A field without a default is not there.
+    pub(super) missing: bool,
+    /// Where: the innermost value that is wrong.
+    pub(super) path: Option<String>,
+    /// Where that stands.
+    pub(super) place: Option<Place>,
+}
+
+impl Error {
+    /// With a message alone.
+    pub(super) fn new(message: String) -> Self {
+        Self { message, hint: None, wrong_type: false, missing: false, path: None, place: None }
+    }
+
+    /// Notes where it happened, unless something further in already has.
+    pub(super) fn at(mut self, path: &str, node: &Node) -> Self {
+        if self.path.is_none() {
+            self.path = Some(path.to_owned());
+            self.place = node.place.clone();
+        }
+        self
+    }
+
+    /// A value of another type than the field's.
+    pub(super) fn expected(expected: &str, node: &Node) -> Self {
+        let message =
+            format!("expected type '{expected}', got unconvertible type '{}'", node.kind());
+        Self { wrong_type: true, ..Self::new(message) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string())
+    }
+
+    fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let message = format!("expected {expected}, got {unexpected}");
+        Self { wrong_type: true, ..Self::new(message) }
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        // Without the other spellings of the same value.
+        let expected: Vec<_> = expected
+            .iter()
+            .copied()
+            .filter(|name| !name.is_empty() && name.to_lowercase() == *name)
+            .collect();
+        let message = format!("unknown value \"{variant}\", valid are: {}", expected.join(", "));
+        let hint = hint(variant, &expected).filter(|h| h.starts_with("did you mean"));
+        Self { hint, ..Self::new(message) }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self { missing: true, ..Self::new(format!("missing required field \"{field}\"")) }
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use btf_rs::{Btf, Struct, Type};
+use btf_rs::{Backend, Btf, Struct, Type};
 
 /// The running kernel's own types.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -20,7 +20,10 @@ impl Types {
 
     /// Those in a BTF file.
     pub fn from_file(path: &Path) -> Result<Self> {
-        Btf::from_file(path).map(Self).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))
+        // Mapped, not parsed: a few dozen of a hundred thousand types are looked at, once.
+        Btf::from_file_with_backend(path, Backend::Mmap)
+            .map(Self)
+            .map_err(|e| anyhow!("cannot read {}: {e}", path.display()))
     }
 
     /// The offset in bytes of a field, as in `task_struct.ioac.syscr`. Members of anonymous structs

@@ -4,7 +4,7 @@
 //! nothing else down. Nothing is pinned, so the kernel drops all of it with this process.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
@@ -41,6 +41,9 @@ impl Kernel {
 /// A loaded object with the programs that attached.
 pub struct Loaded {
     ebpf: Ebpf,
+    /// Fields and values that this kernel does not have, with the reason: they refuse the rungs that
+    /// need them.
+    missing: BTreeMap<&'static str, String>,
     attached: BTreeSet<&'static str>,
     programs: Vec<(String, &'static str)>,
 }
@@ -57,15 +60,17 @@ impl Loaded {
         forced: Option<Mode>,
     ) -> Result<(Self, Vec<Status>)> {
         let rungs = || probes.iter().flat_map(|p| p.rungs);
+        let mut missing = BTreeMap::new();
         for field in rungs().flat_map(|r| r.fields).collect::<BTreeSet<_>>() {
-            // What is missing refuses the rungs that need it, below.
-            if let Ok(offset) = kernel.types.offset(field) {
-                globals.number(of_field(field), offset);
+            match kernel.types.offset(field) {
+                Ok(offset) => globals.number(of_field(field), offset),
+                Err(error) => drop(missing.insert(*field, error.to_string())),
             }
         }
         for value in rungs().flat_map(|r| r.values).collect::<BTreeSet<_>>() {
-            if let Ok(number) = kernel.types.value(value) {
-                globals.number(of_value(value), number);
+            match kernel.types.value(value) {
+                Ok(number) => globals.number(of_value(value), number),
+                Err(error) => drop(missing.insert(*value, error.to_string())),
             }
         }
         let mut loader = EbpfLoader::new();
@@ -74,7 +79,7 @@ impl Loaded {
         let ebpf =
             loader.load(object).map_err(|e| anyhow!("cannot create its maps: {}", chain(&e)))?;
 
-        let mut loaded = Self { ebpf, attached: BTreeSet::new(), programs: Vec::new() };
+        let mut loaded = Self { ebpf, missing, attached: BTreeSet::new(), programs: Vec::new() };
         let statuses =
             probes.iter().map(|probe| loaded.climb(kernel, signal, probe, forced)).collect();
         Ok((loaded, statuses))
@@ -109,11 +114,10 @@ impl Loaded {
 
     /// All programs of a rung, or none.
     fn rung(&mut self, kernel: &Kernel, rung: &Rung) -> Result<()> {
-        for field in rung.fields {
-            kernel.types.offset(field)?;
-        }
-        for value in rung.values {
-            kernel.types.value(value)?;
+        if let Some(reason) =
+            rung.fields.iter().chain(rung.values).find_map(|needed| self.missing.get(needed))
+        {
+            bail!("{reason}");
         }
         for (i, attach) in rung.programs.iter().enumerate() {
             if let Err(error) = self.attach(kernel, attach) {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use opentelemetry::{
     KeyValue,
-    metrics::{Meter, MeterProvider as _},
+    metrics::{Meter, MeterProvider as _, noop::NoopMeterProvider},
 };
 use opentelemetry_otlp::{MetricExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{
@@ -251,7 +251,11 @@ impl Telemetry {
             }
         }
         let provider = builder.build();
-        let meter = provider.meter(env!("CARGO_PKG_NAME"));
+        let meter = match readers.is_empty() {
+            false => provider.meter(env!("CARGO_PKG_NAME")),
+            // Nobody would ever call what observes; the SDK takes that for a mistake.
+            true => NoopMeterProvider::new().meter(env!("CARGO_PKG_NAME")),
+        };
         observe_process(&meter);
         servers.close();
         Ok(Self { provider, meter, servers, stop })

@@ -4,6 +4,12 @@
 #     docker run --rm --network host --cap-drop ALL --cap-add BPF --cap-add PERFMON fathom
 #
 # runs the built-in quickstart: the running kernel's numbers on http://localhost:9464/metrics.
+#
+# CAP_BPF loads programs and makes maps, CAP_PERFMON attaches them to tracepoints; nothing else is needed,
+# neither root nor --privileged. An engine that answers «unknown capability» is older than these two: there,
+# --cap-add SYS_ADMIN stands for both. A scope by cgroup needs the host's hierarchy:
+# --cgroupns host --volume /sys/fs/cgroup:/sys/fs/cgroup:ro. `mode: tracepoint` needs tracefs, which only
+# root may read: --cap-add DAC_READ_SEARCH --volume /sys/kernel/tracing:/sys/kernel/tracing:ro.
 
 # Debian 12: its glibc has the name service modules for files and DNS inside libc.a, so that a static
 # binary resolves names without any file of the image but /etc/resolv.conf.

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::ErrorKind,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
@@ -223,15 +224,18 @@ impl Loaded {
 /// A classic tracepoint is found by its files; without them the kernel's error would say nothing.
 fn tracefs(target: &str) -> Result<()> {
     const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    let events: Vec<_> =
-        MOUNTS.iter().map(|m| Path::new(m).join("events")).filter(|e| e.exists()).collect();
-    if events.is_empty() {
-        bail!("tracefs is not mounted: `mount -t tracefs nodev {}`", MOUNTS[0]);
+    for mount in MOUNTS {
+        let events = Path::new(mount).join("events");
+        match fs::metadata(events.join(target).join("id")) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                bail!("{mount} may be read by root or with CAP_DAC_READ_SEARCH alone")
+            }
+            Err(_) if events.exists() => bail!("this kernel has no tracepoint {target}"),
+            Err(_) => {}
+        }
     }
-    if !events.iter().any(|e| e.join(target).join("id").exists()) {
-        bail!("this kernel has no tracepoint {target}");
-    }
-    Ok(())
+    bail!("tracefs is not mounted: `mount -t tracefs nodev {}`", MOUNTS[0])
 }
 
 /// The kernel's reason, in a line: what the verifier said last, not the whole of its log.

@@ -48,6 +48,9 @@ pub const SIGNALS: &[Factory] = &[
     signal::<syscalls::Syscalls>(),
 ];
 
+/// Reading the maps takes some fraction of this.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 const PROBE: Attribute =
     Attribute { name: "probe", description: "the signal and its probe, such as `page_cache/adds`" };
 
@@ -225,6 +228,11 @@ impl Component for IoMonitor {
             !config.collection_interval.is_zero(),
             "collection_interval",
             "requires positive value",
+        );
+        wrong.require(
+            config.collection_interval.is_zero() || config.collection_interval >= SHORTEST,
+            "collection_interval",
+            "must be at least 1ms; a number without a unit is nanoseconds",
         );
         wrong.require(
             config.scope.cgroups.len() <= MAX_CGROUPS,

@@ -40,8 +40,10 @@ impl Section {
             Ok(made) => wrong.or(made),
             Err(mut more) => {
                 self.locate(&mut more);
-                // A value that could not be read was left at its default, which may be wrong too.
-                more.0.retain(|m| !wrong.0.iter().any(|w| m.path.starts_with(&w.path)));
+                // A value that could not be read was left at its default, which may be wrong too: what
+                // is said about it, or about what holds it, may be its consequence.
+                let related = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
+                more.0.retain(|m| !wrong.0.iter().any(|w| related(&m.path, &w.path)));
                 wrong.0.append(&mut more.0);
                 Err(wrong)
             }

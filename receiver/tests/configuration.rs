@@ -1,0 +1,149 @@
+//! Configurations as users write them, right and wrong, through the real components.
+
+use fathom::{
+    config::{Kinds, Plan, load},
+    exporters::EXPORTERS,
+    processors::PROCESSORS,
+    receivers::RECEIVERS,
+};
+
+const PIPELINE: &str = "
+service: {pipelines: {metrics: {receivers: [iomonitor], exporters: [debug]}}}
+";
+
+fn check(yaml: &str) -> Result<Plan, String> {
+    let kinds = Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+    load(&[format!("yaml:{yaml}")], &[], &kinds).map_err(|report| report.to_string())
+}
+
+/// The report about a receiver's section, which stands in the second line.
+fn about(iomonitor: &str) -> String {
+    let yaml = format!("receivers:\n  iomonitor: {iomonitor}\nexporters: {{debug: }}{PIPELINE}");
+    check(&yaml).err().unwrap_or_default()
+}
+
+#[test]
+fn every_kind_of_mistake_is_reported_at_once_with_its_place() {
+    let report = check(
+        "
+receivers:
+  iomonitor:
+    colection_interval: 10s
+    initial_delay: [1]
+    signals: {syscalls: {calls: [read, pred64]}}
+  nop:
+processors:
+  batch: {send_batch_size: many}
+exporters:
+  debug: {verbosity: detialed}
+  prometheus: {}
+servce: {}
+service:
+  pipelines:
+    metrics: {receivers: [iomonitor, iomonitor/2], processors: [batch, batch], exporters: [debug]}
+    logs: {receivers: [iomonitor], exporters: [debug]}
+    metrics/2: {receivers: [iomonitor]}
+    spans: {receivers: [iomonitor], exporters: [debug]}
+",
+    )
+    .err()
+    .expect("all of it is wrong");
+    for (path, message, place, hint) in [
+        ("servce", "has invalid keys: servce", "13:1", "did you mean `service`?"),
+        (
+            "receivers::iomonitor::colection_interval",
+            "has invalid keys: colection_interval",
+            "4:5",
+            "did you mean `collection_interval`?",
+        ),
+        ("receivers::iomonitor::initial_delay", "expected a duration", "5:20", ""),
+        (
+            "receivers::iomonitor::signals::syscalls::calls::1",
+            "pred64 is not a system call",
+            "6:40",
+            "did you mean `pread64`?",
+        ),
+        (
+            "receivers::nop",
+            "unknown type: \"nop\" for id: \"nop\" (valid values: [iomonitor])",
+            "7:3",
+            "",
+        ),
+        (
+            "processors::batch::send_batch_size",
+            "expected type 'uint', got unconvertible type 'string'",
+            "9:28",
+            "",
+        ),
+        (
+            "exporters::debug::verbosity",
+            "unknown value \"detialed\"",
+            "11:22",
+            "did you mean `detailed`?",
+        ),
+        ("exporters::prometheus::endpoint", "required", "12:15", ""),
+        (
+            "service::pipelines::metrics::receivers::1",
+            "references receiver \"iomonitor/2\" which is not configured",
+            "16:38",
+            "did you mean `iomonitor`?",
+        ),
+        (
+            "service::pipelines::metrics::processors::1",
+            "references processor \"batch\" multiple times",
+            "16:72",
+            "",
+        ),
+        ("service::pipelines::logs::receivers::0", "telemetry type is not supported", "17:24", ""),
+        ("service::pipelines::metrics/2", "must have at least one exporter", "18:16", ""),
+        ("service::pipelines::spans", "unknown signal \"spans\"", "19:12", ""),
+    ] {
+        let said = report
+            .split("\n")
+            .position(|line| line.starts_with(&format!("{path}: ")) && line.contains(message))
+            .unwrap_or_else(|| panic!("nothing says «{message}» of {path}:\n{report}"));
+        let rest: Vec<_> = report.split('\n').skip(said + 1).take(2).collect();
+        assert_eq!(rest[0].trim(), format!("at yaml::{place}"), "{path}\n{report}");
+        assert!(rest[1].contains(hint), "{path}: {rest:?}");
+    }
+    assert!(report.ends_with("(13 mistakes)"), "{report}");
+}
+
+#[test]
+fn values_are_read_as_the_field_wants_them() {
+    // A list from a string, a number that a string field takes as written, a key without a value, a
+    // path as a key, a duration of parts.
+    let ok = "{collection_interval: 1m30s, signals: {syscalls: {calls: 'read,write'}}, \
+              metrics: , scope::cgroups: []}";
+    assert_eq!(about(ok), "");
+    assert!(about("{mode: tp_bft}").contains("did you mean `tp_btf`?"));
+    assert!(about("{collection_interval: 0s}").contains("requires positive value"));
+    assert!(about("{collection_interval: 10}").contains("nanoseconds"));
+    assert!(about("{signals: {page_cache: {enabled: \"yes\"}}}").contains("expected type 'bool'"));
+    assert!(
+        about("{metrics: {ebpf.fadvise.cals: }}").contains("did you mean `ebpf.fadvise.calls`?")
+    );
+    assert!(about("[]").contains("expected type 'map', got unconvertible type 'slice'"));
+}
+
+#[test]
+fn later_sources_override_earlier_ones() {
+    let kinds = Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+    let base =
+        format!("yaml:receivers: {{iomonitor: {{mode: auto}}}}\nexporters: {{debug: }}{PIPELINE}");
+    let over = "yaml:receivers::iomonitor::mode: wrong".to_owned();
+    let set = "receivers.iomonitor.mode=tracepoint".to_owned();
+    assert!(load(&[base.clone(), over.clone()], &[], &kinds).is_err());
+    assert!(load(&[base, over], &[set], &kinds).is_ok());
+}
+
+#[test]
+fn only_what_pipelines_use_is_started() {
+    let plan = check(&format!(
+        "receivers: {{iomonitor: , iomonitor/unused: }}\nexporters: {{debug: , debug/unused: }}{PIPELINE}"
+    ))
+    .expect("valid");
+    let ids = |ids: Vec<String>| ids.join(" ");
+    assert_eq!(ids(plan.receivers.iter().map(|(id, _)| id.to_string()).collect()), "iomonitor");
+    assert_eq!(ids(plan.exporters.iter().map(|(id, _)| id.to_string()).collect()), "debug");
+}

@@ -6,4 +6,5 @@ pub mod capability;
 pub mod globals;
 pub mod ladder;
 pub mod load;
+pub mod memory;
 pub mod scope;

@@ -35,7 +35,7 @@ use crate::{
         globals::Globals,
         ladder::{Mode, Status},
         load::{Kernel, Loaded},
-        scope,
+        memory, scope,
     },
     metric::{Attribute, Kind, Metric, Points},
 };
@@ -290,6 +290,7 @@ impl Receiver for IoMonitor {
     async fn start(&mut self, _: &Context) -> Result<()> {
         // Loading is work for the CPU, for some 100 ms, and nothing else runs yet on this thread.
         let attached = tokio::task::block_in_place(|| self.attach())?;
+        memory::release();
         for status in &attached.statuses {
             match (status.mode, status.reason()) {
                 (Some(mode), reason) if reason.is_empty() => {

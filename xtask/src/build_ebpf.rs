@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 const LINKER: &str = "0.10.3";
 const TARGET: &str = "bpfel-unknown-none";
@@ -21,21 +21,24 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let root = &env::current_dir()?;
     let prebuilt = root.join("ebpf/prebuilt");
     let recorded = prebuilt.join("TOOLCHAIN");
-    let toolchain = Toolchain::find(root)?;
-    let description = toolchain.describe()?;
+    let mut toolchains = Toolchain::all(root)?;
     if check {
         let recorded = fs::read_to_string(&recorded)
             .with_context(|| format!("cannot read {}", recorded.display()))?;
-        if recorded != description {
+        let described = toolchains.iter().map(Toolchain::describe).collect::<Result<Vec<_>>>()?;
+        let Some(at) = described.iter().position(|here| *here == recorded) else {
             let text = format!(
-                "the toolchain here is not the recorded one, so the objects cannot be compared\n\
-                 recorded:\n{recorded}here:\n{description}"
+                "the recorded toolchain is not here, so the objects cannot be compared\n\
+                 recorded:\n{recorded}here:\n{}",
+                described.concat()
             );
             ensure!(env::var("CI").as_deref() != Ok("true"), "{text}");
             println!("{text}");
             return Ok(());
-        }
+        };
+        toolchains.swap(0, at);
     }
+    let toolchain = toolchains.swap_remove(0);
     let built = toolchain.build(root)?;
     for object in &built {
         let name = object.file_name().context("an object has a name")?;
@@ -61,7 +64,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
         }
     }
     if !check {
-        fs::write(recorded, description)?;
+        fs::write(recorded, toolchain.describe()?)?;
     }
     println!(
         "{} objects {}",
@@ -82,26 +85,34 @@ struct Toolchain {
 }
 
 impl Toolchain {
-    fn find(root: &Path) -> Result<Self> {
+    /// Every one that is here, at least one.
+    fn all(root: &Path) -> Result<Vec<Self>> {
         let llvm = sysroot(Path::new("rustc"))?.join("lib");
         let linker = linker(root, &llvm)?;
         let rustup = |tool: &str| {
             output(Command::new("rustup").args(["which", "--toolchain", "nightly", tool]))
                 .map(PathBuf::from)
         };
-        if let (Ok(cargo), Ok(rustc)) = (rustup("cargo"), rustup("rustc"))
-            && has_source(&rustc)
-        {
-            return Ok(Self { cargo, rustc, bootstrap: false, linker, llvm });
-        }
-        let (cargo, rustc) = (PathBuf::from("/usr/bin/cargo"), PathBuf::from("/usr/bin/rustc"));
-        if rustc.exists() && cargo.exists() && has_source(&rustc) {
-            return Ok(Self { cargo, rustc, bootstrap: true, linker, llvm });
-        }
-        bail!(
+        let nightly = rustup("cargo").and_then(|cargo| Ok((cargo, rustup("rustc")?, false)));
+        let packaged = (PathBuf::from("/usr/bin/cargo"), PathBuf::from("/usr/bin/rustc"), true);
+        let all: Vec<_> = nightly
+            .into_iter()
+            .chain([packaged])
+            .filter(|(cargo, rustc, _)| cargo.exists() && rustc.exists() && has_source(rustc))
+            .map(|(cargo, rustc, bootstrap)| Self {
+                cargo,
+                rustc,
+                bootstrap,
+                linker: linker.clone(),
+                llvm: llvm.clone(),
+            })
+            .collect();
+        ensure!(
+            !all.is_empty(),
             "no compiler with the source of its library: `rustup toolchain install nightly \
              --component rust-src`, or on Debian `apt-get install rustc-web cargo-web rust-web-src`"
-        )
+        );
+        Ok(all)
     }
 
     /// What decides the objects' bytes.

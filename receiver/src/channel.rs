@@ -48,6 +48,11 @@ impl Input {
         Some(batch)
     }
 
+    /// A batch that is already there.
+    pub fn try_recv(&mut self) -> Option<Batch> {
+        self.channel.try_recv().ok()
+    }
+
     /// Counts what comes in.
     pub fn counting(mut self, items: Items) -> Self {
         self.counted = Some(items);

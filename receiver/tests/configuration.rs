@@ -147,3 +147,23 @@ fn only_what_pipelines_use_is_started() {
     assert_eq!(ids(plan.receivers.iter().map(|(id, _)| id.to_string()).collect()), "iomonitor");
     assert_eq!(ids(plan.exporters.iter().map(|(id, _)| id.to_string()).collect()), "debug");
 }
+
+/// What `validate` accepts must start.
+#[test]
+fn readers_of_the_agents_own_metrics_are_checked_whole() {
+    let report = |otlp: &str| {
+        let readers = format!("[{{periodic: {{exporter: {{otlp: {otlp}}}}}}}]");
+        let telemetry = format!("service::telemetry::metrics::readers: {readers}");
+        let yaml =
+            format!("receivers: {{iomonitor: }}\nexporters: {{debug: }}\n{telemetry}{PIPELINE}");
+        check(&yaml).err().unwrap_or_default()
+    };
+    let at = "service::telemetry::metrics::readers::0::periodic::exporter::otlp";
+    assert_eq!(report("{endpoint: 'localhost:4317', insecure: true, headers: {a: b}}"), "");
+    assert!(
+        report("{headers: {a: \"b\\nc\"}}").starts_with(&format!("{at}::headers::a: has a value"))
+    );
+    assert!(report("{headers: {a b: c}}").starts_with(&format!("{at}::headers::a b: is no name")));
+    assert!(report("{endpoint: 'http://ho st:1'}").starts_with(&format!("{at}::endpoint: ")));
+    assert!(report("{endpoint: ''}").starts_with(&format!("{at}::endpoint: ")));
+}

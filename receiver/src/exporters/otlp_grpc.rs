@@ -105,6 +105,9 @@ impl Default for KeepAlive {
     }
 }
 
+/// Time without traffic after which the kernel asks the peer's kernel: Go's default, so the Collector's.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// The exporter.
 pub struct OtlpGrpc {
     config: Config,
@@ -138,6 +141,11 @@ impl Component for OtlpGrpc {
                 (Err(_), _) => wrong.add(path, "is no name for a header"),
                 (_, Err(_)) => wrong.add(path, "has a value that no header can have"),
             }
+        }
+        if let Some(keepalive) = &config.keepalive {
+            let positive = "must be a positive duration";
+            wrong.require(!keepalive.time.is_zero(), "keepalive::time", positive);
+            wrong.require(!keepalive.timeout.is_zero(), "keepalive::timeout", positive);
         }
         wrong.nest("tls", config.tls.check());
         wrong.nest("retry_on_failure", config.retry_on_failure.check());
@@ -185,7 +193,12 @@ impl Exporter for OtlpGrpc {
         let mut endpoint = Endpoint::from_shared(self.url.clone())
             .with_context(|| format!("endpoint {}", self.config.endpoint))?
             .user_agent(concat!("fathom/", env!("CARGO_PKG_VERSION")))
-            .context("user agent")?;
+            .context("user agent")?
+            // A host that has gone without a word must not hold the next attempts up.
+            .tcp_keepalive(Some(TCP_KEEPALIVE));
+        if !self.config.timeout.is_zero() {
+            endpoint = endpoint.connect_timeout(self.config.timeout);
+        }
         if let Some(keepalive) = &self.config.keepalive {
             endpoint = endpoint
                 .http2_keep_alive_interval(keepalive.time)

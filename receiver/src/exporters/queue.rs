@@ -123,7 +123,7 @@ pub enum Failure {
 /// each. If the caller does not wait for it and drops this future, the rest is counted as failed.
 pub async fn run<S: Sender>(
     cx: &Context,
-    mut input: Input,
+    input: Input,
     queue: &Config,
     retry: &retry::Config,
     sender: S,
@@ -143,23 +143,24 @@ pub async fn run<S: Sender>(
             send_failed: items("otelcol_exporter_send_failed"),
         }),
     });
+    let mut incoming = Incoming { input, counts: worker.counts.clone() };
     if !queue.enabled {
-        while let Some(batch) = input.recv().await {
-            worker.deliver(Item::new(batch, worker.counts.clone(), None)).await;
+        while let Some(item) = incoming.next().await {
+            worker.deliver(item).await;
         }
         return;
     }
     let refused = items("otelcol_exporter_enqueue_failed");
     let mut queues: [Option<Queue>; Signal::ALL.len()] = [const { None }; Signal::ALL.len()];
     let mut consumers = JoinSet::new();
-    while let Some(batch) = input.recv().await {
+    while let Some(item) = incoming.next().await {
         // A queue per signal: a flood of one does not crowd out the others.
-        let signal = batch.signal();
+        let signal = item.batch.signal();
         let at = Signal::ALL.iter().position(|s| *s == signal).unwrap_or_default();
         let to = queues[at]
             .get_or_insert_with(|| Queue::open(cx, signal, queue, &worker, &mut consumers));
-        let items = batch.items();
-        if let Err(reason) = to.push(batch, queue, &worker.counts).await {
+        let items = item.batch.items();
+        if let Err(reason) = to.push(item, queue).await {
             refused.add(signal, items);
             tracing::error!(
                 error = reason,
@@ -214,24 +215,43 @@ impl Queue {
         Self { channel, room }
     }
 
-    async fn push(
-        &self,
-        batch: Batch,
-        config: &Config,
-        counts: &Arc<Counts>,
-    ) -> Result<(), &'static str> {
-        let size = config.size(&batch);
+    /// Takes an item in, or refuses it with the reason; what is refused is the caller's to count.
+    async fn push(&self, mut item: Item, config: &Config) -> Result<(), &'static str> {
+        let size = config.size(&item.batch);
         if size > config.queue_size {
-            return Err("element size too large");
+            return Err(item.refused("element size too large"));
         }
         let room = self.room.clone();
         let permit = if config.block_on_overflow {
-            room.acquire_many_owned(size).await.map_err(|_| "sending queue is closed")?
+            room.acquire_many_owned(size).await.map_err(|_| "sending queue is closed")
         } else {
-            room.try_acquire_many_owned(size).map_err(|_| "sending queue is full")?
+            room.try_acquire_many_owned(size).map_err(|_| "sending queue is full")
         };
-        let item = Item::new(batch, counts.clone(), Some(permit));
-        self.channel.send(item).await.map_err(|_| "sending queue is closed")
+        match permit {
+            Ok(permit) => item.room = Some(permit),
+            Err(reason) => return Err(item.refused(reason)),
+        }
+        self.channel.send(item).await.map_err(|e| e.0.refused("sending queue is closed"))
+    }
+}
+
+/// What comes in. What is still in the channel when shutdown runs out of time is counted, too.
+struct Incoming {
+    input: Input,
+    counts: Arc<Counts>,
+}
+
+impl Incoming {
+    async fn next(&mut self) -> Option<Item> {
+        Some(Item::new(self.input.recv().await?, self.counts.clone()))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        while let Some(batch) = self.input.try_recv() {
+            drop(Item::new(batch, self.counts.clone()));
+        }
     }
 }
 
@@ -271,12 +291,19 @@ struct Item {
     batch: Batch,
     counts: Arc<Counts>,
     settled: bool,
-    _room: Option<OwnedSemaphorePermit>,
+    /// Given back when the item is done with.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Item {
-    fn new(batch: Batch, counts: Arc<Counts>, room: Option<OwnedSemaphorePermit>) -> Self {
-        Self { batch, counts, settled: false, _room: room }
+    fn new(batch: Batch, counts: Arc<Counts>) -> Self {
+        Self { batch, counts, settled: false, room: None }
+    }
+
+    /// Not taken in: counted by who hears the reason.
+    fn refused(mut self, reason: &'static str) -> &'static str {
+        self.settled = true;
+        reason
     }
 
     fn sent(mut self, sent: Sent) {

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
-    metadata::{MetadataKey, MetadataMap},
-    transport::ClientTlsConfig,
+    metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
+    transport::{ClientTlsConfig, Endpoint},
 };
 use tracing::{error, info};
 
@@ -196,14 +196,19 @@ impl Config {
                             wrong.add(format!("{at}::exporter"), "names no exporter: there is otlp")
                         }
                         Some(otlp) => {
-                            for name in otlp.headers.keys() {
+                            let at = format!("{at}::exporter::otlp");
+                            if let Err(error) = Endpoint::from_shared(otlp.url()) {
+                                wrong.add(format!("{at}::endpoint"), error.to_string());
+                            }
+                            for (name, value) in &otlp.headers {
+                                let path = format!("{at}::headers::{name}");
+                                let name = MetadataKey::<Ascii>::from_bytes(name.as_bytes());
+                                let value = value.expose().parse::<MetadataValue<Ascii>>();
+                                wrong.require(name.is_ok(), &path, "is no name for a header");
                                 wrong.require(
-                                    MetadataKey::<tonic::metadata::Ascii>::from_bytes(
-                                        name.as_bytes(),
-                                    )
-                                    .is_ok(),
-                                    &format!("{at}::exporter::otlp::headers::{name}"),
-                                    "is no name for a header",
+                                    value.is_ok(),
+                                    &path,
+                                    "has a value that no header can have",
                                 );
                             }
                         }
@@ -336,6 +341,14 @@ impl Prometheus {
 }
 
 impl Otlp {
+    fn url(&self) -> String {
+        let scheme = if self.insecure { "http" } else { "https" };
+        match self.endpoint.contains("://") {
+            true => self.endpoint.clone(),
+            false => format!("{scheme}://{}", self.endpoint),
+        }
+    }
+
     fn exporter(&self) -> Result<MetricExporter> {
         let Protocol::Grpc = self.protocol;
         let mut headers = MetadataMap::new();
@@ -348,11 +361,7 @@ impl Otlp {
                     .with_context(|| format!("the value of header {name} is invalid"))?,
             );
         }
-        let scheme = if self.insecure { "http" } else { "https" };
-        let url = match self.endpoint.contains("://") {
-            true => self.endpoint.clone(),
-            false => format!("{scheme}://{}", self.endpoint),
-        };
+        let url = self.url();
         let mut exporter = MetricExporter::builder().with_tonic();
         if url.starts_with("https://") {
             exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());

@@ -204,6 +204,23 @@ async fn what_an_impatient_shutdown_cuts_off_is_still_counted() {
     assert_eq!(outcome(&metered), [0, 15, 0]);
 }
 
+/// One batch is being sent, one waits for room, and three are still in the channel.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_room_is_counted_when_it_is_cut_off() {
+    let sender = gated(false, Ok(Sent::default()));
+    let config =
+        Config { queue_size: 1, num_consumers: 1, block_on_overflow: true, ..Config::default() };
+    let (out, _, metered, task) = start(config, &sender);
+    for _ in 0..5 {
+        out.send(logs(3)).await.unwrap();
+    }
+    settle().await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    settle().await;
+    assert_eq!(outcome(&metered), [0, 15, 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_cannot_reject_more_than_it_got() {
     let sender = gated(true, Ok(Sent { rejected: 99 }));

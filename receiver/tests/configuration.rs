@@ -134,7 +134,19 @@ fn later_sources_override_earlier_ones() {
     let over = "yaml:receivers::iomonitor::mode: wrong".to_owned();
     let set = "receivers.iomonitor.mode=tracepoint".to_owned();
     assert!(load(&[base.clone(), over.clone()], &[], &kinds).is_err());
-    assert!(load(&[base, over], &[set], &kinds).is_ok());
+    let nothing = "yaml:# nothing".to_owned();
+    assert!(load(&[base, over, nothing], &[set], &kinds).is_ok());
+}
+
+#[test]
+fn one_mistake_does_not_hide_another() {
+    let report = about("{collection_interval: 0s, collection_intervals: 5s}");
+    assert!(report.contains("requires positive value"), "{report}");
+    assert!(report.contains("invalid keys: collection_intervals"), "{report}");
+    let yaml = "service::telemetry: {logs: {level: [1]}, metrics: {readers: []}}";
+    let report = check(yaml).err().unwrap_or_default();
+    assert!(report.contains("service::telemetry::logs::level: "), "{report}");
+    assert!(report.contains("service::telemetry::metrics::readers: "), "{report}");
 }
 
 #[test]

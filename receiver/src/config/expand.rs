@@ -10,8 +10,10 @@ use super::{
 
 /// Expansions that one scalar may need, values of values included.
 const MAX_ROUNDS: usize = 1000;
-/// How large a scalar may become.
+/// How long a scalar with expressions may be, before and after.
 const MAX_LENGTH: usize = 1 << 20;
+/// Expressions that one scalar may open: far more than anyone writes.
+const MAX_OPENED: usize = 1000;
 
 /// Expands every scalar of the tree. `warnings` gets what is legal but looks like an oversight.
 pub fn expand(node: &mut Node, mistakes: &mut Vec<Mistake>, warnings: &mut Vec<String>) {
@@ -65,6 +67,11 @@ impl Scalar<'_> {
             && closing(inner) == Some(inner.len() - 1)
         {
             return self.value(&inner[..inner.len() - 1]).map(Expanded::Whole);
+        }
+        if text.len() > MAX_LENGTH || text.matches("${").count() > MAX_OPENED {
+            return Err(format!(
+                "a value with expressions may have {MAX_LENGTH} bytes and {MAX_OPENED} expressions"
+            ));
         }
         let mut out = String::new();
         let mut rest = text;
@@ -298,5 +305,6 @@ mod tests {
         assert_eq!(message("a: ${no:x}"), "scheme \"no\" is not supported for uri \"no:x\"");
         assert!(message("a: ${file:/no/such}").contains("unable to read the file /no/such"));
         assert!(message("a: x${yaml:[1]}").contains("needs a scalar, got a slice"));
+        assert!(message(&format!("a: {}", "${".repeat(1001))).contains("1000 expressions"));
     }
 }

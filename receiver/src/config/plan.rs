@@ -86,6 +86,8 @@ pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan,
     let mut root = Node::default();
     for uri in uris {
         match source::read(uri) {
+            // A source that says nothing changes nothing.
+            Ok(Node { value: Value::Null, .. }) => {}
             Ok(node) => merge::merge(&mut root, merge::nested(node)),
             Err(mistake) => wrong.push(mistake),
         }
@@ -281,9 +283,8 @@ impl Check<'_> {
         }
         let section = Section::new(service.get("telemetry").cloned().unwrap_or_default());
         let checked =
-            section.parse::<telemetry::Config>().and_then(|config| config.check().map(|()| config));
-        checked.unwrap_or_else(|mut wrong| {
-            section.locate(&mut wrong);
+            section.configure(|config: telemetry::Config| config.check().map(|()| config));
+        checked.unwrap_or_else(|wrong| {
             let mut nested = Mistakes::default();
             nested.nest("service::telemetry", wrong);
             self.wrong.extend(nested.0);

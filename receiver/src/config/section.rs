@@ -42,8 +42,9 @@ impl Section {
                 self.locate(&mut more);
                 // A value that could not be read was left at its default, which may be wrong too: what
                 // is said about it, or about what holds it, may be its consequence.
-                let related = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
-                more.0.retain(|m| !wrong.0.iter().any(|w| related(&m.path, &w.path)));
+                more.0.retain(|m| {
+                    !wrong.0.iter().any(|w| within(&m.path, &w.path) || within(&w.path, &m.path))
+                });
                 wrong.0.append(&mut more.0);
                 Err(wrong)
             }
@@ -56,6 +57,12 @@ impl Section {
             mistake.place = self.0.nearest(&mistake.path).place.clone();
         }
     }
+}
+
+/// Whether a path is another, or leads on from it.
+fn within(path: &str, holder: &str) -> bool {
+    path.strip_prefix(holder)
+        .is_some_and(|rest| holder.is_empty() || rest.is_empty() || rest.starts_with("::"))
 }
 
 /// A field whose type is decided later, by something that the configuration names.

@@ -52,7 +52,8 @@ enum Items {
 
 struct Builder<'a> {
     file: &'a Arc<str>,
-    anchors: HashMap<usize, (Node, usize)>,
+    /// What each anchor stands for, how many values that is, and how deep they nest.
+    anchors: HashMap<usize, (Node, usize, usize)>,
     stack: Vec<Open>,
     nodes: usize,
     root: Option<Node>,
@@ -93,12 +94,17 @@ impl Builder<'_> {
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close()?,
                 Event::Alias(anchor) => {
-                    let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
+                    let Some((_, size, depth)) = self.anchors.get(&anchor) else {
                         return Err(mistake(place, "an alias to a value that contains it".into()));
                     };
                     // What an alias stands for counts each time it is used.
+                    let (size, depth) = (*size, *depth);
                     self.count(size - 1, &place)?;
-                    self.add(node, 0)?;
+                    if self.stack.len() + depth > MAX_DEPTH {
+                        return Err(too_deep(place));
+                    }
+                    let node = self.anchors.get(&anchor).map(|(node, ..)| node.clone());
+                    self.add(node.unwrap_or_default(), 0)?;
                 }
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
             }
@@ -120,7 +126,7 @@ impl Builder<'_> {
 
     fn open(&mut self, anchor: usize, place: Place, items: Items) -> Result<(), Mistake> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(mistake(place, format!("values nest deeper than {MAX_DEPTH} levels")));
+            return Err(too_deep(place));
         }
         self.stack.push(Open { anchor, place, items });
         Ok(())
@@ -142,8 +148,12 @@ impl Builder<'_> {
             self.count(1, &place)?;
         }
         if anchor > 0 {
-            let size = size(&node);
-            self.anchors.insert(anchor, (node.clone(), size));
+            // The copy takes memory, too.
+            let (size, depth) = (size(&node), depth(&node));
+            if let Some(place) = &node.place {
+                self.count(size, &place.clone())?;
+            }
+            self.anchors.insert(anchor, (node.clone(), size, depth));
         }
         let Some(open) = self.stack.last_mut() else {
             self.root = Some(node);
@@ -210,6 +220,19 @@ fn size(node: &Node) -> usize {
         Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
         _ => 0,
     }
+}
+
+/// Levels of lists and maps in a value. No deeper than [`MAX_DEPTH`], as everything that is added.
+fn depth(node: &Node) -> usize {
+    match &node.value {
+        Value::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Map(entries) => 1 + entries.iter().map(|(_, n)| depth(n)).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn too_deep(place: Place) -> Mistake {
+    mistake(place, format!("values nest deeper than {MAX_DEPTH} levels"))
 }
 
 /// What an unquoted scalar means.
@@ -316,6 +339,13 @@ mod tests {
         assert!(read(&deep).expect_err("deep").message.contains("deeper than 100 levels"));
         assert!(read(&"[".repeat(5_000_000)).is_err());
         assert!(read("a: &a [*a]").is_err());
+        // Depth through aliases: 20 times 97 levels.
+        let mut text = format!("d0: &d0 {}{}\n", "[".repeat(97), "]".repeat(97));
+        for i in 1..20 {
+            let (open, close) = ("[".repeat(97), "]".repeat(97));
+            text += &format!("d{i}: &d{i} {open}*d{}{close}\n", i - 1);
+        }
+        assert!(read(&text).expect_err("deep").message.contains("deeper than 100 levels"));
     }
 
     #[test]

@@ -12,34 +12,27 @@ const MAX_BUCKETS: i64 = 640;
 
 /// Adds `total` to `point`.
 pub(super) fn add(total: &Point, point: &mut Point) {
-    let mut total = total.clone();
-    let threshold = total.zero_threshold.max(point.zero_threshold);
-    widen_zero(&mut total, threshold);
-    widen_zero(point, threshold);
-    // A threshold is widened to the end of a bucket: the other side's must follow.
-    let threshold = total.zero_threshold.max(point.zero_threshold);
-    widen_zero(&mut total, threshold);
-    widen_zero(point, threshold);
-    point.zero_threshold = point.zero_threshold.max(total.zero_threshold);
-
-    let mut scale = total.scale.min(point.scale);
+    // Wider than the field, so that a sender's lowest scale cannot wrap around.
+    let mut scale = i64::from(total.scale.min(point.scale));
     let signs = [(&total.positive, &point.positive), (&total.negative, &point.negative)];
     while signs.iter().any(|(a, b)| width(a, total.scale, b, point.scale, scale) > MAX_BUCKETS) {
         scale -= 1;
     }
     point.positive = joined(&total.positive, total.scale, &point.positive, point.scale, scale);
     point.negative = joined(&total.negative, total.scale, &point.negative, point.scale, scale);
-    point.scale = scale;
-    point.count += total.count;
-    point.zero_count += total.zero_count;
+    point.scale = i32::try_from(scale).unwrap_or(i32::MIN);
+    point.count = point.count.saturating_add(total.count);
+    point.zero_count = point.zero_count.saturating_add(total.zero_count);
     point.sum = sum(total.sum, point.sum);
     point.min = total.min.zip(point.min).map(|(a, b)| a.min(b));
     point.max = total.max.zip(point.max).map(|(a, b)| a.max(b));
+    // Last: a bucket that is joined later could reach across the threshold again.
+    widen_zero(point, total.zero_threshold.max(point.zero_threshold));
 }
 
 /// The first and the last index of buckets that are not empty, at a coarser scale: halving the
 /// resolution joins the buckets `2i` and `2i + 1` into `i` (OTLP data model).
-fn range(buckets: &Option<Buckets>, from: i32, to: i32) -> Option<(i64, i64)> {
+fn range(buckets: &Option<Buckets>, from: i32, to: i64) -> Option<(i64, i64)> {
     let buckets = buckets.as_ref()?;
     let first = buckets.bucket_counts.iter().position(|n| *n > 0)? as i64;
     let last = buckets.bucket_counts.iter().rposition(|n| *n > 0)? as i64;
@@ -51,12 +44,12 @@ fn range(buckets: &Option<Buckets>, from: i32, to: i32) -> Option<(i64, i64)> {
 }
 
 /// More than 63 steps leave one bucket for all that is below 1 and one for all above, as 63 do.
-fn shift(from: i32, to: i32) -> u32 {
-    (i64::from(from) - i64::from(to)).clamp(0, 63) as u32
+fn shift(from: i32, to: i64) -> u32 {
+    (i64::from(from) - to).clamp(0, 63) as u32
 }
 
 /// How many buckets the sum of both would have.
-fn width(a: &Option<Buckets>, a_scale: i32, b: &Option<Buckets>, b_scale: i32, scale: i32) -> i64 {
+fn width(a: &Option<Buckets>, a_scale: i32, b: &Option<Buckets>, b_scale: i32, scale: i64) -> i64 {
     match (range(a, a_scale, scale), range(b, b_scale, scale)) {
         (Some(a), Some(b)) => a.1.max(b.1) - a.0.min(b.0) + 1,
         (Some((first, last)), None) | (None, Some((first, last))) => last - first + 1,
@@ -70,7 +63,7 @@ fn joined(
     a_scale: i32,
     b: &Option<Buckets>,
     b_scale: i32,
-    scale: i32,
+    scale: i64,
 ) -> Option<Buckets> {
     let ranges = [range(a, a_scale, scale), range(b, b_scale, scale)];
     let Some(offset) = ranges.iter().flatten().map(|(first, _)| *first).min() else {
@@ -82,7 +75,8 @@ fn joined(
         let Some(buckets) = buckets else { continue };
         let indices = i64::from(buckets.offset)..;
         for (index, count) in indices.zip(&buckets.bucket_counts).filter(|(_, n)| **n > 0) {
-            bucket_counts[((index >> shift(from, scale)) - offset) as usize] += count;
+            let bucket = &mut bucket_counts[((index >> shift(from, scale)) - offset) as usize];
+            *bucket = u64::saturating_add(*bucket, *count);
         }
     }
     // An index fits 32 bits at its own scale, and is smaller at a coarser one.
@@ -92,27 +86,25 @@ fn joined(
 /// Counts what is closer to zero than `threshold` as zero. A bucket that the threshold cuts goes
 /// with it, whole: then the threshold is that bucket's end.
 fn widen_zero(point: &mut Point, threshold: f64) {
-    if threshold <= point.zero_threshold {
-        return;
-    }
     point.zero_threshold = threshold;
     let scale = point.scale;
     for buckets in [&mut point.positive, &mut point.negative].into_iter().flatten() {
-        for (i, count) in (0_i64..).zip(&mut buckets.bucket_counts) {
-            let index = i64::from(buckets.offset) + i;
-            if bound(index, scale) >= threshold {
-                break;
-            }
-            if *count > 0 {
-                point.zero_count += *count;
+        let offset = i64::from(buckets.offset);
+        let inside = (offset..)
+            .zip(&buckets.bucket_counts)
+            .take_while(|(index, _)| bound(*index, scale) < threshold)
+            .count();
+        for (index, count) in (offset..).zip(buckets.bucket_counts.drain(..inside)) {
+            if count > 0 {
+                point.zero_count = point.zero_count.saturating_add(count);
                 point.zero_threshold = point.zero_threshold.max(bound(index + 1, scale));
-                *count = 0;
             }
         }
+        buckets.offset = i32::try_from(offset + inside as i64).unwrap_or_default();
     }
 }
 
 /// The lower bound of a bucket: `2^(index * 2^-scale)`.
 fn bound(index: i64, scale: i32) -> f64 {
-    (index as f64 * f64::from(-scale).exp2()).exp2()
+    (index as f64 * (-f64::from(scale)).exp2()).exp2()
 }

@@ -60,7 +60,8 @@ impl Component for DeltaToCumulative {
 
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
-        wrong.require(!config.max_stale.is_zero(), "max_stale", "must be a positive duration");
+        let message = "max_stale must be a positive duration (got 0s)";
+        wrong.require(!config.max_stale.is_zero(), "max_stale", message);
         wrong.require(config.max_streams > 0, "max_streams", "must be a positive number");
         wrong.or(Self(config))
     }
@@ -297,12 +298,12 @@ fn explicit(total: &Total, point: &mut HistogramDataPoint) {
         point.start_time_unix_nano = total.time_unix_nano;
         return;
     }
-    point.count += total.count;
+    point.count = point.count.saturating_add(total.count);
     point.sum = sum(total.sum, point.sum);
     point.min = total.min.zip(point.min).map(|(a, b)| a.min(b));
     point.max = total.max.zip(point.max).map(|(a, b)| a.max(b));
     for (count, before) in point.bucket_counts.iter_mut().zip(&total.bucket_counts) {
-        *count += before;
+        *count = count.saturating_add(*before);
     }
 }
 

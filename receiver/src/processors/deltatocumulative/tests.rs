@@ -3,19 +3,30 @@
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    metrics::v1::{ExponentialHistogram, Sum, exponential_histogram_data_point::Buckets},
+    common::v1::InstrumentationScope,
+    metrics::v1::{
+        ExponentialHistogram, Histogram, Sum, exponential_histogram_data_point::Buckets,
+    },
+    resource::v1::Resource,
 };
+use prometheus::Registry;
 
 use super::*;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+
 use crate::metric::pairs;
 
 struct Bench {
     streams: Streams,
     counts: Counts,
+    registry: Registry,
+    _provider: SdkMeterProvider,
 }
 
 fn bench(max_streams: u64) -> Bench {
-    let provider = opentelemetry_sdk::metrics::SdkMeterProvider::default();
+    let registry = Registry::new();
+    let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
+    let provider = SdkMeterProvider::builder().with_reader(reader.expect("valid")).build();
     let meter = provider.meter("test");
     let config = Config { max_streams, ..Config::default() };
     Bench {
@@ -24,10 +35,23 @@ fn bench(max_streams: u64) -> Bench {
             points: meter.u64_counter("points").build(),
             streams: meter.u64_gauge("streams").build(),
         },
+        registry,
+        _provider: provider,
     }
 }
 
 impl Bench {
+    /// Points that were counted with this `error`; those that went on have none.
+    fn counted(&self, error: &str) -> f64 {
+        let families = self.registry.gather();
+        let metrics = families.iter().filter(|f| f.name().starts_with("points"));
+        let of = |m: &&prometheus::proto::Metric| {
+            let label = m.get_label().iter().find(|l| l.name() == "error");
+            label.map_or("", |l| l.value()) == error
+        };
+        metrics.flat_map(|f| f.get_metric()).filter(of).map(|m| m.get_counter().get_value()).sum()
+    }
+
     /// What comes out of one metric, if anything.
     fn pass(&mut self, data: Data) -> Option<Data> {
         let metric = Metric { name: "m".into(), data: Some(data), ..Default::default() };
@@ -86,6 +110,88 @@ async fn what_cannot_be_added_is_dropped() {
     assert_eq!(bench.number(15, 20, 1, &[]), None, "it ends with the last point");
     assert_eq!(bench.number(20, 30, 1, &[("k", "b")]), None, "a second stream");
     assert_eq!(bench.number(20, 30, 1, &[]), Some((10, 6)));
+    let counted =
+        ["", "delta.ErrOlderStart", "delta.ErrOutOfOrder", "limit"].map(|e| bench.counted(e));
+    assert_eq!(counted, [2.0, 1.0, 1.0, 1.0]);
+}
+
+/// Each part of the identity alone makes another stream.
+#[tokio::test]
+async fn a_stream_is_resource_scope_metric_and_attributes() {
+    let block = |part: &str| {
+        let is = |name| if part == name { "other" } else { "same" };
+        let point = NumberDataPoint {
+            attributes: pairs(&[("k", is("attributes"))]),
+            time_unix_nano: 1,
+            ..Default::default()
+        };
+        let sum = Sum {
+            aggregation_temporality: AggregationTemporality::Delta.into(),
+            is_monotonic: part == "monotonic",
+            data_points: vec![point],
+        };
+        let metric = Metric {
+            name: is("name").into(),
+            unit: is("unit").into(),
+            data: Some(Data::Sum(sum)),
+            ..Default::default()
+        };
+        let scope = InstrumentationScope {
+            name: is("scope").into(),
+            version: is("version").into(),
+            attributes: pairs(&[("s", is("scope attributes"))]),
+            ..Default::default()
+        };
+        let attributes = pairs(&[("r", is("resource"))]);
+        ResourceMetrics {
+            resource: Some(Resource { attributes, ..Default::default() }),
+            scope_metrics: vec![ScopeMetrics {
+                scope: Some(scope),
+                metrics: vec![metric],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    };
+    let parts = ["", "resource", "scope", "version", "scope attributes", "name", "unit"];
+    let parts = parts.into_iter().chain(["monotonic", "attributes"]);
+    let mut bench = bench(100);
+    for (streams, part) in (1..).zip(parts) {
+        assert!(bench.streams.resource(&mut block(part), &bench.counts), "{part}");
+        assert_eq!(bench.streams.known.len(), streams, "{part}");
+        assert!(!bench.streams.resource(&mut block(part), &bench.counts), "{part} is known");
+    }
+}
+
+#[tokio::test]
+async fn explicit_histograms_add_up_unless_their_bounds_change() {
+    let mut bench = bench(10);
+    let mut pass = |time: u64, bound: f64, bucket_counts: [u64; 2]| {
+        let point = HistogramDataPoint {
+            start_time_unix_nano: time - 1,
+            time_unix_nano: time,
+            count: bucket_counts.iter().sum(),
+            sum: Some(time as f64),
+            min: Some(time as f64),
+            max: Some(time as f64),
+            explicit_bounds: vec![bound],
+            bucket_counts: bucket_counts.into(),
+            ..Default::default()
+        };
+        let data = Data::Histogram(Histogram {
+            aggregation_temporality: AggregationTemporality::Delta.into(),
+            data_points: vec![point],
+        });
+        let Some(Data::Histogram(mut total)) = bench.pass(data) else { panic!("dropped") };
+        let p = total.data_points.remove(0);
+        (p.start_time_unix_nano, p.count, p.bucket_counts, p.sum, p.min, p.max)
+    };
+    pass(2, 1.0, [1, 2]);
+    let total = pass(3, 1.0, [3, 4]);
+    assert_eq!(total, (1, 10, vec![4, 6], Some(5.0), Some(2.0), Some(3.0)));
+    // Other bounds: the stream begins anew where it ended.
+    let total = pass(5, 7.0, [1, 0]);
+    assert_eq!(total, (3, 1, vec![1, 0], Some(5.0), Some(5.0), Some(5.0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,4 +317,76 @@ async fn a_wider_zero_takes_buckets_in() {
     assert_eq!((total.zero_count, total.zero_threshold, total.count), (9, 0.5, 15));
     let buckets = total.positive.clone().unwrap_or_default();
     assert_eq!((buckets.offset, buckets.bucket_counts), (-1, vec![2, 4]));
+}
+
+/// Whatever is joined, no bucket is left that reaches below the zero threshold, and nothing is lost.
+#[tokio::test]
+async fn buckets_and_zero_do_not_overlap() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for round in 0..1000 {
+        let (mut bench, mut observed, mut last) = (bench(10), 0, None);
+        for time in 1..8 {
+            let scale = random.i32(-2..6);
+            let zero_threshold =
+                if random.bool() { 0.0 } else { (random.f64() * 8.0 - 4.0).exp2() };
+            let lower = |i: i32| (f64::from(i) * f64::from(-scale).exp2()).exp2();
+            let mut buckets = || {
+                let offset = random.i32(-40..40);
+                let counts = (offset..offset + random.i32(0..40))
+                    .map(|i| if lower(i) < zero_threshold { 0 } else { random.u64(0..3) });
+                Buckets { offset, bucket_counts: counts.collect() }
+            };
+            let (positive, negative) = (buckets(), buckets());
+            let counts = positive.bucket_counts.iter().chain(&negative.bucket_counts);
+            let count = 1 + counts.sum::<u64>();
+            observed += count;
+            last = bench.pass(Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: vec![ExponentialHistogramDataPoint {
+                    time_unix_nano: time,
+                    scale,
+                    count,
+                    zero_count: 1,
+                    zero_threshold,
+                    positive: Some(positive),
+                    negative: Some(negative),
+                    ..Default::default()
+                }],
+                aggregation_temporality: AggregationTemporality::Delta.into(),
+            }));
+        }
+        let Some(Data::ExponentialHistogram(total)) = last else { panic!("nothing came out") };
+        let total = &total.data_points[0];
+        let mut counted = total.zero_count;
+        for buckets in [&total.positive, &total.negative].into_iter().flatten() {
+            for (i, count) in (buckets.offset..).zip(&buckets.bucket_counts) {
+                let lower = (f64::from(i) * f64::from(-total.scale).exp2()).exp2();
+                assert!(*count == 0 || lower >= total.zero_threshold, "round {round}, bucket {i}");
+                counted += count;
+            }
+        }
+        assert_eq!((total.count, counted), (observed, observed), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn counts_and_scales_at_the_ends_of_their_range_end() {
+    let mut bench = bench(10);
+    let mut pass = |time: u64| {
+        bench.pass(Data::ExponentialHistogram(ExponentialHistogram {
+            data_points: vec![ExponentialHistogramDataPoint {
+                time_unix_nano: time,
+                count: u64::MAX,
+                scale: i32::MIN,
+                zero_threshold: 0.5,
+                positive: Some(Buckets { offset: 0, bucket_counts: vec![u64::MAX; 700] }),
+                ..Default::default()
+            }],
+            aggregation_temporality: AggregationTemporality::Delta.into(),
+        }))
+    };
+    pass(1);
+    let Some(Data::ExponentialHistogram(total)) = pass(2) else { panic!("dropped") };
+    let total = &total.data_points[0];
+    assert_eq!((total.count, total.scale), (u64::MAX, i32::MIN));
+    assert!(total.positive.as_ref().is_some_and(|b| b.bucket_counts.len() <= 640));
 }

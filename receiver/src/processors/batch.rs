@@ -109,7 +109,12 @@ struct Held {
 
 impl Held {
     fn add(&mut self, more: Batch) {
-        self.items += more.items();
+        let items = more.items();
+        if items == 0 {
+            // Nothing to wait for: it would be sent alone, and counted as a block.
+            return;
+        }
+        self.items += items;
         match (&mut self.batch, more) {
             (Some(Batch::Metrics(held)), Batch::Metrics(more)) => {
                 held.resource_metrics.extend(more.resource_metrics);
@@ -273,6 +278,7 @@ mod tests {
     use std::{collections::BTreeSet, time::SystemTime};
 
     use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry_proto::tonic::{logs::v1::LogRecord, trace::v1::Span};
 
     use super::*;
     use crate::{
@@ -362,6 +368,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_block_without_points_is_not_sent() {
+        let seen = run(Config::default(), vec![block(0, 0)], Duration::from_secs(1)).await;
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn every_point_comes_out_once_in_order_and_no_block_is_too_large() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
@@ -389,5 +401,26 @@ mod tests {
     fn a_cap_below_the_trigger_is_refused() {
         let config = Config { send_batch_max_size: 1, ..Config::default() };
         assert!(BatchProcessor::new(config).is_err());
+    }
+
+    #[test]
+    fn records_and_spans_are_split_too() {
+        let record = |n| LogRecord { time_unix_nano: n, ..Default::default() };
+        let scope = ScopeLogs { log_records: (0..5).map(record).collect(), ..Default::default() };
+        let logs = ResourceLogs { scope_logs: vec![scope], ..Default::default() };
+        let mut rest = Batch::Logs(ExportLogsServiceRequest { resource_logs: vec![logs] });
+        let Batch::Logs(taken) = take(&mut rest, 2) else { panic!("not logs") };
+        let times = taken.resource_logs[0].scope_logs[0].log_records.iter();
+        assert_eq!(times.map(|r| r.time_unix_nano).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(rest.items(), 3);
+
+        let span = |n| Span { start_time_unix_nano: n, ..Default::default() };
+        let scope = ScopeSpans { spans: (0..5).map(span).collect(), ..Default::default() };
+        let spans = ResourceSpans { scope_spans: vec![scope], ..Default::default() };
+        let mut rest = Batch::Traces(ExportTraceServiceRequest { resource_spans: vec![spans] });
+        let Batch::Traces(taken) = take(&mut rest, 2) else { panic!("not traces") };
+        let times = taken.resource_spans[0].scope_spans[0].spans.iter();
+        assert_eq!(times.map(|s| s.start_time_unix_nano).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(rest.items(), 3);
     }
 }

@@ -72,23 +72,40 @@ impl Actions {
         let mut actions = Vec::new();
         for (i, config) in configs.into_iter().enumerate() {
             let path = format!("{list}::{i}");
-            let text =
-                |message: &str| format!("error creating AttrProc. {message} at the {i}-th action");
             let Config { key, action, value, from_attribute } = config;
-            wrong.require(!key.is_empty(), &path, &text("Missing required field \"key\""));
             let Some(verb) = action else {
-                wrong.add(&path, text("Missing required field \"action\""));
+                wrong.add(
+                    &path,
+                    format!("error creating AttrProc due to unsupported action \"\" at the {i}-th actions"),
+                );
                 continue;
             };
-            let source = match (value, from_attribute.as_str()) {
-                (None, "") if verb == Verb::Delete => Source::None,
-                (_, _) if verb == Verb::Delete => {
-                    let message = "Action \"delete\" does not use \"value\" or \"from_attribute\". These \
-                                   must not be specified";
-                    wrong.add(&path, text(message));
+            if key.is_empty() {
+                // `pattern` is what the Collector has besides; its text is kept.
+                let field = match verb {
+                    Verb::Delete => "(at least one of \"key\" and \"pattern\" have to be used)",
+                    _ => "\"key\"",
+                };
+                wrong.add(
+                    &path,
+                    format!(
+                        "error creating AttrProc due to missing required field {field} at the {i}-th actions"
+                    ),
+                );
+            }
+            let source = match (verb, value, from_attribute.as_str()) {
+                (Verb::Delete, None, "") => Source::None,
+                (Verb::Delete, ..) => {
+                    wrong.add(
+                        &path,
+                        format!(
+                            "error creating AttrProc. Action \"delete\" does not use \"value\" or \
+                             \"from_attribute\" field. These must not be specified for {i}-th action"
+                        ),
+                    );
                     continue;
                 }
-                (Some(value), "") => match any_value(&value) {
+                (_, Some(value), "") => match any_value(&value) {
                     Some(value) => Source::Value(value),
                     None => {
                         wrong
@@ -96,20 +113,27 @@ impl Actions {
                         continue;
                     }
                 },
-                (None, "") => {
-                    let message =
-                        "Either field \"value\" or \"from_attribute\" setting must be specified";
-                    wrong.add(&path, text(message));
-                    continue;
-                }
-                (Some(_), _) => {
+                (_, None, "") => {
                     wrong.add(
                         &path,
-                        text("Only one of \"value\" or \"from_attribute\" may be specified"),
+                        format!(
+                            "error creating AttrProc. Either field \"value\", \"from_attribute\" or \
+                             \"from_context\" setting must be specified for {i}-th action"
+                        ),
                     );
                     continue;
                 }
-                (None, from) => Source::Attribute(from.to_owned()),
+                (_, Some(_), _) => {
+                    wrong.add(
+                        &path,
+                        format!(
+                            "error creating AttrProc due to multiple value sources being set at the \
+                             {i}-th actions"
+                        ),
+                    );
+                    continue;
+                }
+                (_, None, from) => Source::Attribute(from.to_owned()),
             };
             actions.push(Action { key, verb, source });
         }

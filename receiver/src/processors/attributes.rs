@@ -85,3 +85,61 @@ fn each_point(metric: &mut Metric, change: &mut impl FnMut(&mut Vec<KeyValue>)) 
         None => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::{
+        collector::{
+            logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+            trace::v1::ExportTraceServiceRequest,
+        },
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+        metrics::v1::{
+            ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
+            HistogramDataPoint, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
+            SummaryDataPoint,
+        },
+        trace::v1::{ResourceSpans, ScopeSpans, Span},
+    };
+
+    use super::*;
+
+    /// How often `each` calls, and how many items it should have called with.
+    fn visited(mut batch: Batch) -> (usize, usize) {
+        let mut calls = 0;
+        each(&mut batch, |_| calls += 1);
+        (calls, batch.items())
+    }
+
+    #[test]
+    fn every_item_of_every_signal_is_visited() {
+        let all = [
+            Data::Gauge(Gauge { data_points: vec![NumberDataPoint::default()] }),
+            Data::Sum(Sum { data_points: vec![Default::default()], ..Default::default() }),
+            Data::Histogram(Histogram {
+                data_points: vec![HistogramDataPoint::default()],
+                ..Default::default()
+            }),
+            Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: vec![ExponentialHistogramDataPoint::default()],
+                ..Default::default()
+            }),
+            Data::Summary(Summary { data_points: vec![SummaryDataPoint::default()] }),
+        ];
+        let metrics = all.map(|data| Metric { data: Some(data), ..Default::default() }).into();
+        let scope = ScopeMetrics { metrics, ..Default::default() };
+        let resource = ResourceMetrics { scope_metrics: vec![scope], ..Default::default() };
+        let request = ExportMetricsServiceRequest { resource_metrics: vec![resource] };
+        assert_eq!(visited(Batch::Metrics(request)), (5, 5));
+
+        let scope = ScopeLogs { log_records: vec![LogRecord::default(); 2], ..Default::default() };
+        let resource = ResourceLogs { scope_logs: vec![scope], ..Default::default() };
+        let request = ExportLogsServiceRequest { resource_logs: vec![resource] };
+        assert_eq!(visited(Batch::Logs(request)), (2, 2));
+
+        let scope = ScopeSpans { spans: vec![Span::default(); 2], ..Default::default() };
+        let resource = ResourceSpans { scope_spans: vec![scope], ..Default::default() };
+        let request = ExportTraceServiceRequest { resource_spans: vec![resource] };
+        assert_eq!(visited(Batch::Traces(request)), (2, 2));
+    }
+}

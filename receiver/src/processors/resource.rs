@@ -54,3 +54,41 @@ fn each(batch: &mut Batch, change: impl FnMut(&mut Option<Resource>)) {
         Batch::Traces(r) => r.resource_spans.iter_mut().map(|r| &mut r.resource).for_each(change),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::SystemTime};
+
+    use opentelemetry::metrics::MeterProvider as _;
+
+    use super::*;
+    use crate::{
+        channel::channel,
+        config::Id,
+        metric::{Points, pairs},
+    };
+
+    #[tokio::test]
+    async fn the_resource_is_changed() {
+        let config = serde_json::json!({"attributes": [
+            {"key": "a", "action": "upsert", "value": "new"},
+            {"key": "b", "action": "delete"},
+        ]});
+        let config = serde_json::from_value(config).expect("of the right types");
+        let processor = ResourceProcessor::new(config).expect("valid");
+        let cx = Context {
+            id: Id { kind: "resource".into(), name: String::new() },
+            meter: opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"),
+            stop: Default::default(),
+        };
+        let ((to, input), (out, mut from)) = (channel(), channel());
+        let (now, none) = (SystemTime::now(), BTreeSet::new());
+        let batch = Points::new(now, now, &none).into_batch(&[("a", "old"), ("b", "1")], "test");
+        to.send(batch).await.expect("it has room");
+        drop(to);
+        Processor::run(processor, cx, input, out).await.expect("it does not fail");
+        let Some(Batch::Metrics(request)) = from.recv().await else { panic!("nothing came out") };
+        let resource = request.resource_metrics[0].resource.as_ref().expect("a resource");
+        assert_eq!(resource.attributes, pairs(&[("a", "new")]));
+    }
+}

@@ -7,12 +7,12 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, anyhow};
-use clap::{Parser, Subcommand};
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::{ArgAction, Parser, Subcommand};
 use fathom::{
     batch::Signal,
     component::Factory,
-    config::{self, Kinds, Plan},
+    config::{self, Kinds, Plan, Style},
     ebpf::capability,
     exporters::EXPORTERS,
     pipeline::Running,
@@ -26,6 +26,10 @@ use tracing::{error, info, warn};
 
 /// What runs when no configuration is given.
 const QUICKSTART: &str = include_str!("../../otelcol-config/quickstart.yaml");
+
+/// What configurations may name.
+const KINDS: Kinds<'static> =
+    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
 
 /// Watches the Linux kernel's storage path with eBPF and speaks OpenTelemetry.
 ///
@@ -48,6 +52,19 @@ pub(crate) struct Cli {
 enum Command {
     /// Checks a configuration and reports everything that is wrong with it.
     Validate,
+    /// Prints what the sources mean together, with every default filled in.
+    #[command(alias = "print-initial-config")]
+    PrintConfig {
+        /// Whether secrets are printed: redacted or unredacted.
+        #[arg(long, default_value = "redacted")]
+        mode: String,
+        /// yaml or json.
+        #[arg(long, default_value = "yaml")]
+        format: String,
+        /// Whether the configuration must be right.
+        #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+        validate: bool,
+    },
     /// Lists the components of this build, as YAML.
     Components,
     /// Shows which probe would attach on this kernel, by which mechanism, and why not.
@@ -56,12 +73,15 @@ enum Command {
 
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        match self.command {
+        match &self.command {
             None => self.agent(),
             Some(Command::Validate) => {
                 let plan = self.load(&self.given()?)?;
                 plan.warnings.iter().for_each(|text| eprintln!("Warning: {text}"));
                 Ok(ExitCode::SUCCESS)
+            }
+            Some(Command::PrintConfig { mode, format, validate }) => {
+                self.print(mode, format, *validate)
             }
             Some(Command::Components) => components(),
             Some(Command::Probes) => probes(),
@@ -76,12 +96,33 @@ impl Cli {
     }
 
     fn load(&self, uris: &[String]) -> Result<Plan> {
-        let kinds = Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
         // The report is many lines with a layout of its own: it stays the only cause.
-        config::load(uris, &self.set, &kinds).map_err(|report| anyhow!("{report}"))
+        config::load(uris, &self.set, &KINDS).map_err(|report| anyhow!("{report}"))
     }
 
-    fn agent(self) -> Result<ExitCode> {
+    fn print(&self, mode: &str, format: &str, validate: bool) -> Result<ExitCode> {
+        let reveal = match mode.to_lowercase().as_str() {
+            "redacted" => false,
+            "unredacted" => true,
+            _ => bail!("invalid mode {mode:?}: modes are: redacted, unredacted"),
+        };
+        let json = match format.to_lowercase().as_str() {
+            "yaml" => false,
+            "json" => true,
+            _ => bail!("unrecognized print format: {format}"),
+        };
+        // As the Collector: what is redacted is for programs, what is not is for reading again.
+        let style = Style { reveal, nanos: json && !reveal };
+        let printed = config::print(&self.given()?, &self.set, &KINDS, style, validate)
+            .map_err(|report| anyhow!("{report}"))?;
+        show(&match json {
+            true => serde_json::to_string_pretty(&printed)? + "\n",
+            false => config::yaml(&printed),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn agent(&self) -> Result<ExitCode> {
         let uris = match self.config.is_empty() {
             true => vec![format!("yaml:{QUICKSTART}")],
             false => self.config.clone(),

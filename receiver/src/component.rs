@@ -140,6 +140,8 @@ pub struct Factory<K> {
     pub metrics: &'static [Metric],
     /// The documented defaults.
     pub default_config: fn() -> serde_json::Value,
+    /// What a section means, with the defaults filled in.
+    pub effective: fn(&Section) -> serde_json::Value,
     /// Checks a configuration and makes the component, without I/O.
     pub configure: fn(&Section) -> Result<K, Mistakes>,
 }
@@ -154,7 +156,15 @@ const fn factory<C: Component, K>(configure: fn(&Section) -> Result<K, Mistakes>
         default_config: || {
             serde_json::to_value(C::Config::default()).expect("a configuration serialises")
         },
+        effective: Section::effective::<C::Config>,
         configure,
+    }
+}
+
+impl<K> Factory<K> {
+    /// Whether a configuration means this component by a type.
+    pub fn is(&self, kind: &str) -> bool {
+        self.name == kind || self.aliases.contains(&kind)
     }
 }
 

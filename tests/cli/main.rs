@@ -97,6 +97,36 @@ fn what_is_not_there_is_named() -> Result<()> {
 }
 
 #[test]
+fn the_effective_configuration_is_printed() -> Result<()> {
+    let yaml = "yaml:{receivers: {iomonitor: }, exporters: {otlp: {endpoint: 'a:1', timeout: 90s, headers: \
+                {k: hidden}}}, service: {pipelines: {metrics: {receivers: [iomonitor], exporters: [otlp]}}}}";
+    let print = |more: &[&str]| fathom(&[&["print-config", "--config", yaml], more].concat());
+    let (output, said) = print(&[])?;
+    ensure!(output.status.success(), "{said}");
+    ensure!(said.contains("timeout: 1m30s") && said.contains("k: '[REDACTED]'"), "{said}");
+    ensure!(said.contains("queue_size: 1000") && !said.contains("hidden"), "{said}");
+    let (_, said) = print(&["--mode=unredacted"])?;
+    ensure!(said.contains("k: hidden"), "{said}");
+    // As the Collector's: nanoseconds for programs.
+    let (_, said) = print(&["--format", "json"])?;
+    ensure!(said.contains("\"timeout\": 90000000000") && !said.contains("hidden"), "{said}");
+    for (arguments, error) in [
+        (["--mode", "x"], "Error: invalid mode \"x\": modes are: redacted, unredacted"),
+        (["--format", "x"], "Error: unrecognized print format: x"),
+        (
+            ["--set", "exporters.otlp.compression=x"],
+            "exporters::otlp::compression: unknown value \"x\"",
+        ),
+    ] {
+        let (output, said) = print(&arguments)?;
+        ensure!(output.status.code() == Some(1) && said.contains(error), "{said}");
+    }
+    let (output, said) = print(&["--set", "exporters.otlp.endpoint=", "--validate=false"])?;
+    ensure!(output.status.success() && said.contains("endpoint: ''"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn components_are_listed() -> Result<()> {
     let (output, said) = fathom(&["components"])?;
     ensure!(output.status.success(), "{said}");

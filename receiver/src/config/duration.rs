@@ -8,11 +8,14 @@ use std::{fmt, time::Duration};
 use humantime_serde::re::humantime;
 use serde::{Deserializer, Serializer, de};
 
+use super::style;
+
 /// Writes what [`deserialize`] reads.
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    // Go has no spaces between the parts.
-    let text = humantime::format_duration(*duration).to_string().replace(' ', "");
-    serializer.serialize_str(&text)
+    match style::current().nanos {
+        true => serializer.serialize_u128(duration.as_nanos()),
+        false => serializer.serialize_str(&text(*duration)),
+    }
 }
 
 /// Reads a duration; negative ones are refused.
@@ -36,6 +39,36 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
         }
     }
     deserializer.deserialize_any(Visitor)
+}
+
+/// As Go's `Duration.String` writes it.
+fn text(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let (unit, name) = match nanos {
+        0 => return "0s".to_owned(),
+        1..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => (1_000_000_000, "s"),
+    };
+    let (mut whole, fraction) = (nanos / unit, nanos % unit);
+    let mut text = String::new();
+    if name == "s" {
+        let (hours, minutes) = (whole / 3600, whole / 60 % 60);
+        if hours > 0 {
+            text += &format!("{hours}h");
+        }
+        if whole >= 60 {
+            text += &format!("{minutes}m");
+        }
+        whole %= 60;
+    }
+    text += &whole.to_string();
+    if fraction > 0 {
+        let digits = unit.ilog10() as usize;
+        text += format!(".{fraction:0digits$}").trim_end_matches('0');
+    }
+    text + name
 }
 
 /// Reads a duration from text.
@@ -115,6 +148,26 @@ mod tests {
         assert_eq!(millis("0"), Ok(0));
         assert_eq!(millis("2 days"), Ok(172_800_000));
         assert_eq!(parse("1µs"), Ok(Duration::from_micros(1)));
+    }
+
+    #[test]
+    fn what_is_written_is_go_s_and_is_read_again() {
+        for (nanos, written) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (200_000_000, "200ms"),
+            (1_000_000_000, "1s"),
+            (1_050_000_000, "1.05s"),
+            (60_000_000_000, "1m0s"),
+            (300_000_000_000, "5m0s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (90_061_000_000_001, "25h1m1.000000001s"),
+        ] {
+            let duration = Duration::from_nanos(nanos);
+            assert_eq!(text(duration), written);
+            assert_eq!(parse(written), Ok(duration));
+        }
     }
 
     #[test]

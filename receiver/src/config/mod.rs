@@ -9,13 +9,22 @@ mod merge;
 mod mistake;
 mod node;
 mod plan;
+mod print;
+mod resolve;
 mod secret;
 mod section;
 mod source;
+mod style;
+mod write;
 mod yaml;
 
 pub use id::Id;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use plan::{Kinds, Pipeline, Plan, Report, load};
+pub use print::print;
 pub use secret::Secret;
 pub use section::{Raw, Section};
+pub use style::Style;
+pub use write::yaml;
+
+use plan::check;

@@ -1,12 +1,12 @@
 //! The whole configuration, checked: what runs, and how it is connected.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt};
 
 use super::{
-    Id, Mistake, Mistakes, Section, expand, merge,
+    Id, Mistake, Mistakes, Section,
     mistake::hint,
     node::{Key, Node, Value},
-    source, yaml,
+    resolve::resolve,
 };
 use crate::{
     batch::Signal,
@@ -54,7 +54,7 @@ pub struct Pipeline {
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug)]
-pub struct Report(Vec<Mistake>);
+pub struct Report(pub(super) Vec<Mistake>);
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,37 +82,13 @@ impl fmt::Display for Report {
 
 /// Reads, merges and expands the sources, and checks all that they say.
 pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan, Report> {
-    let mut wrong = Vec::new();
-    let mut root = Node::default();
-    for uri in uris {
-        match source::read(uri) {
-            // A source that says nothing changes nothing.
-            Ok(Node { value: Value::Null, .. }) => {}
-            Ok(node) => merge::merge(&mut root, merge::nested(node)),
-            Err(mistake) => wrong.push(mistake),
-        }
-    }
-    for argument in sets {
-        let set = merge::set(argument)
-            .ok_or_else(|| Mistake {
-                path: String::new(),
-                place: None,
-                message: format!("--set {argument}: missing equal sign"),
-                hint: Some("write KEY=VALUE, as in processors.batch.timeout=2s".to_owned()),
-            })
-            .and_then(|text| yaml::parse(&text, &Arc::from(format!("--set {argument}"))));
-        match set {
-            Ok(node) => merge::merge(&mut root, merge::nested(node)),
-            Err(mistake) => wrong.push(mistake),
-        }
-    }
-    let mut warnings = Vec::new();
-    expand::expand(&mut root, &mut wrong, &mut warnings);
-    if !wrong.is_empty() {
-        // What could not be read would make everything after it look wrong.
-        return Err(Report(wrong));
-    }
-    let mut check = Check { root: &root, wrong, warnings };
+    let (root, warnings) = resolve(uris, sets).map_err(Report)?;
+    check(&root, warnings, kinds)
+}
+
+/// Checks a configuration.
+pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Result<Plan, Report> {
+    let mut check = Check { root, wrong: Vec::new(), warnings };
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
         true => Ok(Plan { warnings: check.warnings, ..plan }),
@@ -229,10 +205,7 @@ impl Check<'_> {
                 self.wrong.push(at_key(format!("duplicate name \"{id}\" after trimming spaces")));
                 continue;
             }
-            let found = factories
-                .iter()
-                .find(|f| f.name == id.kind || f.aliases.contains(&id.kind.as_str()));
-            let Some(factory) = found else {
+            let Some(factory) = factories.iter().find(|f| f.is(&id.kind)) else {
                 let mut valid: Vec<_> = factories.iter().map(|f| f.name).collect();
                 valid.sort_unstable();
                 self.wrong.push(at_key(format!(

@@ -1,8 +1,10 @@
-//! A configured text that is never printed.
+//! A configured text that is not printed, unless the user asks for that.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::style;
 
 /// What stands for it wherever it would be seen.
 const REDACTED: &str = "[REDACTED]";
@@ -33,6 +35,6 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(REDACTED)
+        serializer.serialize_str(if style::current().reveal { &self.0 } else { REDACTED })
     }
 }

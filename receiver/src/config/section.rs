@@ -51,6 +51,12 @@ impl Section {
         }
     }
 
+    /// Reads it as `C` and writes that: what it says, and the defaults of what it does not say.
+    pub fn effective<C: DeserializeOwned + Serialize + Default>(&self) -> serde_json::Value {
+        let config: C = de::read(&self.0).0.unwrap_or_default();
+        serde_json::to_value(config).expect("a configuration serialises")
+    }
+
     /// Finds the places of mistakes that know their path alone.
     pub fn locate(&self, mistakes: &mut Mistakes) {
         for mistake in mistakes.0.iter_mut().filter(|m| m.place.is_none()) {

@@ -236,7 +236,7 @@ fn too_deep(place: Place) -> Mistake {
 }
 
 /// What an unquoted scalar means.
-fn plain(text: &str) -> Value {
+pub fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),

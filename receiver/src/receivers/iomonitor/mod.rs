@@ -20,7 +20,7 @@ use std::{
 use abi::scope::MAX_CGROUPS;
 use anyhow::{Result, bail, ensure};
 use opentelemetry::{KeyValue, metrics::Counter};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
 
@@ -134,6 +134,7 @@ pub struct Config {
     /// Which tasks are counted.
     pub scope: Scope,
     /// The signals' own sections, by name. A signal that is not named has its defaults.
+    #[serde(serialize_with = "effective_signals")]
     pub signals: BTreeMap<String, Raw>,
     /// Switches for single metrics, by name.
     pub metrics: BTreeMap<String, MetricSwitch>,
@@ -151,6 +152,17 @@ impl Default for Config {
             metrics: BTreeMap::new(),
         }
     }
+}
+
+/// Every signal, with the defaults filled in.
+fn effective_signals<S: Serializer>(
+    signals: &BTreeMap<String, Raw>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(SIGNALS.iter().map(|signal| {
+        let section = signals.get(signal.name).map(Raw::section).unwrap_or_default();
+        (signal.name, (signal.effective)(&section))
+    }))
 }
 
 /// `mode`.

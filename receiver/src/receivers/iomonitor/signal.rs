@@ -109,6 +109,8 @@ pub struct Factory {
     pub object: &'static [u8],
     /// The documented defaults.
     pub default_config: fn() -> serde_json::Value,
+    /// What a section means, with the defaults filled in.
+    pub effective: fn(&Section) -> serde_json::Value,
     /// Checks a section; `None` if it turns the signal off.
     pub configure: fn(&Section, &Disabled) -> Configured,
 }
@@ -124,6 +126,7 @@ pub const fn signal<S: Signal>() -> Factory {
         default_config: || {
             serde_json::to_value(S::Config::default()).expect("a configuration serialises")
         },
+        effective: Section::effective::<S::Config>,
         configure: |section, disabled| {
             let signal = section.configure(|config| S::new(config, disabled))?;
             Ok(signal.map(|s| Box::new(s) as Box<dyn AnySignal>))

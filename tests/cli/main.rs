@@ -1,5 +1,7 @@
 //! The commands that load nothing into the kernel. They need no root.
 
+mod source;
+
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};

@@ -195,12 +195,10 @@ impl<'de> Deserializer<'de> for At<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (&self.node.value, &self.node.text) {
-            (Value::String(value), _) => visitor.visit_str(value),
             (Value::Null, _) => visitor.visit_str(""),
             // A string takes a number as it was written.
-            (Value::Int(_) | Value::Float(_) | Value::Bool(_), Some(text)) => {
-                visitor.visit_str(text)
-            }
+            (_, Some(text)) => visitor.visit_str(text),
+            (Value::String(value), _) => visitor.visit_str(value),
             _ => Err(Error::expected("string", self.node)),
         }
     }
@@ -247,6 +245,7 @@ impl<'de> Deserializer<'de> for At<'_> {
                         value: Value::String(part.to_owned()),
                         text: Some(part.to_owned()),
                         place: self.node.place.clone(),
+                        unread: None,
                     })
                     .collect();
                 visitor.visit_seq(Items { at: self, items: &items, next: 0 })

@@ -1,9 +1,9 @@
 //! `${env:X}`, `${file:PATH}`, `${yaml:TEXT}` inside values.
 
-use std::{env, fs, sync::Arc};
+use std::{env, sync::Arc};
 
 use super::{
-    Mistake, Place,
+    Mistake, Place, merge,
     node::{Node, Value},
     source, yaml,
 };
@@ -17,27 +17,32 @@ const MAX_OPENED: usize = 1000;
 
 /// Expands every scalar of the tree. `warnings` gets what is legal but looks like an oversight.
 pub fn expand(node: &mut Node, mistakes: &mut Vec<Mistake>, warnings: &mut Vec<String>) {
+    walk(node, &mut Run { mistakes, warnings, values: 0, bytes: 0 });
+}
+
+/// What the expansion of one configuration has come to.
+struct Run<'a> {
+    mistakes: &'a mut Vec<Mistake>,
+    warnings: &'a mut Vec<String>,
+    /// What expressions stood for so far: a few of them could stand for each other many times.
+    values: usize,
+    bytes: usize,
+}
+
+fn walk(node: &mut Node, run: &mut Run<'_>) {
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|n| expand(n, mistakes, warnings)),
-        Value::Map(entries) => {
-            entries.iter_mut().for_each(|(_, n)| expand(n, mistakes, warnings));
-        }
+        Value::List(items) => items.iter_mut().for_each(|n| walk(n, run)),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, n)| walk(n, run)),
         Value::String(text) if text.contains('$') => {
-            let mut scalar = Scalar { rounds: 0, place: &node.place, warnings };
+            let mut scalar = Scalar { run, rounds: 0, depth: 0, place: &node.place };
             match scalar.expand(text) {
                 Ok(Expanded::Text(text)) => {
-                    *node = Node {
-                        value: Value::String(text.clone()),
-                        text: Some(text),
-                        place: node.place.clone(),
-                    };
+                    node.value = Value::String(text.clone());
+                    node.text = Some(text);
                 }
-                Ok(Expanded::Whole(mut whole)) => {
-                    // The value stands where the expression stands.
-                    whole.place = node.place.clone();
-                    *node = whole;
-                }
-                Err(message) => mistakes.push(Mistake {
+                // The value stands where the expression stands.
+                Ok(Expanded::Whole(whole)) => *node = Node { place: node.place.take(), ..whole },
+                Err(message) => run.mistakes.push(Mistake {
                     path: String::new(),
                     place: node.place.clone(),
                     message,
@@ -55,18 +60,28 @@ enum Expanded {
     Text(String),
 }
 
-struct Scalar<'a> {
+struct Scalar<'a, 'b> {
+    run: &'a mut Run<'b>,
     rounds: usize,
+    /// Levels of lists and maps that values of values stand in.
+    depth: usize,
     place: &'a Option<Place>,
-    warnings: &'a mut Vec<String>,
 }
 
-impl Scalar<'_> {
+impl Scalar<'_, '_> {
     fn expand(&mut self, text: &str) -> Result<Expanded, String> {
         if let Some(inner) = text.strip_prefix("${")
             && closing(inner) == Some(inner.len() - 1)
         {
             return self.value(&inner[..inner.len() - 1]).map(Expanded::Whole);
+        }
+        self.text(text).map(Expanded::Text)
+    }
+
+    /// Expands into text: an expression is replaced by the text of its value.
+    fn text(&mut self, text: &str) -> Result<String, String> {
+        if !text.contains('$') {
+            return Ok(text.to_owned());
         }
         if text.len() > MAX_LENGTH || text.matches("${").count() > MAX_OPENED {
             return Err(format!(
@@ -84,21 +99,8 @@ impl Scalar<'_> {
             } else if let Some(inner) = after.strip_prefix('{')
                 && let Some(end) = closing(inner)
             {
-                let node = self.value(&inner[..end])?;
-                let Some(text) = node.text else {
-                    return match node.value {
-                        Value::Null => {
-                            rest = &inner[end + 1..];
-                            continue;
-                        }
-                        _ => Err(format!(
-                            "expanding ${{{}}} inside a string needs a scalar, got a {}",
-                            &inner[..end],
-                            node.kind()
-                        )),
-                    };
-                };
-                out.push_str(&text);
+                let (_, text) = self.fetch(&inner[..end])?;
+                out.push_str(&self.text(&text)?);
                 rest = &inner[end + 1..];
             } else {
                 out.push('$');
@@ -109,11 +111,31 @@ impl Scalar<'_> {
             }
         }
         out.push_str(rest);
-        Ok(Expanded::Text(out))
+        Ok(out)
     }
 
-    /// The value of what stands between `${` and `}`.
+    /// The value of what stands between `${` and `}`, with its text: the field decides which it takes.
     fn value(&mut self, expression: &str) -> Result<Node, String> {
+        let (mut node, text) = self.fetch(expression)?;
+        match node.value {
+            Value::String(_) => match self.expand(&text)? {
+                Expanded::Whole(whole) => node = whole,
+                Expanded::Text(text) => {
+                    node.value = Value::String(text.clone());
+                    node.text = Some(text);
+                }
+            },
+            _ => {
+                self.nested(&mut node)?;
+                // What cannot be expanded may be a comment of a value that is no text.
+                node.text = self.text(&text).ok();
+            }
+        }
+        Ok(node)
+    }
+
+    /// What stands behind an expression, not yet expanded, and as it is written there.
+    fn fetch(&mut self, expression: &str) -> Result<(Node, String), String> {
         self.rounds += 1;
         if self.rounds > MAX_ROUNDS {
             return Err("too many recursive expansions".to_owned());
@@ -126,41 +148,63 @@ impl Scalar<'_> {
                 Expanded::Whole(node) => node.text.unwrap_or_default(),
             },
         };
-        let (scheme, opaque) = source::split(&uri)
+        let (scheme, opaque) = match source::split(&uri) {
             // `X:-default` is a variable with a default, not a scheme.
-            .filter(|(_, opaque)| !opaque.starts_with('-'))
-            .unwrap_or(("env", &uri));
+            Some((scheme, opaque)) if !opaque.starts_with('-') => (scheme, opaque),
+            None if uri.contains(':') && !uri.contains(":-") => {
+                return Err(format!("invalid uri: {uri:?}"));
+            }
+            _ => ("env", uri.as_str()),
+        };
         if opaque.contains('$') {
             return Err(format!(
                 "the uri \"{scheme}:{opaque}\" contains unsupported characters ('$')"
             ));
         }
-        let mut node = match scheme {
-            "env" => self.variable(opaque)?,
-            "yaml" => self.parsed(opaque),
-            "file" => {
-                let text = fs::read_to_string(opaque)
-                    .map_err(|e| format!("unable to read the file {opaque}: {e}"))?;
-                self.parsed(&text)
-            }
+        let fetched = match (scheme, source::bytes(scheme, opaque)) {
+            ("env", _) => self.variable(opaque)?,
+            ("file", Some(bytes)) => parsed(bytes?, opaque)?,
+            ("yaml", Some(bytes)) => parsed(bytes?, "yaml:")?,
+            (_, Some(bytes)) => parsed(bytes?, &uri)?,
             _ => return Err(format!("scheme \"{scheme}\" is not supported for uri \"{uri}\"")),
         };
-        self.nested(&mut node)?;
-        Ok(node)
+        self.run.values += yaml::size(&fetched.0);
+        self.run.bytes += fetched.1.len();
+        if self.run.values > yaml::MAX_NODES || self.run.bytes > source::MAX_BYTES {
+            return Err(format!(
+                "expressions stand for more than {} values or {} MiB",
+                yaml::MAX_NODES,
+                source::MAX_BYTES >> 20
+            ));
+        }
+        Ok(fetched)
     }
 
     /// Expands what a value itself contains.
     fn nested(&mut self, node: &mut Node) -> Result<(), String> {
+        if self.depth > yaml::MAX_DEPTH {
+            return Err(yaml::too_deep(None).message);
+        }
+        self.depth += 1;
+        let expanded = self.each(node);
+        self.depth -= 1;
+        expanded
+    }
+
+    fn each(&mut self, node: &mut Node) -> Result<(), String> {
         match &mut node.value {
             Value::List(items) => items.iter_mut().try_for_each(|n| self.nested(n)),
             Value::Map(entries) => entries.iter_mut().try_for_each(|(_, n)| self.nested(n)),
             Value::String(text) if text.contains('$') => {
                 let place = node.place.clone();
                 *node = match self.expand(text)? {
-                    Expanded::Whole(whole) => whole,
-                    Expanded::Text(text) => {
-                        Node { value: Value::String(text.clone()), text: Some(text), place }
-                    }
+                    Expanded::Whole(whole) => Node { place, ..whole },
+                    Expanded::Text(text) => Node {
+                        value: Value::String(text.clone()),
+                        text: Some(text),
+                        place,
+                        ..Node::default()
+                    },
                 };
                 Ok(())
             }
@@ -168,55 +212,55 @@ impl Scalar<'_> {
         }
     }
 
-    fn variable(&mut self, opaque: &str) -> Result<Node, String> {
-        let (name, default) = match opaque.split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (opaque, None),
-        };
-        let mut letters = name.chars();
-        let valid = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-            && letters.all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !valid {
-            return Err(format!(
-                "environment variable \"{name}\" has invalid name: must match regex \
-                 ^[a-zA-Z_][a-zA-Z0-9_]*$"
-            ));
-        }
+    fn variable(&mut self, opaque: &str) -> Result<(Node, String), String> {
+        let (name, default) = source::variable(opaque)?;
         // A variable that is set but empty does not take the default, unlike in a shell.
-        let text = env::var(name).ok().or_else(|| default.map(str::to_owned));
-        match text {
-            Some(text) if text.is_empty() => Ok(Node {
-                value: Value::String(String::new()),
-                text: Some(String::new()),
-                place: None,
-            }),
-            Some(text) => Ok(self.parsed(&text)),
-            None => {
-                self.warnings.push(match self.place {
-                    Some(place) => {
-                        format!(
-                            "Configuration references unset environment variable {name} at {place}"
-                        )
-                    }
-                    None => format!("Configuration references unset environment variable {name}"),
-                });
-                Ok(Node::default())
+        match (env::var_os(name), default) {
+            (Some(text), _) => parsed(text.into_encoded_bytes(), &format!("env:{name}")),
+            (None, Some("")) => {
+                let value = Value::String(String::new());
+                Ok((Node { value, ..Node::default() }, String::new()))
+            }
+            (None, Some(default)) => parsed(default.into(), &format!("env:{name}")),
+            (None, None) => {
+                let place = self.place.as_ref().map_or_else(String::new, |p| format!(" at {p}"));
+                let warning =
+                    format!("Configuration references unset environment variable {name}{place}");
+                if self.run.warnings.last() != Some(&warning) {
+                    self.run.warnings.push(warning);
+                }
+                Ok(Default::default())
             }
         }
     }
+}
 
-    /// Text as YAML, or as a string where it is none; its own text is kept beside it.
-    fn parsed(&self, text: &str) -> Node {
-        let file: Arc<str> = self.place.as_ref().map_or_else(|| "".into(), |p| p.file.clone());
-        let verbatim = text.strip_suffix('\n').unwrap_or(text);
-        let string = || Value::String(verbatim.to_owned());
-        let mut node = yaml::parse(text, &file)
-            .unwrap_or_else(|_| Node { value: string(), ..Node::default() });
-        if !matches!(node.value, Value::List(_) | Value::Map(_)) {
-            node.text = Some(verbatim.to_owned());
+/// Text as YAML, or as a string where it is none, and the text itself.
+fn parsed(bytes: Vec<u8>, name: &str) -> Result<(Node, String), String> {
+    let name = Arc::from(name);
+    let node = yaml::parse_bytes(&bytes, &name);
+    let text = String::from_utf8(bytes).map_err(|_| match &node {
+        Err(Mistake { place: Some(place), message, .. }) => format!("{message} at {place}"),
+        _ => format!("{name} is no UTF-8"),
+    })?;
+    // A file ends with a line break; a password in it does not.
+    let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+    let string = |unread| Node {
+        value: Value::String(text.clone()),
+        text: Some(text.clone()),
+        place: Some(Place { file: name.clone(), line: 1, column: 1 }),
+        unread,
+    };
+    let node = match node {
+        // Quotes and comments are part of a text.
+        Ok(Node { value: Value::String(_), .. }) => string(None),
+        Ok(node) => merge::nested(node).map_err(|m| format!("{} in {name}", m.message))?,
+        Err(Mistake { place, message, .. }) => {
+            let place = place.map_or_else(|| name.to_string(), |p| p.to_string());
+            string(Some(format!("taken as text, for it is no YAML: {message} at {place}").into()))
         }
-        node
-    }
+    };
+    Ok((node, text))
 }
 
 /// Where the `}` stands that ends an expression, past those of the expressions inside it.
@@ -298,13 +342,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let message = |text: &str| expanded(text).expect_err(text).message;
+        assert_eq!(message("a: ${g_c_s:VALUE}"), "invalid uri: \"g_c_s:VALUE\"");
         assert_eq!(
-            message("a: ${x:y}").replace("x:y", ""),
-            "environment variable \"\" has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"
+            message("a: ${env:x%y}"),
+            "environment variable \"x%y\" has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"
         );
         assert_eq!(message("a: ${no:x}"), "scheme \"no\" is not supported for uri \"no:x\"");
         assert!(message("a: ${file:/no/such}").contains("unable to read the file /no/such"));
-        assert!(message("a: x${yaml:[1]}").contains("needs a scalar, got a slice"));
         assert!(message(&format!("a: {}", "${".repeat(1001))).contains("1000 expressions"));
     }
 }

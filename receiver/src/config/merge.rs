@@ -1,45 +1,80 @@
 //! Several sources into one tree.
 
-use super::node::{Key, Node, Value};
+use std::collections::HashMap;
+
+use super::{
+    Mistake,
+    node::{Key, Node, Value},
+    yaml::{MAX_DEPTH, too_deep},
+};
 
 /// Lays `over` on `base`: maps merge, everything else is replaced, null included.
 pub fn merge(base: &mut Node, over: Node) {
     match (&mut base.value, over.value) {
         (Value::Map(entries), Value::Map(new)) => {
-            for (key, node) in new {
-                match entries.iter_mut().find(|(k, _)| k.name == key.name) {
-                    Some((_, old)) => merge(old, node),
-                    None => entries.push((key, node)),
-                }
+            let mut map = Map::of(std::mem::take(entries));
+            new.into_iter().for_each(|(key, node)| map.add(key, node));
+            *entries = map.entries;
+        }
+        (_, value) => *base = Node { value, ..over },
+    }
+}
+
+/// A map that is being put together. Keys are found in constant time, however many there are.
+struct Map {
+    entries: Vec<(Key, Node)>,
+    at: HashMap<String, usize>,
+}
+
+impl Map {
+    fn of(entries: Vec<(Key, Node)>) -> Self {
+        let names = entries.iter().map(|(key, _)| key.name.clone());
+        Self { at: names.zip(0..).collect(), entries }
+    }
+
+    fn add(&mut self, key: Key, node: Node) {
+        match self.at.get(&key.name) {
+            Some(at) => merge(&mut self.entries[*at].1, node),
+            None => {
+                self.at.insert(key.name.clone(), self.entries.len());
+                self.entries.push((key, node));
             }
         }
-        (_, value) => *base = Node { value, text: over.text, place: over.place },
     }
 }
 
 /// Turns keys like `a::b` into nested maps, everywhere.
-pub fn nested(node: Node) -> Node {
+pub fn nested(node: Node) -> Result<Node, Mistake> {
+    below(node, 0)
+}
+
+/// `depth` levels in.
+fn below(node: Node, depth: usize) -> Result<Node, Mistake> {
     let value = match node.value {
-        Value::List(items) => Value::List(items.into_iter().map(nested).collect()),
+        Value::List(items) => {
+            Value::List(items.into_iter().map(|n| below(n, depth + 1)).collect::<Result<_, _>>()?)
+        }
         Value::Map(entries) => {
-            let mut root = Node { value: Value::Map(Vec::new()), ..Node::default() };
-            for (key, value) in entries {
-                let mut value = nested(value);
-                let mut parts: Vec<&str> = key.name.split("::").collect();
-                let first = parts.remove(0).to_owned();
-                for part in parts.into_iter().rev() {
-                    let place = key.place.clone();
-                    let key = Key { name: part.to_owned(), place: place.clone() };
-                    value = Node { value: Value::Map(vec![(key, value)]), text: None, place };
+            let mut map = Map::of(Vec::new());
+            for (Key { name, place }, value) in entries {
+                let parts: Vec<_> = name.split("::").collect();
+                if depth + parts.len() > MAX_DEPTH {
+                    return Err(too_deep(place));
                 }
-                let key = Key { name: first, place: key.place };
-                merge(&mut root, Node { value: Value::Map(vec![(key, value)]), ..Node::default() });
+                let mut value = below(value, depth + parts.len())?;
+                for part in parts[1..].iter().rev() {
+                    let key = Key { name: (*part).to_owned(), place: place.clone() };
+                    let place = place.clone();
+                    value =
+                        Node { value: Value::Map(vec![(key, value)]), place, ..Node::default() };
+                }
+                map.add(Key { name: parts[0].to_owned(), place }, value);
             }
-            root.value
+            Value::Map(map.entries)
         }
         scalar => scalar,
     };
-    Node { value, ..node }
+    Ok(Node { value, ..node })
 }
 
 /// `a.b.c=v` of `--set` as YAML: dots in the key become `::`.
@@ -54,7 +89,7 @@ mod tests {
     use crate::config::yaml;
 
     fn read(text: &str) -> Node {
-        nested(yaml::parse(text, &"a".into()).expect("valid"))
+        nested(yaml::parse(text, &"a".into()).expect("valid")).expect("not deep")
     }
 
     #[test]
@@ -72,6 +107,8 @@ mod tests {
         let root = read("processors::batch::timeout: 2s\nprocessors::batch:\n  send_batch_size: 1");
         assert_eq!(root.nearest("processors::batch::timeout").text.as_deref(), Some("2s"));
         assert_eq!(root.nearest("processors::batch::send_batch_size").value, Value::Int(1));
+        let deep = yaml::parse(&format!("a{}: 1", "::a".repeat(100)), &"a".into()).expect("valid");
+        assert!(nested(deep).expect_err("deep").message.contains("deeper than 100 levels"));
         assert_eq!(set("a.b=c=d").as_deref(), Some("a::b: c=d"));
         assert_eq!(set("=c"), None);
         assert_eq!(set("a"), None);

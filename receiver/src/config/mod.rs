@@ -4,6 +4,7 @@
 mod de;
 pub mod duration;
 mod expand;
+mod http;
 mod id;
 mod merge;
 mod mistake;

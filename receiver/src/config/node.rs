@@ -9,10 +9,13 @@ use super::Place;
 pub struct Node {
     /// What it is.
     pub value: Value,
-    /// A scalar as it was written: a field of type string takes `0123` as these four characters.
+    /// As it was written, for a field of type string: it takes `0123` as these four characters. Of scalars,
+    /// and of what stands for an expression.
     pub text: Option<String>,
     /// Where it stands; `None` for what no source says.
     pub place: Option<Place>,
+    /// Why it is text, if that is because what an expression names is no YAML.
+    pub unread: Option<Box<str>>,
 }
 
 /// A YAML value.

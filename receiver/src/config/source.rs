@@ -1,24 +1,43 @@
 //! Where configurations come from: URIs.
 
-use std::{env, fs, sync::Arc};
+use std::{env, fs::File, io::Read as _, sync::Arc};
 
-use super::{Mistake, node::Node, yaml};
+use super::{Mistake, http, node::Node, yaml};
+
+/// The most that one source may hold.
+pub const MAX_BYTES: usize = 16 << 20;
 
 /// Reads the YAML behind a URI, or a file's path.
 pub fn read(uri: &str) -> Result<Node, Mistake> {
-    match split(uri) {
-        Some(("yaml", text)) => yaml::parse(text, &Arc::from("yaml:")),
-        Some(("env", name)) => {
-            let text = env::var(name)
-                .map_err(|_| failure(format!("environment variable {name} is not set")))?;
-            yaml::parse(&text, &Arc::from(uri))
+    let bytes = match split(uri) {
+        Some(("env", text)) => {
+            let (name, default) = variable(text).map_err(failure)?;
+            let value = env::var(name).ok().or_else(|| default.map(str::to_owned));
+            value
+                .map(String::into_bytes)
+                .ok_or_else(|| failure(format!("environment variable {name} is not set")))?
         }
-        Some(("file", path)) => file(path),
-        Some((scheme, _)) => {
-            Err(failure(format!("scheme \"{scheme}\" is not supported for uri \"{uri}\"")))
-        }
-        None => file(uri),
-    }
+        Some((scheme, opaque)) => match bytes(scheme, opaque) {
+            Some(bytes) => bytes.map_err(failure)?,
+            None => return Err(failure(format!("unsupported scheme on URI {uri:?}"))),
+        },
+        None => file(uri).map_err(failure)?,
+    };
+    // A whole configuration is no name.
+    let name = if uri.starts_with("yaml:") { "yaml:" } else { uri.trim_start_matches("file:") };
+    yaml::parse_bytes(&bytes, &Arc::from(name))
+}
+
+/// What stands behind a URI of any scheme but `env`, of whose meaning there are two. `None` if there is
+/// no such scheme.
+pub fn bytes(scheme: &str, opaque: &str) -> Option<Result<Vec<u8>, String>> {
+    let bytes = match scheme {
+        "yaml" => Ok(opaque.as_bytes().to_vec()),
+        "file" => file(opaque),
+        "http" | "https" => http::get(&format!("{scheme}:{opaque}")),
+        _ => return None,
+    };
+    Some(bytes)
 }
 
 /// A scheme has two characters or more, so that `C:` is none.
@@ -31,12 +50,38 @@ pub fn split(uri: &str) -> Option<(&str, &str)> {
     valid.then_some((scheme, rest))
 }
 
-fn file(path: &str) -> Result<Node, Mistake> {
-    let bytes =
-        fs::read(path).map_err(|e| failure(format!("unable to read the file {path}: {e}")))?;
-    yaml::parse_bytes(&bytes, &Arc::from(path))
+/// `NAME` or `NAME:-default`.
+pub fn variable(text: &str) -> Result<(&str, Option<&str>), String> {
+    let (name, default) = match text.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (text, None),
+    };
+    let mut letters = name.chars();
+    let valid = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && letters.all(|c| c.is_ascii_alphanumeric() || c == '_');
+    match valid {
+        true => Ok((name, default)),
+        false => Err(format!(
+            "environment variable \"{name}\" has invalid name: must match regex \
+             ^[a-zA-Z_][a-zA-Z0-9_]*$"
+        )),
+    }
+}
+
+fn file(path: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|e| format!("unable to read the file {path}: {e}"))?;
+    if read > MAX_BYTES { Err(too_large(path)) } else { Ok(bytes) }
+}
+
+/// What is said of a source that never ends.
+pub fn too_large(name: &str) -> String {
+    format!("{name} is larger than {} MiB", MAX_BYTES >> 20)
 }
 
 fn failure(message: String) -> Mistake {
+    let message = format!("cannot retrieve the configuration: {message}");
     Mistake { path: String::new(), place: None, message, hint: None }
 }

@@ -1,6 +1,9 @@
 //! YAML text -> [`Node`], with the meaning that the Collector's decoder (go-yaml v3) gives it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
@@ -10,9 +13,9 @@ use super::{
 };
 
 /// Values that one source may hold. Far more than anyone writes; an alias bomb ends here.
-const MAX_NODES: usize = 200_000;
+pub const MAX_NODES: usize = 200_000;
 /// How deep values may nest.
-const MAX_DEPTH: usize = 100;
+pub const MAX_DEPTH: usize = 100;
 
 /// Reads the one document of `text`. `file` is what places name.
 pub fn parse(text: &str, file: &Arc<str>) -> Result<Node, Mistake> {
@@ -83,7 +86,8 @@ impl Builder<'_> {
                         ScalarStyle::Plain if tag.is_none() => plain(&text),
                         _ => Value::String(text.to_string()),
                     };
-                    let node = Node { value, text: Some(text.into_owned()), place: Some(place) };
+                    let text = Some(text.into_owned());
+                    let node = Node { value, text, place: Some(place), unread: None };
                     self.add(node, anchor)?;
                 }
                 Event::SequenceStart(anchor, _) => {
@@ -101,7 +105,7 @@ impl Builder<'_> {
                     let (size, depth) = (*size, *depth);
                     self.count(size - 1, &place)?;
                     if self.stack.len() + depth > MAX_DEPTH {
-                        return Err(too_deep(place));
+                        return Err(too_deep(Some(place)));
                     }
                     let node = self.anchors.get(&anchor).map(|(node, ..)| node.clone());
                     self.add(node.unwrap_or_default(), 0)?;
@@ -126,7 +130,7 @@ impl Builder<'_> {
 
     fn open(&mut self, anchor: usize, place: Place, items: Items) -> Result<(), Mistake> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(too_deep(place));
+            return Err(too_deep(Some(place)));
         }
         self.stack.push(Open { anchor, place, items });
         Ok(())
@@ -136,9 +140,12 @@ impl Builder<'_> {
         let Some(Open { anchor, place, items }) = self.stack.pop() else { return Ok(()) };
         let value = match items {
             Items::List(items) => Value::List(items),
-            Items::Map(entries, _) => Value::Map(self.merged(entries)?),
+            Items::Map(entries, _) => {
+                once(&entries)?;
+                Value::Map(self.merged(entries)?)
+            }
         };
-        self.add(Node { value, text: None, place: Some(place) }, anchor)
+        self.add(Node { value, place: Some(place), ..Node::default() }, anchor)
     }
 
     /// A finished value: into what is open, or the root.
@@ -169,12 +176,6 @@ impl Builder<'_> {
                         let place = place.unwrap_or_else(|| open.place.clone());
                         return Err(mistake(place, "a key must be a scalar".to_owned()));
                     };
-                    if let Some((first, _)) = entries.iter().find(|(k, _)| k.name == name) {
-                        let first = first.place.as_ref().map_or(0, |p| p.line);
-                        let place = place.unwrap_or_else(|| open.place.clone());
-                        let message = format!("key {name:?} already set in map (line {first})");
-                        return Err(mistake(place, message));
-                    }
                     *pending = Some(Key { name, place });
                 }
             },
@@ -189,6 +190,7 @@ impl Builder<'_> {
         }
         let (merges, mut own): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|(key, _)| key.name == "<<");
+        let mut known: HashSet<_> = own.iter().map(|(key, _)| key.name.clone()).collect();
         for (key, node) in merges {
             let sources = match node.value {
                 Value::List(items) => items,
@@ -204,7 +206,7 @@ impl Builder<'_> {
                     ));
                 };
                 for (key, node) in entries {
-                    if !own.iter().any(|(k, _)| k.name == key.name) {
+                    if known.insert(key.name.clone()) {
                         own.push((key, node));
                     }
                 }
@@ -214,7 +216,26 @@ impl Builder<'_> {
     }
 }
 
-fn size(node: &Node) -> usize {
+/// Each key stands in a map once.
+fn once(entries: &[(Key, Node)]) -> Result<(), Mistake> {
+    let mut first = HashMap::new();
+    for (key, _) in entries {
+        if let Some(first) = first.insert(key.name.as_str(), key) {
+            let line = first.place.as_ref().map_or(0, |p| p.line);
+            let message = format!("key {:?} already set in map (line {line})", key.name);
+            return Err(Mistake {
+                path: String::new(),
+                place: key.place.clone(),
+                message,
+                hint: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Values in a value, itself included.
+pub fn size(node: &Node) -> usize {
     1 + match &node.value {
         Value::List(items) => items.iter().map(size).sum(),
         Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
@@ -231,8 +252,10 @@ fn depth(node: &Node) -> usize {
     }
 }
 
-fn too_deep(place: Place) -> Mistake {
-    mistake(place, format!("values nest deeper than {MAX_DEPTH} levels"))
+/// What is said of values that nest too deep.
+pub fn too_deep(place: Option<Place>) -> Mistake {
+    let message = format!("values nest deeper than {MAX_DEPTH} levels");
+    Mistake { path: String::new(), place, message, hint: None }
 }
 
 /// What an unquoted scalar means.

@@ -42,7 +42,8 @@ impl Error {
     pub(super) fn expected(expected: &str, node: &Node) -> Self {
         let message =
             format!("expected type '{expected}', got unconvertible type '{}'", node.kind());
-        Self { wrong_type: true, ..Self::new(message) }
+        let hint = node.unread.as_deref().map(str::to_owned);
+        Self { wrong_type: true, hint, ..Self::new(message) }
     }
 }
 

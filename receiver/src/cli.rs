@@ -44,6 +44,15 @@ pub(crate) struct Cli {
     /// Sets one key after all configurations are merged, as in processors.batch.timeout=2s.
     #[arg(long, value_name = "KEY=VALUE", global = true)]
     set: Vec<String>,
+    /// Feature gates to turn on, or with a minus sign off, as in +a,-b. This version has none.
+    #[arg(
+        long,
+        value_name = "LIST",
+        global = true,
+        allow_hyphen_values = true,
+        value_delimiter = ','
+    )]
+    feature_gates: Vec<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -67,12 +76,26 @@ enum Command {
     },
     /// Lists the components of this build, as YAML.
     Components,
+    /// Lists the feature gates of this version, or shows one of them.
+    #[command(name = "featuregate")]
+    FeatureGate {
+        /// The one to show.
+        id: Option<String>,
+    },
     /// Shows which probe would attach on this kernel, by which mechanism, and why not.
     Probes,
 }
 
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        // Whoever relies on a gate must not run without it.
+        let mut gates = self.feature_gates.iter().map(|gate| gate.trim_start_matches(['+', '-']));
+        if let Some(gate) = gates.find(|gate| !gate.is_empty()) {
+            bail!(
+                "invalid argument {:?} for \"--feature-gates\" flag: no such feature gate {gate:?}",
+                self.feature_gates.join(",")
+            );
+        }
         match &self.command {
             None => self.agent(),
             Some(Command::Validate) => {
@@ -84,6 +107,11 @@ impl Cli {
                 self.print(mode, format, *validate)
             }
             Some(Command::Components) => components(),
+            Some(Command::FeatureGate { id: None }) => {
+                show("ID  Enabled  Stage  Description\n")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(Command::FeatureGate { id: Some(id) }) => bail!("feature {id:?} not found"),
             Some(Command::Probes) => probes(),
         }
     }

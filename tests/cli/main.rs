@@ -129,6 +129,22 @@ fn the_effective_configuration_is_printed() -> Result<()> {
 }
 
 #[test]
+fn no_feature_gate_exists() -> Result<()> {
+    let (output, said) = fathom(&["featuregate"])?;
+    ensure!(output.status.success() && said == "ID  Enabled  Stage  Description\n", "{said}");
+    for (arguments, error) in [
+        (["featuregate", "a.b"], "feature \"a.b\" not found"),
+        (["--feature-gates=-a.b,+c", "components"], "no such feature gate \"a.b\""),
+    ] {
+        let (output, said) = fathom(&arguments)?;
+        ensure!(output.status.code() == Some(1) && said.contains(error), "{said}");
+    }
+    let (output, said) = fathom(&["components", "--feature-gates", ""])?;
+    ensure!(output.status.success(), "{said}");
+    Ok(())
+}
+
+#[test]
 fn components_are_listed() -> Result<()> {
     let (output, said) = fathom(&["components"])?;
     ensure!(output.status.success(), "{said}");

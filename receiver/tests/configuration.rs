@@ -83,20 +83,25 @@ service:
         ),
         ("exporters::prometheus::endpoint", "required", "12:15", ""),
         (
-            "service::pipelines::metrics::receivers::1",
+            "service::pipelines::metrics",
             "references receiver \"iomonitor/2\" which is not configured",
             "16:38",
             "did you mean `iomonitor`?",
         ),
         (
-            "service::pipelines::metrics::processors::1",
+            "service::pipelines::metrics",
             "references processor \"batch\" multiple times",
             "16:72",
             "",
         ),
-        ("service::pipelines::logs::receivers::0", "telemetry type is not supported", "17:24", ""),
+        ("service::pipelines::logs", "telemetry type is not supported", "17:24", ""),
         ("service::pipelines::metrics/2", "must have at least one exporter", "18:16", ""),
-        ("service::pipelines::spans", "unknown signal \"spans\"", "19:12", ""),
+        (
+            "service::pipelines::spans",
+            "in \"spans\" id: unknown pipeline signal: \"spans\"",
+            "19:12",
+            "",
+        ),
     ] {
         let said = report
             .split("\n")
@@ -123,7 +128,9 @@ fn values_are_read_as_the_field_wants_them() {
     assert!(
         about("{metrics: {ebpf.fadvise.cals: }}").contains("did you mean `ebpf.fadvise.calls`?")
     );
-    assert!(about("[]").contains("expected type 'map', got unconvertible type 'slice'"));
+    let whole =
+        "'[iomonitor]' expected type 'map[string]interface {}', got unconvertible type 'slice'";
+    assert!(about("[]").contains(whole));
 }
 
 #[test]

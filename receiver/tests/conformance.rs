@@ -37,7 +37,10 @@ fn report(kind: &str, name: &str, config: &str) -> String {
 fn a_key_that_does_not_exist_is_refused_by_every_component() {
     for (kind, name, _) in components() {
         let report = report(kind, name, "{no_such_key: 1}");
-        let expected = format!("{kind}::{name}::no_such_key: '' has invalid keys: no_such_key");
+        let expected = format!(
+            "{kind}::{name}::no_such_key: error reading configuration for \"{name}\": '' has invalid keys: \
+             no_such_key"
+        );
         assert!(report.contains(&expected), "{report}");
     }
 }

@@ -21,6 +21,7 @@ use super::{
     Mistake, Mistakes, Place,
     mistake::hint,
     node::{Node, Value},
+    report::MOST,
 };
 
 /// Reads `node` as `T`, with the mistakes that were found. Values with mistakes are left at their
@@ -39,7 +40,8 @@ pub fn read<T: DeserializeOwned>(node: &Node) -> (Option<T>, Mistakes) {
         if !consequence {
             run.note(error, node);
         }
-        if consequence || path.is_empty() || !run.left_out.borrow_mut().insert(path) {
+        let enough = run.mistakes.borrow().len() >= MOST;
+        if enough || consequence || path.is_empty() || !run.left_out.borrow_mut().insert(path) {
             return (None, run.sorted());
         }
         // What was noted on the way is found again.
@@ -76,7 +78,9 @@ impl Run {
 
     fn unknown(&self, path: String, place: Option<Place>, name: &str, fields: &[&str]) {
         let mut mistakes = self.mistakes.borrow_mut();
-        if self.found_again.get() && mistakes.iter().any(|m| m.path == path) {
+        if mistakes.len() >= MOST
+            || self.found_again.get() && mistakes.iter().any(|m| m.path == path)
+        {
             return;
         }
         let holder = path.rsplit_once("::").map_or("", |(holder, _)| holder);

@@ -91,6 +91,11 @@ impl Mistakes {
 
 /// What may have been meant: the nearest valid name, if one is near, else all of them.
 pub fn hint(given: &str, valid: &[&str]) -> Option<String> {
+    // Who has that many names has not mistyped one of three.
+    const MANY: usize = 1000;
+    if valid.len() > MANY {
+        return None;
+    }
     // Less alike than this, a name is a guess, not a slip.
     const NEAR: f64 = 0.6;
     let likeness = |name: &str| strsim::normalized_damerau_levenshtein(given, name);

@@ -11,6 +11,7 @@ mod mistake;
 mod node;
 mod plan;
 mod print;
+mod report;
 mod resolve;
 mod secret;
 mod section;
@@ -21,8 +22,9 @@ mod yaml;
 
 pub use id::Id;
 pub use mistake::{Mistake, Mistakes, Place};
-pub use plan::{Kinds, Pipeline, Plan, Report, load};
+pub use plan::{Kinds, Pipeline, Plan, load};
 pub use print::print;
+pub use report::Report;
 pub use secret::Secret;
 pub use section::{Raw, Section};
 pub use style::Style;

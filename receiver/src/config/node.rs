@@ -61,6 +61,16 @@ impl Node {
         }
     }
 
+    /// Whether it is nothing, or holds nothing.
+    pub fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+            _ => false,
+        }
+    }
+
     /// The value at a path of keys and list indices joined with `::`, or as far as the path leads.
     pub fn nearest(&self, path: &str) -> &Self {
         let mut node = self;

@@ -1,11 +1,12 @@
 //! The whole configuration, checked: what runs, and how it is connected.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Id, Mistake, Mistakes, Section,
+    Id, Mistake, Mistakes, Report, Section,
     mistake::hint,
     node::{Key, Node, Value},
+    report::MOST,
     resolve::resolve,
 };
 use crate::{
@@ -52,34 +53,6 @@ pub struct Pipeline {
     pub exporters: Vec<Id>,
 }
 
-/// Everything that is wrong with a configuration.
-#[derive(Debug)]
-pub struct Report(pub(super) Vec<Mistake>);
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Mistake { path, place, message, hint }) in self.0.iter().enumerate() {
-            if i > 0 {
-                writeln!(f)?;
-            }
-            if !path.is_empty() {
-                write!(f, "{path}: ")?;
-            }
-            write!(f, "{message}")?;
-            if let Some(place) = place {
-                write!(f, "\n    at {place}")?;
-            }
-            if let Some(hint) = hint {
-                write!(f, "\n    {hint}")?;
-            }
-        }
-        if self.0.len() > 1 {
-            write!(f, "\n({} mistakes)", self.0.len())?;
-        }
-        Ok(())
-    }
-}
-
 /// Reads, merges and expands the sources, and checks all that they say.
 pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan, Report> {
     let (root, warnings) = resolve(uris, sets).map_err(Report)?;
@@ -104,18 +77,52 @@ struct Check<'a> {
 
 /// A component that the configuration describes.
 struct Described<'a, K> {
-    id: Id,
     factory: &'a Factory<K>,
     section: Section,
     /// Made already, to check it; taken by the first who uses it.
     made: Option<K>,
 }
 
+/// Those of one section.
+type All<'a, K> = BTreeMap<Id, Described<'a, K>>;
+
 impl Check<'_> {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        let path = path.into();
-        let place = self.root.nearest(&path).place.clone();
-        self.wrong.push(Mistake { path, place, message: message.into(), hint: None });
+    fn push(&mut self, mistake: Mistake) {
+        if self.wrong.len() < MOST {
+            self.wrong.push(mistake);
+        }
+    }
+
+    fn add(&mut self, path: &str, message: impl Into<String>) {
+        self.add_at(path, path, message);
+    }
+
+    /// What is said of `path` stands at `place`.
+    fn add_at(&mut self, path: &str, place: &str, message: impl Into<String>) {
+        if self.wrong.len() < MOST {
+            let place = self.root.nearest(place).place.clone();
+            self.push(Mistake {
+                path: path.to_owned(),
+                place,
+                message: message.into(),
+                hint: None,
+            });
+        }
+    }
+
+    fn nest(&mut self, path: &str, wrong: Mistakes) {
+        let mut nested = Mistakes::default();
+        nested.nest(path, wrong);
+        nested.0.into_iter().for_each(|mistake| self.push(mistake));
+    }
+
+    /// Whether a section is a map, or nothing. What is wrong with it has no consequences.
+    fn is_map(&mut self, path: &str, node: &Node) -> bool {
+        let map = matches!(node.value, Value::Map(_) | Value::Null);
+        if !map {
+            self.add(path, format!("'{path}' expected a map, got '{}'", node.kind()));
+        }
+        map
     }
 
     fn hint(&mut self, given: &str, valid: &[&str]) {
@@ -128,15 +135,8 @@ impl Check<'_> {
         const SECTIONS: [&str; 6] =
             ["receivers", "processors", "exporters", "extensions", "connectors", "service"];
         let root = self.root;
-        match &root.value {
-            Value::Map(entries) if !entries.is_empty() => {
-                for (key, _) in entries.iter().filter(|(k, _)| !SECTIONS.contains(&k.name.as_str()))
-                {
-                    self.unknown_key("", key, &SECTIONS);
-                }
-            }
-            Value::Null | Value::Map(_) => self.add("", "empty configuration file"),
-            _ => self.add("", format!("'' expected a map, got '{}'", root.kind())),
+        for (key, _) in root.entries().iter().filter(|(k, _)| !SECTIONS.contains(&&*k.name)) {
+            self.unknown_key("", key, &SECTIONS);
         }
         let mut receivers = self.components("receivers", kinds.receivers);
         let mut processors = self.components("processors", kinds.processors);
@@ -144,15 +144,18 @@ impl Check<'_> {
         for section in ["extensions", "connectors"] {
             self.components::<()>(section, &[]);
         }
-        if !root.entries().is_empty() {
+        // A section of the wrong type has been reported as that.
+        let nothing = |section: &str| root.get(section).is_none_or(Node::is_empty);
+        if SECTIONS[..5].iter().all(|section| nothing(section)) {
+            self.add("", "empty configuration file");
+        } else {
             for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
-                if root.get(section).is_none_or(|s| s.entries().is_empty()) {
+                if nothing(section) {
                     self.add(section, format!("no {what} configuration specified in config"));
                 }
             }
         }
-        let telemetry = self.service();
-        let pipelines = self.pipelines(&receivers, &mut processors, &exporters);
+        let (telemetry, pipelines) = self.service(&receivers, &mut processors, &exporters);
         let used = |ids: fn(&Pipeline) -> &Vec<Id>| -> BTreeSet<Id> {
             pipelines.iter().flat_map(ids).cloned().collect()
         };
@@ -166,9 +169,8 @@ impl Check<'_> {
     }
 
     fn unknown_key(&mut self, holder: &str, key: &Key, valid: &[&str]) {
-        let path = join(holder, &key.name);
-        self.wrong.push(Mistake {
-            path,
+        self.push(Mistake {
+            path: join(holder, &key.name),
             place: key.place.clone(),
             message: format!("'{holder}' has invalid keys: {}", key.name),
             hint: hint(&key.name, valid),
@@ -176,17 +178,14 @@ impl Check<'_> {
     }
 
     /// Checks every component of a section, used or not.
-    fn components<'a, K>(
-        &mut self,
-        section: &str,
-        factories: &'a [Factory<K>],
-    ) -> Vec<Described<'a, K>> {
-        let mut described: Vec<Described<'a, K>> = Vec::new();
-        let Some(node) = self.root.get(section) else { return described };
-        if !matches!(node.value, Value::Map(_) | Value::Null) {
-            self.add(section, format!("'{section}' expected a map, got '{}'", node.kind()));
-        }
+    fn components<'a, K>(&mut self, section: &str, factories: &'a [Factory<K>]) -> All<'a, K> {
+        let mut all = All::new();
+        let Some(node) = self.root.get(section) else { return all };
+        self.is_map(section, node);
         for (key, node) in node.entries() {
+            if self.wrong.len() == MOST {
+                break;
+            }
             let path = join(section, &key.name);
             let at_key = |message: String| Mistake {
                 path: path.clone(),
@@ -197,22 +196,29 @@ impl Check<'_> {
             let id = match Id::parse(&key.name) {
                 Ok(id) => id,
                 Err(message) => {
-                    self.wrong.push(at_key(message));
+                    self.push(at_key(message));
                     continue;
                 }
             };
-            if described.iter().any(|d| d.id == id) {
-                self.wrong.push(at_key(format!("duplicate name \"{id}\" after trimming spaces")));
+            if all.contains_key(&id) {
+                self.push(at_key(format!("duplicate name \"{id}\" after trimming spaces")));
                 continue;
             }
             let Some(factory) = factories.iter().find(|f| f.is(&id.kind)) else {
                 let mut valid: Vec<_> = factories.iter().map(|f| f.name).collect();
                 valid.sort_unstable();
-                self.wrong.push(at_key(format!(
-                    "'{section}' unknown type: \"{}\" for id: \"{id}\" (valid values: [{}])",
-                    id.kind,
-                    valid.join(" ")
-                )));
+                self.push(at_key(match (section, id.kind.as_str()) {
+                    ("exporters", "logging") => {
+                        "the logging exporter has been deprecated, use the \
+                                                 debug exporter instead"
+                            .to_owned()
+                    }
+                    _ => format!(
+                        "'{section}' unknown type: \"{}\" for id: \"{id}\" (valid values: [{}])",
+                        id.kind,
+                        valid.join(" ")
+                    ),
+                }));
                 self.hint(&id.kind, &valid);
                 continue;
             };
@@ -222,34 +228,39 @@ impl Check<'_> {
                 node.place = key.place.clone();
             }
             let section = Section::new(node);
-            let made = self.configure(factory, &section, &path);
-            described.push(Described { id, factory, section, made });
+            let made = match (factory.configure)(&section) {
+                Ok(made) => Some(made),
+                Err(mut wrong) => {
+                    wrong.0.iter_mut().for_each(|mistake| decoding(mistake, &id));
+                    self.nest(&path, wrong);
+                    None
+                }
+            };
+            all.insert(id, Described { factory, section, made });
         }
-        described
+        all
     }
 
-    fn configure<K>(&mut self, factory: &Factory<K>, section: &Section, path: &str) -> Option<K> {
-        let wrong = match (factory.configure)(section) {
-            Ok(made) => return Some(made),
-            Err(wrong) => wrong,
-        };
-        let mut nested = Mistakes::default();
-        nested.nest(path, wrong);
-        self.wrong.extend(nested.0);
-        None
-    }
-
-    fn service(&mut self) -> telemetry::Config {
+    fn service(
+        &mut self,
+        receivers: &All<'_, Box<dyn AnyReceiver>>,
+        processors: &mut All<'_, Box<dyn AnyProcessor>>,
+        exporters: &All<'_, Box<dyn AnyExporter>>,
+    ) -> (telemetry::Config, Vec<Pipeline>) {
         const KEYS: [&str; 3] = ["extensions", "pipelines", "telemetry"];
-        let root = self.root;
-        let Some(service) = root.get("service") else { return telemetry::Config::default() };
-        for (key, _) in service.entries().iter().filter(|(k, _)| !KEYS.contains(&k.name.as_str())) {
+        let nothing = Node::default();
+        let service = self.root.get("service").unwrap_or(&nothing);
+        if !self.is_map("service", service) {
+            return Default::default();
+        }
+        for (key, _) in service.entries().iter().filter(|(k, _)| !KEYS.contains(&&*k.name)) {
             self.unknown_key("service", key, &KEYS);
         }
         if let Some(extensions) = service.get("extensions") {
-            for (_, id) in self.ids("service::extensions", extensions) {
-                self.add(
+            for (i, id) in self.ids("service::extensions", extensions) {
+                self.add_at(
                     "service::extensions",
+                    &format!("service::extensions::{i}"),
                     format!("references extension \"{id}\" which is not configured"),
                 );
             }
@@ -257,31 +268,33 @@ impl Check<'_> {
         let section = Section::new(service.get("telemetry").cloned().unwrap_or_default());
         let checked =
             section.configure(|config: telemetry::Config| config.check().map(|()| config));
-        checked.unwrap_or_else(|wrong| {
-            let mut nested = Mistakes::default();
-            nested.nest("service::telemetry", wrong);
-            self.wrong.extend(nested.0);
+        let telemetry = checked.unwrap_or_else(|wrong| {
+            self.nest("service::telemetry", wrong);
             telemetry::Config::default()
-        })
+        });
+        let path = "service::pipelines";
+        let pipelines = service.get("pipelines").unwrap_or(&nothing);
+        let has_components = self.root.entries().iter().any(|(key, _)| key.name != "service");
+        if self.is_map(path, pipelines) && pipelines.entries().is_empty() && has_components {
+            self.add(path, "service must have at least one pipeline");
+        }
+        (telemetry, self.pipelines(pipelines, receivers, processors, exporters))
     }
 
     fn pipelines(
         &mut self,
-        receivers: &[Described<'_, Box<dyn AnyReceiver>>],
-        processors: &mut [Described<'_, Box<dyn AnyProcessor>>],
-        exporters: &[Described<'_, Box<dyn AnyExporter>>],
+        section: &Node,
+        receivers: &All<'_, Box<dyn AnyReceiver>>,
+        processors: &mut All<'_, Box<dyn AnyProcessor>>,
+        exporters: &All<'_, Box<dyn AnyExporter>>,
     ) -> Vec<Pipeline> {
-        let root = self.root;
+        const KEYS: [&str; 3] = ["receivers", "processors", "exporters"];
         let mut pipelines: Vec<Pipeline> = Vec::new();
-        let section = root.nearest("service::pipelines");
-        let entries = match root.get("service").and_then(|s| s.get("pipelines")) {
-            Some(_) => section.entries(),
-            None => &[],
-        };
-        if entries.is_empty() && !root.entries().is_empty() {
-            self.add("service::pipelines", "service must have at least one pipeline");
-        }
-        for (key, node) in entries {
+        let mut seen = BTreeSet::new();
+        for (key, node) in section.entries() {
+            if self.wrong.len() == MOST {
+                break;
+            }
             let path = join("service::pipelines", &key.name);
             let id = match Id::parse(&key.name) {
                 Ok(id) => id,
@@ -290,19 +303,20 @@ impl Check<'_> {
                     continue;
                 }
             };
-            let names = Signal::ALL.map(Signal::name);
             let Some(signal) = Signal::ALL.into_iter().find(|s| s.name() == id.kind) else {
-                self.add(&path, format!("unknown signal \"{}\"", id.kind));
-                self.hint(&id.kind, &names);
+                let message = format!("in \"{id}\" id: unknown pipeline signal: \"{}\"", id.kind);
+                self.add(&path, message);
+                self.hint(&id.kind, &Signal::ALL.map(Signal::name));
                 continue;
             };
-            if pipelines.iter().any(|p| p.id == id) {
+            if !seen.insert(id.clone()) {
                 self.add(&path, format!("duplicate name \"{id}\" after trimming spaces"));
                 continue;
             }
-            const KEYS: [&str; 3] = ["receivers", "processors", "exporters"];
-            for (key, _) in node.entries().iter().filter(|(k, _)| !KEYS.contains(&k.name.as_str()))
-            {
+            if !self.is_map(&path, node) {
+                continue;
+            }
+            for (key, _) in node.entries().iter().filter(|(k, _)| !KEYS.contains(&&*k.name)) {
                 self.unknown_key(&path, key, &KEYS);
             }
             let sources = self.references(&path, node, "receivers", "receiver", signal, receivers);
@@ -310,7 +324,7 @@ impl Check<'_> {
             let sinks = self.references(&path, node, "exporters", "exporter", signal, exporters);
             let mut instances = Vec::new();
             for id in steps {
-                let Some(described) = processors.iter_mut().find(|p| p.id == id) else { continue };
+                let Some(described) = processors.get_mut(&id) else { continue };
                 // The first pipeline takes the instance that was made to check it.
                 let made = described
                     .made
@@ -337,49 +351,59 @@ impl Check<'_> {
         list: &str,
         what: &str,
         signal: Signal,
-        described: &[Described<'_, K>],
+        all: &All<'_, K>,
     ) -> Vec<Id> {
         let mut ids = Vec::new();
+        let mut seen = BTreeSet::new();
         let path = join(pipeline, list);
-        let given = node.get(list).map(|n| self.ids(&path, n)).unwrap_or_default();
-        if given.is_empty() && what != "processor" {
+        let given = node.get(list);
+        if given.is_none_or(Node::is_empty) && what != "processor" {
             self.add(pipeline, format!("must have at least one {what}"));
         }
-        for (i, id) in given {
-            let path = join(&path, &i.to_string());
-            if ids.contains(&id) {
+        for (i, id) in given.map(|given| self.ids(&path, given)).unwrap_or_default() {
+            let at = join(&path, &i.to_string());
+            if !seen.insert(id.clone()) {
                 // A receiver or exporter that is named twice is still one.
                 if what == "processor" {
-                    self.add(&path, format!("references processor \"{id}\" multiple times"));
+                    let message = format!("references processor \"{id}\" multiple times");
+                    self.add_at(pipeline, &at, message);
                 }
                 continue;
             }
-            match described.iter().find(|d| d.id == id) {
+            match all.get(&id) {
+                // One that is configured but wrong has been reported.
+                None if self.is_described(list, &id) => {}
                 None => {
-                    // One that is configured but wrong has been reported.
-                    let known = self
-                        .root
-                        .get(list)
-                        .is_some_and(|n| n.entries().iter().any(|(k, _)| Id::parse(&k.name).as_ref() == Ok(&id)));
-                    if !known {
-                        self.add(&path, format!("references {what} \"{id}\" which is not configured"));
-                        let valid: Vec<_> = described.iter().map(|d| d.id.to_string()).collect();
-                        let valid: Vec<_> = valid.iter().map(String::as_str).collect();
-                        self.hint(&id.to_string(), &valid);
-                    }
+                    let message = format!("references {what} \"{id}\" which is not configured");
+                    self.add_at(pipeline, &at, message);
+                    let valid: Vec<_> = all.keys().map(Id::to_string).collect();
+                    let valid: Vec<_> = valid.iter().map(String::as_str).collect();
+                    self.hint(&id.to_string(), &valid);
                 }
-                Some(d) if !d.factory.signals.contains(&signal) => self.add(
-                    &path,
-                    format!(
+                Some(described) if !described.factory.signals.contains(&signal) => {
+                    let message = format!(
                         "failed to create \"{id}\" {what} for data type \"{}\": telemetry type is not \
                          supported",
                         signal.name()
-                    ),
-                ),
+                    );
+                    self.add_at(pipeline, &at, message);
+                }
                 Some(_) => ids.push(id),
             }
         }
         ids
+    }
+
+    /// Whether a section says something of a component, or cannot say anything.
+    fn is_described(&self, section: &str, id: &Id) -> bool {
+        self.wrong.len() == MOST
+            || self.root.get(section).is_some_and(|node| match &node.value {
+                Value::Map(entries) => {
+                    entries.iter().any(|(k, _)| Id::parse(&k.name).as_ref() == Ok(id))
+                }
+                Value::Null => false,
+                _ => true,
+            })
     }
 
     /// A list of ids, each with its index.
@@ -387,9 +411,7 @@ impl Check<'_> {
         let names = match Section::new(node.clone()).parse::<Vec<String>>() {
             Ok(names) => names,
             Err(wrong) => {
-                let mut nested = Mistakes::default();
-                nested.nest(path, wrong);
-                self.wrong.extend(nested.0);
+                self.nest(path, wrong);
                 return Vec::new();
             }
         };
@@ -397,19 +419,25 @@ impl Check<'_> {
         for (i, name) in names.iter().enumerate() {
             match Id::parse(name) {
                 Ok(id) => ids.push((i, id)),
-                Err(message) => self.add(join(path, &i.to_string()), message),
+                Err(message) => self.add(&join(path, &i.to_string()), message),
             }
         }
         ids
     }
 }
 
-fn take<K>(described: &mut Vec<Described<'_, K>>, used: &BTreeSet<Id>) -> Vec<(Id, K)> {
-    described
-        .drain(..)
-        .filter(|d| used.contains(&d.id))
-        .filter_map(|d| Some((d.id, d.made?)))
-        .collect()
+/// What the Collector says around mistakes of a component's section.
+fn decoding(mistake: &mut Mistake, id: &Id) {
+    let message = &mistake.message;
+    if message.contains("' has invalid keys: ") {
+        mistake.message = format!("error reading configuration for \"{id}\": {message}");
+    } else if let Some(got) = message.strip_prefix("'' expected type 'map', ") {
+        mistake.message = format!("'[{id}]' expected type 'map[string]interface {{}}', {got}");
+    }
+}
+
+fn take<K>(all: &mut All<'_, K>, used: &BTreeSet<Id>) -> Vec<(Id, K)> {
+    used.iter().filter_map(|id| Some((id.clone(), all.remove(id)?.made?))).collect()
 }
 
 fn join(path: &str, key: &str) -> String {

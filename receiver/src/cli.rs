@@ -74,6 +74,8 @@ enum Command {
         #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
         validate: bool,
     },
+    /// Prints the JSON Schema of configurations, with which editors complete and check them.
+    Schema,
     /// Lists the components of this build, as YAML.
     Components,
     /// Lists the feature gates of this version, or shows one of them.
@@ -105,6 +107,10 @@ impl Cli {
             }
             Some(Command::PrintConfig { mode, format, validate }) => {
                 self.print(mode, format, *validate)
+            }
+            Some(Command::Schema) => {
+                show(&(serde_json::to_string_pretty(&config::schema::schema(&KINDS))? + "\n"))?;
+                Ok(ExitCode::SUCCESS)
             }
             Some(Command::Components) => components(),
             Some(Command::FeatureGate { id: None }) => {
@@ -201,17 +207,26 @@ struct Component {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     aliases: &'static [&'static str],
     description: &'static str,
-    signals: Vec<&'static str>,
+    module: &'static str,
+    stability: BTreeMap<&'static str, &'static str>,
 }
 
+/// What stands for the module of Go in the Collector's lists.
+const MODULE: &str = concat!(env!("CARGO_PKG_NAME"), " v", env!("CARGO_PKG_VERSION"));
+
 fn list<K>(factories: &[Factory<K>]) -> Vec<Component> {
+    let stability = |factory: &Factory<K>, signal: Signal| match factory.signals.contains(&signal) {
+        true => factory.stability.name(),
+        false => "Undefined",
+    };
     let mut list: Vec<_> = factories
         .iter()
         .map(|f| Component {
             name: f.name,
             aliases: f.aliases,
             description: f.description,
-            signals: f.signals.iter().copied().map(Signal::name).collect(),
+            module: MODULE,
+            stability: Signal::ALL.map(|signal| (signal.name(), stability(f, signal))).into(),
         })
         .collect();
     list.sort_by_key(|c| c.name);
@@ -235,6 +250,9 @@ fn components() -> Result<ExitCode> {
         receivers: Vec<Component>,
         processors: Vec<Component>,
         exporters: Vec<Component>,
+        connectors: [Component; 0],
+        extensions: [Component; 0],
+        providers: [BTreeMap<&'static str, &'static str>; 5],
     }
     let all = Components {
         buildinfo: BTreeMap::from([
@@ -245,6 +263,10 @@ fn components() -> Result<ExitCode> {
         receivers: list(RECEIVERS),
         processors: list(PROCESSORS),
         exporters: list(EXPORTERS),
+        connectors: [],
+        extensions: [],
+        providers: ["env", "file", "http", "https", "yaml"]
+            .map(|scheme| BTreeMap::from([("scheme", scheme), ("module", MODULE)])),
     };
     show(&serde_yaml::to_string(&all)?)?;
     Ok(ExitCode::SUCCESS)

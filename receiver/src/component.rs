@@ -5,13 +5,14 @@
 use std::{future::Future, pin::Pin};
 
 use opentelemetry::metrics::Meter;
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch::Signal,
     channel::{Input, Output},
-    config::{Id, Mistakes, Section},
+    config::{Id, Mistakes, Section, schema},
     metric::Metric,
 };
 
@@ -25,13 +26,45 @@ pub trait Component: Sized + Send + 'static {
     const DESCRIPTION: &'static str;
     /// The signals that it handles.
     const SIGNALS: &'static [Signal];
+    /// How much it may still change.
+    const STABILITY: Stability = Stability::Alpha;
+    /// A section that shows what it is for, as YAML. Tests hold it to be valid.
+    const EXAMPLE: &'static str = "";
     /// The metrics that it emits into its pipeline.
     const METRICS: &'static [Metric] = &[];
     /// The configuration; `Default` holds the documented defaults.
-    type Config: DeserializeOwned + Serialize + Default;
+    type Config: DeserializeOwned + Serialize + JsonSchema + Default;
     /// Checks the whole configuration and reports every mistake in it. No I/O: `fathom validate`
     /// calls it too.
     fn new(config: Self::Config) -> Result<Self, Mistakes>;
+}
+
+/// How much a component may still change: the Collector's levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// Not for use.
+    Development,
+    /// Keys may change without notice.
+    Alpha,
+    /// Keys change with notice.
+    Beta,
+    /// Keys stay.
+    Stable,
+    /// It will be removed.
+    Deprecated,
+}
+
+impl Stability {
+    /// As the Collector writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Development => "Development",
+            Self::Alpha => "Alpha",
+            Self::Beta => "Beta",
+            Self::Stable => "Stable",
+            Self::Deprecated => "Deprecated",
+        }
+    }
 }
 
 /// Where data comes from.
@@ -136,10 +169,16 @@ pub struct Factory<K> {
     pub description: &'static str,
     /// The signals that it handles.
     pub signals: &'static [Signal],
+    /// How much it may still change.
+    pub stability: Stability,
+    /// A section that shows what it is for, as YAML.
+    pub example: &'static str,
     /// The metrics that it emits.
     pub metrics: &'static [Metric],
     /// The documented defaults.
     pub default_config: fn() -> serde_json::Value,
+    /// The JSON Schema of a section.
+    pub schema: fn() -> serde_json::Value,
     /// What a section means, with the defaults filled in.
     pub effective: fn(&Section) -> serde_json::Value,
     /// Checks a configuration and makes the component, without I/O.
@@ -152,10 +191,13 @@ const fn factory<C: Component, K>(configure: fn(&Section) -> Result<K, Mistakes>
         aliases: C::ALIASES,
         description: C::DESCRIPTION,
         signals: C::SIGNALS,
+        stability: C::STABILITY,
+        example: C::EXAMPLE,
         metrics: C::METRICS,
         default_config: || {
             serde_json::to_value(C::Config::default()).expect("a configuration serialises")
         },
+        schema: schema::of::<C::Config>,
         effective: Section::effective::<C::Config>,
         configure,
     }

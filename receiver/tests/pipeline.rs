@@ -40,7 +40,7 @@ fn note(cx: &Context, what: &str) {
     happened().push(format!("{} {what}", cx.id));
 }
 
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
     /// Fails when it starts.

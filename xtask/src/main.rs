@@ -20,7 +20,7 @@ enum Command {
     Check,
     /// Rules of the source tree that no other tool knows.
     Tidy,
-    /// Write the documents that are generated from the code: docs/signals.md.
+    /// Write the documents that are generated from the code: docs/signals.md, docs/schema.json, docs/components.
     Generate,
     /// Compile the kernel programs into ebpf/prebuilt.
     BuildEbpf {

@@ -2,7 +2,6 @@
 //! mistake at once with its place. Nothing here starts anything.
 
 mod de;
-pub mod duration;
 mod expand;
 mod http;
 mod id;
@@ -13,10 +12,12 @@ mod plan;
 mod print;
 mod report;
 mod resolve;
+pub mod schema;
 mod secret;
 mod section;
 mod source;
 mod style;
+mod time;
 mod write;
 mod yaml;
 
@@ -28,6 +29,7 @@ pub use report::Report;
 pub use secret::Secret;
 pub use section::{Raw, Section};
 pub use style::Style;
+pub use time::duration;
 pub use write::yaml;
 
 use plan::check;

@@ -21,7 +21,17 @@ use crate::{
 };
 
 /// How much is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Deserialize,
+    serde::Serialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verbosity {
     /// One line per batch.
@@ -34,7 +44,7 @@ pub(super) enum Verbosity {
 }
 
 /// The configuration.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Config {
     /// How much is printed: basic, normal or detailed.
@@ -65,6 +75,7 @@ impl Component for Debug {
     const NAME: &'static str = "debug";
     const DESCRIPTION: &'static str = "Prints what comes through.";
     const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str = "verbosity: normal";
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Mistakes> {

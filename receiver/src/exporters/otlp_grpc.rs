@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The configuration of `otlp_grpc`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the receiver listens: host and port. `http://` means no TLS, `https://` means TLS.
@@ -69,7 +69,7 @@ impl Default for Config {
 }
 
 /// How requests are compressed.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// gzip.
@@ -82,7 +82,7 @@ pub enum Compression {
 }
 
 /// `keepalive`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeepAlive {
     /// Time without traffic after which the peer is asked.
@@ -122,6 +122,7 @@ impl Component for OtlpGrpc {
     const ALIASES: &'static [&'static str] = &["otlp"];
     const DESCRIPTION: &'static str = "Sends OTLP over gRPC.";
     const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str = "endpoint: collector.example.com:4317\nheaders:\n  authorization: Bearer ${env:TOKEN:-none}";
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Mistakes> {

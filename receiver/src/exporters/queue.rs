@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// `sending_queue`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Without a queue, each batch is sent before the next is taken: the pipeline waits.
@@ -45,7 +45,7 @@ pub struct Config {
 }
 
 /// What the size of a queue counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sizer {
     /// Batches.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::config::Mistakes;
 
 /// `retry_on_failure`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether a failed send is tried again at all.

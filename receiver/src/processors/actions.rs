@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::Mistakes;
 
 /// One action, as configured.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The attribute that it acts on.
@@ -24,7 +24,7 @@ pub struct Config {
 }
 
 /// What an action does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verb {
     /// Adds the attribute if it is absent.

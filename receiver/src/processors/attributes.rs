@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The configuration of `attributes`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What to do, in this order.
@@ -30,6 +30,8 @@ impl Component for Attributes {
     const DESCRIPTION: &'static str =
         "Changes the attributes of every data point, log record or span.";
     const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str =
+        "actions:\n  - {key: k8s.node.name, value: \"${env:NODE_NAME:-unknown}\", action: insert}";
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Mistakes> {

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The configuration of `batch`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Items that make the block be sent at once.

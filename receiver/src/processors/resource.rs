@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The configuration of `resource`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What to do, in this order.
@@ -26,6 +26,8 @@ impl Component for ResourceProcessor {
     const NAME: &'static str = "resource";
     const DESCRIPTION: &'static str = "Changes the attributes of resources.";
     const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str =
+        "attributes:\n  - {key: deployment.environment.name, value: production, action: upsert}";
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Mistakes> {

@@ -15,7 +15,7 @@ pub use self::{logs::init as init_logs, metrics::Telemetry};
 use crate::{batch::Signal, config::Mistakes};
 
 /// `service::telemetry`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The agent's logs.

@@ -30,7 +30,7 @@ use serve::Exposition;
 use store::{Store, Tally};
 
 /// The configuration.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Config {
     /// Where to listen: `host:port`. Port 0 takes a free one and logs it.
@@ -53,7 +53,7 @@ pub(super) struct Config {
 }
 
 /// Resource attributes as labels.
-#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Conversion {
     /// Whether they are labels of every series.
@@ -85,6 +85,7 @@ impl Component for Prometheus {
     const NAME: &'static str = "prometheus";
     const DESCRIPTION: &'static str = "Serves metrics to Prometheus at /metrics.";
     const SIGNALS: &'static [Signal] = &[Signal::Metrics];
+    const EXAMPLE: &'static str = "endpoint: localhost:9464";
     type Config = Config;
 
     fn new(mut config: Config) -> Result<Self, Mistakes> {

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The configuration of `deltatocumulative`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A stream without a point for this long is forgotten; its next point starts it anew.

@@ -20,6 +20,7 @@ use std::{
 use abi::scope::MAX_CGROUPS;
 use anyhow::{Result, bail, ensure};
 use opentelemetry::{KeyValue, metrics::Counter};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{error, info, warn};
@@ -29,7 +30,7 @@ use crate::{
     batch::{Batch, Signal as Telemetry},
     channel::Output,
     component::{Component, Context, Receiver},
-    config::{Mistakes, Raw},
+    config::{Mistakes, Raw, schema},
     ebpf::{
         capability,
         globals::Globals,
@@ -118,7 +119,7 @@ const fn count_metrics() -> usize {
 }
 
 /// The configuration of `iomonitor`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Time between two readings of the kernel's counters.
@@ -135,8 +136,10 @@ pub struct Config {
     pub scope: Scope,
     /// The signals' own sections, by name. A signal that is not named has its defaults.
     #[serde(serialize_with = "effective_signals")]
+    #[schemars(schema_with = "signals_schema")]
     pub signals: BTreeMap<String, Raw>,
     /// Switches for single metrics, by name.
+    #[schemars(schema_with = "metrics_schema")]
     pub metrics: BTreeMap<String, MetricSwitch>,
 }
 
@@ -165,8 +168,30 @@ fn effective_signals<S: Serializer>(
     }))
 }
 
+/// Every signal, by its name.
+fn signals_schema(_: &mut SchemaGenerator) -> Schema {
+    let signals = SIGNALS.iter().map(|signal| {
+        let mut schema = (signal.schema)();
+        schema["description"] = signal.description.into();
+        (signal.name.to_owned(), schema)
+    });
+    let signals: serde_json::Map<_, _> = signals.collect();
+    json_schema!({"type": "object", "additionalProperties": false, "properties": signals})
+}
+
+/// Every metric, by its name.
+fn metrics_schema(_: &mut SchemaGenerator) -> Schema {
+    let metrics = METRICS.iter().map(|metric| {
+        let mut schema = schema::of::<MetricSwitch>();
+        schema["description"] = metric.description.into();
+        (metric.name.to_owned(), schema)
+    });
+    let metrics: serde_json::Map<_, _> = metrics.collect();
+    json_schema!({"type": "object", "additionalProperties": false, "properties": metrics})
+}
+
 /// `mode`.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModeChoice {
     /// The first that works.
@@ -178,7 +203,7 @@ pub enum ModeChoice {
 }
 
 /// `group_by`.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupBy {
     /// The host.
@@ -186,7 +211,7 @@ pub enum GroupBy {
 }
 
 /// `scope`: what is set must all hold. Empty: every task.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scope {
     /// Directories in the cgroup v2 hierarchy; tasks in them or below them are counted.
@@ -194,7 +219,7 @@ pub struct Scope {
 }
 
 /// `metrics::<name>`.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricSwitch {
     /// Whether the metric is emitted.
@@ -231,6 +256,7 @@ impl Component for IoMonitor {
     const DESCRIPTION: &'static str = "Page cache, fadvise, memory reclaim and system calls, counted by \
                                        eBPF programs.";
     const SIGNALS: &'static [Telemetry] = &[Telemetry::Metrics];
+    const EXAMPLE: &'static str = "scope:\n  cgroups: [/sys/fs/cgroup/system.slice]\nsignals:\n  syscalls:\n    calls: [read, pread64, fsync]";
     const METRICS: &'static [Metric] = METRICS;
     type Config = Config;
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    config::{Mistakes, Section},
+    config::{Mistakes, Section, schema},
     ebpf::{globals::Globals, ladder::Probe, load::Loaded},
     metric::{Metric, Points},
 };
@@ -27,7 +28,7 @@ pub trait Signal: Sized + Send + 'static {
     /// What it emits.
     const METRICS: &'static [Metric];
     /// Its section of the configuration.
-    type Config: DeserializeOwned + Serialize + Default;
+    type Config: DeserializeOwned + Serialize + JsonSchema + Default;
 
     /// Checks the configuration; `None` if it turns the signal off.
     fn new(config: Self::Config, disabled: &Disabled) -> Result<Option<Self>, Mistakes>;
@@ -47,7 +48,7 @@ pub trait Signal: Sized + Send + 'static {
 }
 
 /// The section of a signal that can only be turned off.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Switch {
     /// Whether its programs are loaded.
@@ -109,6 +110,8 @@ pub struct Factory {
     pub object: &'static [u8],
     /// The documented defaults.
     pub default_config: fn() -> serde_json::Value,
+    /// The JSON Schema of a section.
+    pub schema: fn() -> serde_json::Value,
     /// What a section means, with the defaults filled in.
     pub effective: fn(&Section) -> serde_json::Value,
     /// Checks a section; `None` if it turns the signal off.
@@ -126,6 +129,7 @@ pub const fn signal<S: Signal>() -> Factory {
         default_config: || {
             serde_json::to_value(S::Config::default()).expect("a configuration serialises")
         },
+        schema: schema::of::<S::Config>,
         effective: Section::effective::<S::Config>,
         configure: |section, disabled| {
             let signal = section.configure(|config| S::new(config, disabled))?;

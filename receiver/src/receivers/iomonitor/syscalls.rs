@@ -65,7 +65,7 @@ const ERRORS: Metric = Metric {
 };
 
 /// `signals::syscalls`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether its programs are loaded.

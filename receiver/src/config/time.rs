@@ -3,43 +3,70 @@
 //!
 //! For `#[serde(with = "crate::config::duration")]`.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use humantime_serde::re::humantime;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserializer, Serializer, de};
 
 use super::style;
 
-/// Writes what [`deserialize`] reads.
-pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    match style::current().nanos {
-        true => serializer.serialize_u128(duration.as_nanos()),
-        false => serializer.serialize_str(&text(*duration)),
+/// How a duration is read and written. A type, not a module, so that it has a schema, too.
+#[allow(non_camel_case_types, reason = "serde and schemars name it as a path")]
+pub enum duration {}
+
+impl duration {
+    /// Writes what [`Self::deserialize`] reads.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        match style::current().nanos {
+            true => serializer.serialize_u128(duration.as_nanos()),
+            false => serializer.serialize_str(&text(*duration)),
+        }
+    }
+
+    /// Reads a duration; negative ones are refused.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Duration;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 10s")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+                parse(text).map_err(E::custom)
+            }
+            fn visit_u64<E: de::Error>(self, nanos: u64) -> Result<Duration, E> {
+                Ok(Duration::from_nanos(nanos))
+            }
+            fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Duration, E> {
+                let nanos =
+                    u64::try_from(nanos).map_err(|_| E::custom("a duration cannot be negative"))?;
+                Ok(Duration::from_nanos(nanos))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
-/// Reads a duration; negative ones are refused.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Visitor;
-    impl de::Visitor<'_> for Visitor {
-        type Value = Duration;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a duration such as 10s")
-        }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-            parse(text).map_err(E::custom)
-        }
-        fn visit_u64<E: de::Error>(self, nanos: u64) -> Result<Duration, E> {
-            Ok(Duration::from_nanos(nanos))
-        }
-        fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Duration, E> {
-            let nanos =
-                u64::try_from(nanos).map_err(|_| E::custom("a duration cannot be negative"))?;
-            Ok(Duration::from_nanos(nanos))
-        }
+impl JsonSchema for duration {
+    fn inline_schema() -> bool {
+        true
     }
-    deserializer.deserialize_any(Visitor)
+    fn schema_name() -> Cow<'static, str> {
+        "duration".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "format": "go-duration",
+            "minimum": 0,
+            "pattern": PATTERN,
+        })
+    }
 }
+
+/// What Go reads, or humantime.
+const PATTERN: &str = r"^(0|\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+) ?[a-zA-Zµμ]+ ?)+)$";
 
 /// As Go's `Duration.String` writes it.
 fn text(duration: Duration) -> String {

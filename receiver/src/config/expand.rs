@@ -5,11 +5,14 @@ use std::{env, sync::Arc};
 use super::{
     Mistake, Place, merge,
     node::{Node, Value},
+    report::MOST,
     source, yaml,
 };
 
 /// Expansions that one scalar may need, values of values included.
 const MAX_ROUNDS: usize = 1000;
+/// How deep expressions may stand in expressions and in the values of expressions.
+const MAX_DEPTH: usize = 2 * yaml::MAX_DEPTH;
 /// How long a scalar with expressions may be, before and after.
 const MAX_LENGTH: usize = 1 << 20;
 /// Expressions that one scalar may open: far more than anyone writes.
@@ -29,11 +32,20 @@ struct Run<'a> {
     bytes: usize,
 }
 
+impl Run<'_> {
+    /// Whether it has come to so much that there is no use in going on.
+    fn is_over(&self) -> bool {
+        self.values > yaml::MAX_NODES
+            || self.bytes > source::MAX_BYTES
+            || self.mistakes.len() >= MOST
+    }
+}
+
 fn walk(node: &mut Node, run: &mut Run<'_>) {
     match &mut node.value {
         Value::List(items) => items.iter_mut().for_each(|n| walk(n, run)),
         Value::Map(entries) => entries.iter_mut().for_each(|(_, n)| walk(n, run)),
-        Value::String(text) if text.contains('$') => {
+        Value::String(text) if text.contains('$') && !run.is_over() => {
             let mut scalar = Scalar { run, rounds: 0, depth: 0, place: &node.place };
             match scalar.expand(text) {
                 Ok(Expanded::Text(text)) => {
@@ -63,7 +75,7 @@ enum Expanded {
 struct Scalar<'a, 'b> {
     run: &'a mut Run<'b>,
     rounds: usize,
-    /// Levels of lists and maps that values of values stand in.
+    /// How deep what is being expanded stands.
     depth: usize,
     place: &'a Option<Place>,
 }
@@ -73,7 +85,8 @@ impl Scalar<'_, '_> {
         if let Some(inner) = text.strip_prefix("${")
             && closing(inner) == Some(inner.len() - 1)
         {
-            return self.value(&inner[..inner.len() - 1]).map(Expanded::Whole);
+            let expression = &inner[..inner.len() - 1];
+            return self.deeper(|scalar| scalar.value(expression)).map(Expanded::Whole);
         }
         self.text(text).map(Expanded::Text)
     }
@@ -99,8 +112,10 @@ impl Scalar<'_, '_> {
             } else if let Some(inner) = after.strip_prefix('{')
                 && let Some(end) = closing(inner)
             {
-                let (_, text) = self.fetch(&inner[..end])?;
-                out.push_str(&self.text(&text)?);
+                out.push_str(&self.deeper(|scalar| {
+                    let (_, text) = scalar.fetch(&inner[..end])?;
+                    scalar.text(&text)
+                })?);
                 rest = &inner[end + 1..];
             } else {
                 out.push('$');
@@ -170,7 +185,7 @@ impl Scalar<'_, '_> {
         };
         self.run.values += yaml::size(&fetched.0);
         self.run.bytes += fetched.1.len();
-        if self.run.values > yaml::MAX_NODES || self.run.bytes > source::MAX_BYTES {
+        if self.run.is_over() {
             return Err(format!(
                 "expressions stand for more than {} values or {} MiB",
                 yaml::MAX_NODES,
@@ -182,11 +197,18 @@ impl Scalar<'_, '_> {
 
     /// Expands what a value itself contains.
     fn nested(&mut self, node: &mut Node) -> Result<(), String> {
-        if self.depth > yaml::MAX_DEPTH {
-            return Err(yaml::too_deep(None).message);
+        self.deeper(|scalar| scalar.each(node))
+    }
+
+    fn deeper<T>(
+        &mut self,
+        expand: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        if self.depth == MAX_DEPTH {
+            return Err("too many recursive expansions".to_owned());
         }
         self.depth += 1;
-        let expanded = self.each(node);
+        let expanded = expand(self);
         self.depth -= 1;
         expanded
     }

@@ -61,7 +61,7 @@ pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan,
 
 /// Checks a configuration.
 pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Result<Plan, Report> {
-    let mut check = Check { root, wrong: Vec::new(), warnings };
+    let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings };
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
         true => Ok(Plan { warnings: check.warnings, ..plan }),
@@ -72,6 +72,8 @@ pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Re
 struct Check<'a> {
     root: &'a Node,
     wrong: Vec<Mistake>,
+    /// Components that are described, but wrong.
+    refused: BTreeSet<(&'static str, Id)>,
     warnings: Vec<String>,
 }
 
@@ -169,16 +171,22 @@ impl Check<'_> {
     }
 
     fn unknown_key(&mut self, holder: &str, key: &Key, valid: &[&str]) {
-        self.push(Mistake {
-            path: join(holder, &key.name),
-            place: key.place.clone(),
-            message: format!("'{holder}' has invalid keys: {}", key.name),
-            hint: hint(&key.name, valid),
-        });
+        if self.wrong.len() < MOST {
+            self.push(Mistake {
+                path: join(holder, &key.name),
+                place: key.place.clone(),
+                message: format!("'{holder}' has invalid keys: {}", key.name),
+                hint: hint(&key.name, valid),
+            });
+        }
     }
 
     /// Checks every component of a section, used or not.
-    fn components<'a, K>(&mut self, section: &str, factories: &'a [Factory<K>]) -> All<'a, K> {
+    fn components<'a, K>(
+        &mut self,
+        section: &'static str,
+        factories: &'a [Factory<K>],
+    ) -> All<'a, K> {
         let mut all = All::new();
         let Some(node) = self.root.get(section) else { return all };
         self.is_map(section, node);
@@ -220,6 +228,7 @@ impl Check<'_> {
                     ),
                 }));
                 self.hint(&id.kind, &valid);
+                self.refused.insert((section, id));
                 continue;
             };
             // A section without a value stands at its key.
@@ -227,8 +236,8 @@ impl Check<'_> {
             if node.value == Value::Null {
                 node.place = key.place.clone();
             }
-            let section = Section::new(node);
-            let made = match (factory.configure)(&section) {
+            let node = Section::new(node);
+            let made = match (factory.configure)(&node) {
                 Ok(made) => Some(made),
                 Err(mut wrong) => {
                     wrong.0.iter_mut().for_each(|mistake| decoding(mistake, &id));
@@ -236,7 +245,7 @@ impl Check<'_> {
                     None
                 }
             };
-            all.insert(id, Described { factory, section, made });
+            all.insert(id, Described { factory, section: node, made });
         }
         all
     }
@@ -348,7 +357,7 @@ impl Check<'_> {
         &mut self,
         pipeline: &str,
         node: &Node,
-        list: &str,
+        list: &'static str,
         what: &str,
         signal: Signal,
         all: &All<'_, K>,
@@ -372,7 +381,7 @@ impl Check<'_> {
             }
             match all.get(&id) {
                 // One that is configured but wrong has been reported.
-                None if self.is_described(list, &id) => {}
+                None if self.wrong.len() == MOST || self.is_refused(list, &id) => {}
                 None => {
                     let message = format!("references {what} \"{id}\" which is not configured");
                     self.add_at(pipeline, &at, message);
@@ -394,16 +403,11 @@ impl Check<'_> {
         ids
     }
 
-    /// Whether a section says something of a component, or cannot say anything.
-    fn is_described(&self, section: &str, id: &Id) -> bool {
-        self.wrong.len() == MOST
-            || self.root.get(section).is_some_and(|node| match &node.value {
-                Value::Map(entries) => {
-                    entries.iter().any(|(k, _)| Id::parse(&k.name).as_ref() == Ok(id))
-                }
-                Value::Null => false,
-                _ => true,
-            })
+    /// Whether a section says something of a component that is wrong, or is no section.
+    fn is_refused(&self, section: &'static str, id: &Id) -> bool {
+        let node = self.root.get(section);
+        self.refused.contains(&(section, id.clone()))
+            || node.is_some_and(|node| !matches!(node.value, Value::Map(_) | Value::Null))
     }
 
     /// A list of ids, each with its index.

@@ -83,7 +83,7 @@ struct Scalar<'a, 'b> {
 impl Scalar<'_, '_> {
     fn expand(&mut self, text: &str) -> Result<Expanded, String> {
         if let Some(inner) = text.strip_prefix("${")
-            && closing(inner) == Some(inner.len() - 1)
+            && closing(inner).is_some_and(|end| end + 1 == inner.len())
         {
             let expression = &inner[..inner.len() - 1];
             return self.deeper(|scalar| scalar.value(expression)).map(Expanded::Whole);
@@ -342,6 +342,7 @@ mod tests {
         assert_eq!(value("$${X}"), Value::String("${X}".into()));
         assert_eq!(value("$$${CARGO_PKG_NAME}"), Value::String("$fathom".into()));
         assert_eq!(value("a$"), Value::String("a$".into()));
+        assert_eq!(value("${"), Value::String("${".into()));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The commands that load nothing into the kernel. They need no root.
 
+mod collector;
 mod source;
 
 use std::process::{Command, Output};

@@ -165,7 +165,9 @@ impl Scalar<'_, '_> {
         };
         let (scheme, opaque) = match source::split(&uri) {
             // `X:-default` is a variable with a default, not a scheme.
-            Some((scheme, opaque)) if !opaque.starts_with('-') => (scheme, opaque),
+            Some((scheme, opaque)) if scheme == "env" || !opaque.starts_with('-') => {
+                (scheme, opaque)
+            }
             None if uri.contains(':') && !uri.contains(":-") => {
                 return Err(format!("invalid uri: {uri:?}"));
             }

@@ -26,6 +26,7 @@ pub struct Kinds<'a> {
 }
 
 /// A configuration without mistakes.
+#[derive(Default)]
 pub struct Plan {
     /// The receivers that pipelines use.
     pub receivers: Vec<(Id, Box<dyn AnyReceiver>)>,
@@ -147,14 +148,17 @@ impl Check<'_> {
             self.components::<()>(section, &[]);
         }
         // A section of the wrong type has been reported as that.
-        let nothing = |section: &str| root.get(section).is_none_or(Node::is_empty);
+        let nothing = |section: &str| {
+            root.get(section)
+                .is_none_or(|n| n.is_empty() && matches!(n.value, Value::Map(_) | Value::Null))
+        };
         if SECTIONS[..5].iter().all(|section| nothing(section)) {
             self.add("", "empty configuration file");
-        } else {
-            for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
-                if nothing(section) {
-                    self.add(section, format!("no {what} configuration specified in config"));
-                }
+            return Plan::default();
+        }
+        for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
+            if nothing(section) {
+                self.add(section, format!("no {what} configuration specified in config"));
             }
         }
         let (telemetry, pipelines) = self.service(&receivers, &mut processors, &exporters);
@@ -283,8 +287,7 @@ impl Check<'_> {
         });
         let path = "service::pipelines";
         let pipelines = service.get("pipelines").unwrap_or(&nothing);
-        let has_components = self.root.entries().iter().any(|(key, _)| key.name != "service");
-        if self.is_map(path, pipelines) && pipelines.entries().is_empty() && has_components {
+        if self.is_map(path, pipelines) && pipelines.entries().is_empty() {
             self.add(path, "service must have at least one pipeline");
         }
         (telemetry, self.pipelines(pipelines, receivers, processors, exporters))
@@ -403,11 +406,10 @@ impl Check<'_> {
         ids
     }
 
-    /// Whether a section says something of a component that is wrong, or is no section.
+    /// Whether it has been said of a component that it is wrong, or of its section.
     fn is_refused(&self, section: &'static str, id: &Id) -> bool {
-        let node = self.root.get(section);
         self.refused.contains(&(section, id.clone()))
-            || node.is_some_and(|node| !matches!(node.value, Value::Map(_) | Value::Null))
+            || self.wrong.iter().any(|mistake| mistake.path == section)
     }
 
     /// A list of ids, each with its index.

@@ -25,7 +25,9 @@ pub fn print(
         check(&root, warnings, kinds)?;
     }
     let mut printed = style::with(style, || effective(&root, kinds));
-    escape(&mut printed);
+    if style.reveal {
+        escape(&mut printed);
+    }
     Ok(printed)
 }
 

@@ -26,7 +26,6 @@ pub struct Kinds<'a> {
 }
 
 /// A configuration without mistakes.
-#[derive(Default)]
 pub struct Plan {
     /// The receivers that pipelines use.
     pub receivers: Vec<(Id, Box<dyn AnyReceiver>)>,
@@ -69,6 +68,8 @@ pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Re
         false => Err(Report(check.wrong)),
     }
 }
+
+const EMPTY: &str = "empty configuration file";
 
 struct Check<'a> {
     root: &'a Node,
@@ -153,12 +154,12 @@ impl Check<'_> {
                 .is_none_or(|n| n.is_empty() && matches!(n.value, Value::Map(_) | Value::Null))
         };
         if SECTIONS[..5].iter().all(|section| nothing(section)) {
-            self.add("", "empty configuration file");
-            return Plan::default();
-        }
-        for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
-            if nothing(section) {
-                self.add(section, format!("no {what} configuration specified in config"));
+            self.add("", EMPTY);
+        } else {
+            for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
+                if nothing(section) {
+                    self.add(section, format!("no {what} configuration specified in config"));
+                }
             }
         }
         let (telemetry, pipelines) = self.service(&receivers, &mut processors, &exporters);
@@ -285,6 +286,10 @@ impl Check<'_> {
             self.nest("service::telemetry", wrong);
             telemetry::Config::default()
         });
+        if self.wrong.iter().any(|mistake| mistake.message == EMPTY) {
+            // Whatever pipelines name is not there.
+            return (telemetry, Vec::new());
+        }
         let path = "service::pipelines";
         let pipelines = service.get("pipelines").unwrap_or(&nothing);
         if self.is_map(path, pipelines) && pipelines.entries().is_empty() {

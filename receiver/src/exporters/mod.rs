@@ -4,8 +4,12 @@ use crate::component::{AnyExporter, Factory, exporter};
 
 mod debug;
 mod otlp_grpc;
+mod otlp_http;
 mod prometheus;
 // Shared by the exporters that send.
+mod connect;
+mod otlp;
+mod proxy;
 mod queue;
 mod retry;
 mod tls;
@@ -14,5 +18,6 @@ mod tls;
 pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] = &[
     exporter::<debug::Debug>(),
     exporter::<otlp_grpc::OtlpGrpc>(),
+    exporter::<otlp_http::OtlpHttp>(),
     exporter::<prometheus::Prometheus>(),
 ];

@@ -3,6 +3,7 @@
 use crate::component::{AnyExporter, Factory, exporter};
 
 mod debug;
+mod file;
 mod otlp_grpc;
 mod otlp_http;
 mod prometheus;
@@ -17,6 +18,7 @@ mod tls;
 /// Every exporter.
 pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] = &[
     exporter::<debug::Debug>(),
+    exporter::<file::File>(),
     exporter::<otlp_grpc::OtlpGrpc>(),
     exporter::<otlp_http::OtlpHttp>(),
     exporter::<prometheus::Prometheus>(),

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -106,16 +105,16 @@ async fn a_server_that_never_answers_is_given_up_in_time() {
 
 #[tokio::test]
 async fn a_server_may_come_up_after_the_agent() {
-    let (address, socket) = reserve();
+    let (address, _holder) = reserve();
     let config = config(&address.to_string());
     let (out, metered, task) = start(config).await;
     out.send(batch(7)).await.unwrap();
-    let listener = socket.listen(16).unwrap();
+    let listener = listen(address);
     // Whether or not a connection has been refused before: here is one that comes to nothing.
     drop(listener.accept().await.unwrap());
     assert_eq!(metered.count("otelcol_exporter_s"), 0, "nothing is sent or lost yet");
     let peer = Peer::default();
-    peer.serve_on(listener, None, CancellationToken::new());
+    peer.serve_on(listener, None);
     metered.wait_for("otelcol_exporter_sent", 7).await;
     drop(out);
     task.await.unwrap().unwrap();
@@ -124,7 +123,7 @@ async fn a_server_may_come_up_after_the_agent() {
 
 #[tokio::test]
 async fn an_attempt_can_wait_for_the_server() {
-    let (address, socket) = reserve();
+    let (address, _holder) = reserve();
     let mut config = config(&address.to_string());
     config.wait_for_ready = true;
     config.timeout = Duration::from_secs(60);
@@ -132,7 +131,7 @@ async fn an_attempt_can_wait_for_the_server() {
     let (out, metered, task) = start(config).await;
     out.send(batch(7)).await.unwrap();
     let peer = Peer::default();
-    peer.serve_on(socket.listen(16).unwrap(), None, CancellationToken::new());
+    peer.serve_on(listen(address), None);
     metered.wait_for("otelcol_exporter_s", 7).await;
     assert_eq!(metered.count("otelcol_exporter_sent"), 7);
     drop(out);

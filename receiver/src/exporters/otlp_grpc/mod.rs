@@ -167,10 +167,24 @@ impl Component for OtlpGrpc {
 impl Exporter for OtlpGrpc {
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
+        self.connect(Proxy::of_environment(&self.config.tls)?)
+    }
+
+    async fn run(self, cx: Context, input: Input) -> anyhow::Result<()> {
+        let channel = self.channel.context("it was not started")?;
+        let sender = Grpc::new(channel, &self.config, self.headers);
+        let Config { sending_queue, retry_on_failure, .. } = &self.config;
+        queue::run(&cx, input, sending_queue, retry_on_failure, sender).await;
+        Ok(())
+    }
+}
+
+impl OtlpGrpc {
+    /// Makes the channel, which connects when it is used.
+    fn connect(&mut self, proxy: Proxy) -> anyhow::Result<()> {
         let config = &self.config;
         let address = self.address.as_ref().context("it has no endpoint")?;
         let tls = address.secure.then(|| Tls::load(&config.tls, &[HTTP2])).transpose()?;
-        let proxy = Proxy::of_environment(&config.tls)?;
         let agent = match config.user_agent.as_str() {
             "" => otlp::USER_AGENT,
             agent => agent,
@@ -190,20 +204,16 @@ impl Exporter for OtlpGrpc {
         self.channel = Some(endpoint.connect_with_connector_lazy(connector));
         Ok(())
     }
-
-    async fn run(self, cx: Context, input: Input) -> anyhow::Result<()> {
-        let channel = self.channel.context("it was not started")?;
-        let sender = Grpc::new(channel, &self.config, self.headers);
-        let Config { sending_queue, retry_on_failure, .. } = &self.config;
-        queue::run(&cx, input, sending_queue, retry_on_failure, sender).await;
-        Ok(())
-    }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
 mod peer;
+#[cfg(test)]
+mod restart;
 #[cfg(test)]
 mod secure;
 #[cfg(test)]

@@ -29,7 +29,6 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status,
     codec::CompressionEncoding,
@@ -105,24 +104,14 @@ impl Peer {
     pub async fn serve(&self, tls: Option<ServerTlsConfig>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        self.serve_on(listener, tls, CancellationToken::new());
+        self.serve_on(listener, tls);
         address.to_string()
     }
 
-    /// Listens there until `stop`, when it ends at once what is under way.
-    pub fn serve_on(
-        &self,
-        listener: TcpListener,
-        tls: Option<ServerTlsConfig>,
-        stop: CancellationToken,
-    ) -> JoinHandle<()> {
-        let server = self.router(tls).serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(async move {
-            tokio::select! {
-                ended = server => ended.unwrap(),
-                () = stop.cancelled() => {}
-            }
-        })
+    /// Listens there.
+    pub fn serve_on(&self, listener: TcpListener, tls: Option<ServerTlsConfig>) {
+        let serving = self.router(tls).serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(serving);
     }
 
     /// The services.
@@ -149,12 +138,24 @@ impl Peer {
     }
 }
 
-/// An address that is kept from others, where nothing listens yet.
+/// An address where nothing listens yet, and what keeps it from others.
 pub fn reserve() -> (SocketAddr, TcpSocket) {
+    let holder = socket();
+    holder.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (holder.local_addr().unwrap(), holder)
+}
+
+/// Listens at a reserved address.
+pub fn listen(address: SocketAddr) -> TcpListener {
+    let socket = socket();
+    socket.bind(address).unwrap();
+    socket.listen(64).unwrap()
+}
+
+fn socket() -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    (socket.local_addr().unwrap(), socket)
+    socket.set_reuseport(true).unwrap();
+    socket
 }
 
 /// A batch of `points` data points.

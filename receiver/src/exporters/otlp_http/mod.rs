@@ -255,6 +255,8 @@ impl Exporter for OtlpHttp {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod tests;

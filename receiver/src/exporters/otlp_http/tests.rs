@@ -133,32 +133,32 @@ fn a_refusal_carries_what_the_server_says() {
     };
     let plain = "error exporting items, request to http://peer/v1/metrics responded with HTTP Status Code 400";
     let status = tonic_types::Status { code: 3, message: "bad point".to_owned(), details: vec![] };
-    let proto = (CONTENT_TYPE, "application/x-protobuf");
-    let json = (CONTENT_TYPE, "application/json; charset=utf-8");
+    let proto = || (CONTENT_TYPE, "application/x-protobuf");
+    let json = || (CONTENT_TYPE, "application/json; charset=utf-8");
     let said = format!("{plain}, Message=bad point");
-    assert_eq!(reason(&[proto.clone()], &status.encode_to_vec()), said);
-    assert_eq!(reason(&[json.clone()], br#"{"code":3,"message":"bad point"}"#), said);
+    assert_eq!(reason(&[proto()], &status.encode_to_vec()), said);
+    assert_eq!(reason(&[json()], br#"{"code":3,"message":"bad point"}"#), said);
     assert_eq!(reason(&[(CONTENT_TYPE, "text/plain")], b"bad point\nmore"), said);
-    assert_eq!(reason(&[proto], b"\xff\xff garbage"), plain);
-    assert_eq!(reason(&[json], b"{"), plain);
+    assert_eq!(reason(&[proto()], b"\xff\xff garbage"), plain);
+    assert_eq!(reason(&[json()], b"{"), plain);
     assert_eq!(reason(&[(CONTENT_TYPE, "text/html")], b"<html>"), plain);
     assert_eq!(reason(&[], b""), plain);
 }
 
 #[test]
 fn a_success_that_is_none_of_otlp_is_looked_at_by_its_type() {
-    let proto = (CONTENT_TYPE, "application/x-protobuf");
-    let json = (CONTENT_TYPE, "application/json");
+    let proto = || (CONTENT_TYPE, "application/x-protobuf");
+    let json = || (CONTENT_TYPE, "application/json");
     let reason = |headers: &[_], body: &[u8]| match verdict(200, headers, body) {
         Err(Failure::Permanent { reason }) => reason,
         other => panic!("{other:?}"),
     };
-    assert!(reason(&[proto], b"\xff\xff").starts_with("error parsing protobuf response: "));
-    assert!(reason(&[json.clone()], b"[").starts_with("error parsing json response: "));
+    assert!(reason(&[proto()], b"\xff\xff").starts_with("error parsing protobuf response: "));
+    assert!(reason(&[json()], b"[").starts_with("error parsing json response: "));
     assert_eq!(verdict(200, &[(CONTENT_TYPE, "text/html")], b"<html>"), Ok(Sent { rejected: 0 }));
     let partial = br#"{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"late"}}"#;
-    assert_eq!(verdict(200, &[json.clone()], partial), Ok(Sent { rejected: 3 }));
-    assert_eq!(verdict(200, &[json], b"{}"), Ok(Sent { rejected: 0 }));
+    assert_eq!(verdict(200, &[json()], partial), Ok(Sent { rejected: 3 }));
+    assert_eq!(verdict(200, &[json()], b"{}"), Ok(Sent { rejected: 0 }));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use rustls::{
     },
     version::{TLS12, TLS13},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::{Mistakes, Secret};
 
@@ -30,27 +30,27 @@ pub struct Config {
     /// Encrypts, but takes any certificate of any server.
     pub insecure_skip_verify: bool,
     /// The authorities that may have signed the server's certificate; the system's by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// The same, in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<Secret>,
     /// Trusts the system's authorities beside the given ones.
     pub include_system_ca_certs_pool: bool,
     /// The certificate that this side shows.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
     /// The same, in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub cert_pem: Option<Secret>,
     /// The key of that certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The same, in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub key_pem: Option<Secret>,
     /// The name that the server's certificate must have, if it is not the endpoint's host.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub server_name_override: Option<String>,
     /// The lowest acceptable version. Nothing below 1.2 is ever spoken.
     pub min_version: String,
@@ -156,6 +156,16 @@ impl Config {
         }
         wrong
     }
+}
+
+/// An empty text is none, as in the Collector: a variable that is not set leaves one.
+fn filled<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let given = Option::<T>::deserialize(deserializer)?;
+    Ok(given.filter(|given| *given != T::default()))
 }
 
 /// A cipher suite as Go names it, and IANA.

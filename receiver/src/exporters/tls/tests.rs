@@ -86,3 +86,12 @@ fn mistakes_are_found_before_anything_is_read() {
             .is_empty()
     );
 }
+
+#[test]
+fn an_empty_text_is_none() {
+    let config: Config = serde_json::from_value(json!({
+        "ca_file": "", "ca_pem": "", "cert_file": "", "key_pem": "", "server_name_override": "",
+    }))
+    .unwrap();
+    assert_eq!(config, Config::default());
+}

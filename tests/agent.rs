@@ -56,13 +56,13 @@ impl Mode {
     }
 }
 
-/// What a test configures: iomonitor -> Prometheus, and OTLP if there is a server.
+/// What a test configures: iomonitor -> Prometheus, and more if it asks for it.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The section of the receiver.
     pub iomonitor: Value,
-    /// The section of the OTLP exporter.
-    pub otlp: Option<Value>,
+    /// The exporters beside Prometheus, by their ids.
+    pub exporters: Vec<(&'static str, Value)>,
 }
 
 impl Setup {
@@ -74,7 +74,7 @@ impl Setup {
             "mode": mode.name(),
             "scope": {"cgroups": [cgroup.path()]},
         });
-        Self { iomonitor, otlp: None }
+        Self { iomonitor, exporters: Vec::new() }
     }
 
     /// With a key of the receiver changed.
@@ -89,8 +89,13 @@ impl Setup {
     }
 
     /// With an OTLP exporter.
-    pub fn export(mut self, otlp: Value) -> Self {
-        self.otlp = Some(otlp);
+    pub fn export(self, otlp: Value) -> Self {
+        self.and("otlp_grpc", otlp)
+    }
+
+    /// With one more exporter.
+    pub fn and(mut self, id: &'static str, section: Value) -> Self {
+        self.exporters.push((id, section));
         self
     }
 
@@ -99,9 +104,9 @@ impl Setup {
         let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
         let mut exporters = json!({ "prometheus": prometheus });
         let mut used = vec!["prometheus"];
-        if let Some(otlp) = &self.otlp {
-            exporters["otlp_grpc"] = otlp.clone();
-            used.push("otlp_grpc");
+        for (id, section) in &self.exporters {
+            exporters[*id] = section.clone();
+            used.push(*id);
         }
         let config = json!({
             "receivers": {"iomonitor": self.iomonitor},

@@ -1,7 +1,9 @@
 //! Shared by the end-to-end tests: the real agent, real workloads, and what tells the truth about them.
 
 pub mod agent;
+pub mod certificates;
 pub mod cgroup;
+pub mod collector;
 pub mod deadline;
 pub mod file;
 pub mod memory;

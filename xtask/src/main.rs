@@ -22,6 +22,8 @@ enum Command {
     Tidy,
     /// Write the documents that are generated from the code: docs/signals.md, docs/schema.json, docs/components.
     Generate,
+    /// Build the Collector that the tests in tests/interop talk to.
+    Collector,
     /// Compile the kernel programs into ebpf/prebuilt.
     BuildEbpf {
         /// Only compare with what is committed, byte for byte.
@@ -41,6 +43,7 @@ fn main() -> Result<()> {
             steps::cargo(["test", "--quiet", "--package", "fathom", "--test", "reference"])
                 .env("FATHOM_GENERATE", "1"),
         ),
+        Command::Collector => tools::collector(),
         Command::BuildEbpf { check } => build_ebpf::run(check),
     }
 }

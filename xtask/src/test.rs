@@ -22,13 +22,19 @@ pub(crate) fn run() -> Result<()> {
     // tests ask of its dependencies, whose absence could otherwise go unnoticed.
     steps.step("build", || execute(&mut cargo(["build"])));
     steps.step("configurations", configurations);
+    const NOT_ROOT: &str = "not root; try `sudo -E env PATH=$PATH cargo xtask test`";
     if is_root()? {
         steps.step("tests in the live kernel", live_kernel);
     } else {
-        steps.skip(
-            "tests in the live kernel",
-            "not root; try `sudo -E env PATH=$PATH cargo xtask test`",
-        );
+        steps.skip("tests in the live kernel", NOT_ROOT);
+    }
+    match (is_root()?, tools::has_go()) {
+        (true, true) => {
+            steps.step("build of a Collector", tools::collector);
+            steps.step("tests against a Collector", || root_tests("interop"));
+        }
+        (true, false) => steps.skip("tests against a Collector", "no Go to build one with"),
+        (false, _) => steps.skip("tests against a Collector", NOT_ROOT),
     }
     steps.sum_up()
 }
@@ -68,7 +74,12 @@ fn live_kernel() -> Result<()> {
     if !Path::new("/sys/kernel/tracing/events").exists() {
         execute(Command::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]))?;
     }
-    let scope = ["test", "--workspace", "--all-features", "--test", "kernel"];
+    root_tests("kernel")
+}
+
+/// The tests of one program that load programs into the kernel, one at a time.
+fn root_tests(program: &str) -> Result<()> {
+    let scope = ["test", "--workspace", "--all-features", "--test", program];
     execute(cargo(scope).args(["--", "--test-threads=1"]))
 }
 

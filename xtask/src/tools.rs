@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::steps::{cargo, run};
 
@@ -25,7 +26,10 @@ pub(crate) fn packages() -> Result<()> {
         query.args(["--show", "--showformat=${db:Status-Status}", package]);
         query.output().is_ok_and(|output| output.stdout == b"installed")
     };
-    let missing: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
+    let mut missing: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
+    if !has_go() {
+        missing.push("golang-go");
+    }
     if missing.is_empty() || Command::new("apt-get").arg("--version").output().is_err() {
         return Ok(());
     }
@@ -64,7 +68,45 @@ fn is_pinned(cargo_deny: &Path) -> bool {
     output.is_ok_and(|output| output.stdout == format!("cargo-deny {CARGO_DENY}\n").as_bytes())
 }
 
+/// The Collector's own builder.
+const COLLECTOR_BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.148.0";
+
+/// Whether a Collector can be built: it is written in Go.
+pub(crate) fn has_go() -> bool {
+    Command::new("go").arg("version").output().is_ok_and(|output| output.status.success())
+}
+
+/// The Collector that the tests in `tests/interop` talk to, built on first use.
+pub(crate) fn collector() -> Result<()> {
+    let parts = "tests/interop/collector.yaml";
+    let parts = fs::read_to_string(parts).context(parts)?;
+    let directory = env::current_dir()?.join(target_dir()).join("tools/otelcol");
+    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let config = format!(
+        "dist: {{name: otelcol, version: 0.148.0, output_path: {:?}}}\n{parts}",
+        directory.display().to_string()
+    );
+    // Written when it is built: another list of parts makes another Collector.
+    let (built, wanted) = (directory.join("built.yaml"), directory.join("builder.yaml"));
+    if directory.join("otelcol").is_file()
+        && fs::read_to_string(&built).ok() == Some(config.clone())
+    {
+        return Ok(());
+    }
+    fs::write(&wanted, &config)?;
+    let mut go = Command::new("go");
+    go.args(["run", COLLECTOR_BUILDER, "--config"]).arg(&wanted);
+    // The module proxy is enough: neither the data base of checksums nor a version control system is asked.
+    go.env("GONOSUMDB", "*")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOTOOLCHAIN", "auto")
+        .env("CGO_ENABLED", "0");
+    run(&mut go)?;
+    fs::rename(wanted, built)?;
+    Ok(())
+}
+
 /// Where cargo builds, relative to the workspace.
 fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }

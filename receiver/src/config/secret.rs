@@ -11,7 +11,7 @@ use super::style;
 const REDACTED: &str = "[REDACTED]";
 
 /// A text that only the one who must know it reads, by [`Secret::expose`].
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

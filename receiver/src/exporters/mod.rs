@@ -3,9 +3,14 @@
 use crate::component::{AnyExporter, Factory, exporter};
 
 mod debug;
+mod file;
 mod otlp_grpc;
+mod otlp_http;
 mod prometheus;
 // Shared by the exporters that send.
+mod connect;
+mod otlp;
+mod proxy;
 mod queue;
 mod retry;
 mod tls;
@@ -13,6 +18,8 @@ mod tls;
 /// Every exporter.
 pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] = &[
     exporter::<debug::Debug>(),
+    exporter::<file::File>(),
     exporter::<otlp_grpc::OtlpGrpc>(),
+    exporter::<otlp_http::OtlpHttp>(),
     exporter::<prometheus::Prometheus>(),
 ];

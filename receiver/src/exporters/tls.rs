@@ -1,16 +1,23 @@
 //! `tls` of a client: how the server is checked, and what this side shows of itself.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{
-    DigitallySignedStruct, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedCipherSuite,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        pem::{self, PemObject as _},
+    },
+    version::{TLS12, TLS13},
 };
-use serde::{Deserialize, Serialize};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::{Mistakes, Secret};
 
@@ -23,30 +30,40 @@ pub struct Config {
     /// Encrypts, but takes any certificate of any server.
     pub insecure_skip_verify: bool,
     /// The authorities that may have signed the server's certificate; the system's by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// The same, in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<Secret>,
     /// Trusts the system's authorities beside the given ones.
     pub include_system_ca_certs_pool: bool,
     /// The certificate that this side shows.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
     /// The same, in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub cert_pem: Option<Secret>,
     /// The key of that certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The same, in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub key_pem: Option<Secret>,
     /// The name that the server's certificate must have, if it is not the endpoint's host.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub server_name_override: Option<String>,
     /// The lowest acceptable version. Nothing below 1.2 is ever spoken.
     pub min_version: String,
+    /// The highest acceptable version; 1.3 by default.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub max_version: String,
+    /// The cipher suites of TLS 1.2 that may be spoken; all that are safe by default. Those of 1.3
+    /// are not a matter of choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cipher_suites: Vec<String>,
+    /// The age at which what is in the files is read again, before the next connection; 0 is never.
+    #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
+    pub reload_interval: Duration,
 }
 
 impl Default for Config {
@@ -63,6 +80,9 @@ impl Default for Config {
             key_pem: None,
             server_name_override: None,
             min_version: "1.2".to_owned(),
+            max_version: String::new(),
+            cipher_suites: Vec::new(),
+            reload_interval: Duration::ZERO,
         }
     }
 }
@@ -71,74 +91,204 @@ impl Config {
     /// Checks what types cannot say. Files are read when the exporter starts.
     pub fn check(&self) -> Mistakes {
         let mut wrong = Mistakes::default();
-        for (path, what, file, pem) in [
-            ("ca_file", "provide either a CA file", &self.ca_file, &self.ca_pem),
+        for (path, message, file, pem) in [
+            (
+                "ca_file",
+                "provide either a CA file or the PEM-encoded string, but not both",
+                &self.ca_file,
+                &self.ca_pem,
+            ),
             (
                 "cert_file",
-                "for auth via TLS, provide either a certificate",
+                "provide either certificate file or PEM, but not both",
                 &self.cert_file,
                 &self.cert_pem,
             ),
-            ("key_file", "for auth via TLS, provide either a key", &self.key_file, &self.key_pem),
+            (
+                "key_file",
+                "provide either key file or PEM, but not both",
+                &self.key_file,
+                &self.key_pem,
+            ),
         ] {
-            if file.is_some() && pem.is_some() {
-                wrong.add(path, format!("{what} or the PEM-encoded string, but not both"));
-            }
+            wrong.require(file.is_none() || pem.is_none(), path, message);
         }
         wrong.require(
             (self.cert_file.is_some() || self.cert_pem.is_some())
                 == (self.key_file.is_some() || self.key_pem.is_some()),
             "",
-            "for auth via TLS, provide both certificate and key, or neither",
+            "TLS configuration must include both certificate and key (CertFile/CertPem and KeyFile/KeyPem)",
         );
-        match self.min_version.as_str() {
-            "" | "1.0" | "1.1" | "1.2" => {}
-            "1.3" => wrong.add("min_version", "TLS 1.3 cannot be required; 1.2 is the minimum"),
-            other => wrong.add("min_version", format!("unsupported TLS version: {other:?}")),
+        let mut version = |key: &str, text: &str, absent| match text {
+            "" => Some(absent),
+            "1.0" => Some(0),
+            "1.1" => Some(1),
+            "1.2" => Some(2),
+            "1.3" => Some(3),
+            other => {
+                wrong.add(key, format!("invalid TLS {key}: unsupported TLS version: {other:?}"));
+                None
+            }
+        };
+        let lowest = version("min_version", &self.min_version, 2);
+        let highest = version("max_version", &self.max_version, 3);
+        if let (Some(lowest), Some(highest)) = (lowest, highest) {
+            if highest < lowest {
+                wrong.add(
+                    "max_version",
+                    "invalid TLS configuration: min_version cannot be greater than max_version",
+                );
+            } else if highest < 2 {
+                wrong.add("max_version", "TLS below 1.2 is not spoken");
+            }
+        }
+        let known = ring::default_provider().cipher_suites;
+        for (at, suite) in self.cipher_suites.iter().enumerate() {
+            if !known.iter().any(|known| name(known) == *suite) {
+                let valid: Vec<_> = known.iter().map(name).collect();
+                wrong.unknown(
+                    format!("cipher_suites::{at}"),
+                    format!("invalid TLS cipher suite: {suite:?}"),
+                    suite,
+                    valid.iter().map(String::as_str),
+                );
+            }
         }
         wrong
     }
+}
 
-    /// `endpoint`, speaking TLS by these settings. Reads the files.
-    pub fn apply(&self, endpoint: Endpoint) -> anyhow::Result<Endpoint> {
-        let mut tls = ClientTlsConfig::new();
-        if let Some(name) = &self.server_name_override {
-            tls = tls.domain_name(name);
+/// An empty text is none, as in the Collector: a variable that is not set leaves one.
+fn filled<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let given = Option::<T>::deserialize(deserializer)?;
+    Ok(given.filter(|given| *given != T::default()))
+}
+
+/// A cipher suite as Go names it, and IANA.
+fn name(suite: &SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
+}
+
+/// TLS as configured, with what was in the files when they were last read.
+pub struct Tls {
+    config: Config,
+    protocols: Vec<Vec<u8>>,
+    read: Mutex<Read>,
+}
+
+struct Read {
+    tls: Arc<ClientConfig>,
+    at: Instant,
+}
+
+impl Tls {
+    /// Reads the files. `protocols` are offered to the server, the preferred one first.
+    pub fn load(config: &Config, protocols: &[&str]) -> Result<Self> {
+        let protocols: Vec<_> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let read = Read { tls: config.read(&protocols)?, at: Instant::now() };
+        Ok(Self { config: config.clone(), protocols, read: Mutex::new(read) })
+    }
+
+    /// What the next connection uses: read again if `reload_interval` has passed. Files that
+    /// cannot be used, such as a certificate whose key is yet to be written, change nothing.
+    pub fn current(&self) -> Arc<ClientConfig> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let interval = self.config.reload_interval;
+        if !interval.is_zero() && read.at.elapsed() >= interval {
+            match self.config.read(&self.protocols) {
+                Ok(tls) => *read = Read { tls, at: Instant::now() },
+                Err(error) => tracing::error!(
+                    "failed to load TLS cert and key: {error:#}; those read before stay in use"
+                ),
+            }
         }
-        let cert = pem("cert_file", &self.cert_file, &self.cert_pem)?;
-        let key = pem("key_file", &self.key_file, &self.key_pem)?;
-        if let (Some(cert), Some(key)) = (cert, key) {
-            tls = tls.identity(Identity::from_pem(cert, key));
-        }
-        if self.insecure_skip_verify {
-            let verifier = Arc::new(AnyServer(ring::default_provider()));
-            return endpoint.tls_config_with_verifier(tls, verifier).context("tls");
-        }
-        let authorities = pem("ca_file", &self.ca_file, &self.ca_pem)?;
-        if authorities.is_none() || self.include_system_ca_certs_pool {
-            tls = tls.with_native_roots();
-        }
-        if let Some(authorities) = authorities {
-            // What holds no certificate would be taken as «trust nobody», and every send would fail.
-            ensure!(
-                authorities.windows(CERTIFICATE.len()).any(|w| w == CERTIFICATE),
-                "tls: the CA given holds no PEM certificate"
-            );
-            tls = tls.ca_certificate(Certificate::from_pem(authorities));
-        }
-        endpoint.tls_config(tls).context("tls")
+        read.tls.clone()
+    }
+
+    /// The name that the certificate of the server at `host` must have.
+    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>> {
+        let name = self.config.server_name_override.as_deref().unwrap_or(host);
+        // An IPv6 address stands in brackets.
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        ServerName::try_from(name.to_owned()).with_context(|| format!("tls: server name {name:?}"))
     }
 }
 
-/// What every PEM certificate starts with.
-const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+impl Config {
+    fn read(&self, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfig>> {
+        let mut provider = ring::default_provider();
+        if !self.cipher_suites.is_empty() {
+            provider
+                .cipher_suites
+                .retain(|s| s.tls13().is_some() || self.cipher_suites.contains(&name(s)));
+        }
+        let provider = Arc::new(provider);
+        let versions: &[_] = match (self.min_version.as_str(), self.max_version.as_str()) {
+            ("1.3", _) => &[&TLS13],
+            (_, "1.2") => &[&TLS12],
+            _ => &[&TLS13, &TLS12],
+        };
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .context("tls")?;
+        let builder = if self.insecure_skip_verify {
+            let verifier = Arc::new(AnyServer(provider));
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        } else {
+            builder.with_root_certificates(self.authorities()?)
+        };
+        let cert = given("cert_file", &self.cert_file, &self.cert_pem)?;
+        let key = given("key_file", &self.key_file, &self.key_pem)?;
+        let mut tls = match (cert, key) {
+            (Some(cert), Some(key)) => {
+                let cert = certificates(&cert).context("tls::cert_file")?;
+                ensure!(!cert.is_empty(), "tls: the certificate given holds no PEM certificate");
+                let key = match PrivateKeyDer::from_pem_slice(&key) {
+                    Err(pem::Error::NoItemsFound) => bail!("tls: the key given holds no PEM key"),
+                    key => key.context("tls::key_file")?,
+                };
+                builder.with_client_auth_cert(cert, key).context("tls: certificate and key")?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        tls.alpn_protocols = protocols.to_vec();
+        Ok(Arc::new(tls))
+    }
+
+    /// Who may have signed the server's certificate.
+    fn authorities(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        let own = given("ca_file", &self.ca_file, &self.ca_pem)?;
+        if own.is_none() || self.include_system_ca_certs_pool {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            ensure!(
+                own.is_some() || !roots.is_empty(),
+                "tls: this system has no certificates of authorities; name one in `ca_file`"
+            );
+        }
+        if let Some(own) = own {
+            let own = certificates(&own).context("tls::ca_file")?;
+            // What holds no certificate would be taken as «trust nobody», and every send would fail.
+            ensure!(!own.is_empty(), "tls: the CA given holds no PEM certificate");
+            for certificate in own {
+                roots.add(certificate).context("tls::ca_file")?;
+            }
+        }
+        Ok(roots)
+    }
+}
+
+fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_slice_iter(text).collect()
+}
 
 /// What is in the file or given in place.
-fn pem(
-    key: &str,
-    file: &Option<PathBuf>,
-    inline: &Option<Secret>,
-) -> anyhow::Result<Option<Vec<u8>>> {
+fn given(key: &str, file: &Option<PathBuf>, inline: &Option<Secret>) -> Result<Option<Vec<u8>>> {
     if let Some(file) = file {
         let text =
             std::fs::read(file).with_context(|| format!("tls::{key}: {}", file.display()))?;
@@ -149,7 +299,7 @@ fn pem(
 
 /// Takes every server for the right one, but still checks that it holds its certificate's key.
 #[derive(Debug)]
-struct AnyServer(CryptoProvider);
+struct AnyServer(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(
@@ -187,3 +337,6 @@ impl ServerCertVerifier for AnyServer {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! The file that is being written: whole records or nothing.
+
+use std::{
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Config, rotate::Backups};
+
+/// Writes records to the end of a file.
+pub struct Writer {
+    path: PathBuf,
+    /// Missing after a failure, until it can be opened again.
+    open: Option<Open>,
+    rotation: Option<Backups>,
+}
+
+struct Open {
+    file: File,
+    /// What the file holds.
+    size: u64,
+    /// A record broke off and could not be taken back.
+    torn: bool,
+}
+
+impl Writer {
+    /// Opens the file as configured.
+    pub fn open(config: &Config) -> Result<Self> {
+        let rotation =
+            config.rotation.as_ref().map(|rotation| Backups::new(&config.path, rotation));
+        // Rotation is a way to keep what is there, so it does so from the start.
+        let keep = config.append || rotation.is_some();
+        let open = Some(open(&config.path, keep)?);
+        Ok(Self { path: config.path.clone(), open, rotation })
+    }
+
+    /// Writes one record, after which the file ends; if that fails, it ends where it did before.
+    pub fn write(&mut self, record: &[u8]) -> Result<()> {
+        if self.open.as_ref().is_some_and(|open| self.is_elsewhere(&open.file)) {
+            // Somebody has moved or removed it, as log rotation does.
+            self.open = None;
+        }
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => open_again(&self.path)?,
+        };
+        if let Some(backups) = &self.rotation
+            && open.size > 0
+            && open.size + record.len() as u64 > backups.max_bytes
+        {
+            match backups.rotate() {
+                Ok(()) => open = open_again(&self.path)?,
+                // A file that is too large is better than none.
+                Err(error) => tracing::error!("rotation: {error:#}"),
+            }
+        }
+        let result = open.write(record);
+        self.open = Some(open);
+        result.with_context(|| self.path.display().to_string())
+    }
+
+    /// Whether the path leads to another file than the one that is open, or to none.
+    fn is_elsewhere(&self, file: &File) -> bool {
+        let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        match (file.metadata(), fs::metadata(&self.path)) {
+            (Ok(open), Ok(there)) => id(open) != id(there),
+            (_, Err(error)) => error.kind() == io::ErrorKind::NotFound,
+            (Err(_), _) => true,
+        }
+    }
+}
+
+impl Open {
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        match self.file.write_all(record) {
+            Ok(()) => {
+                self.size += record.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // A part of it may have found room. What is no regular file cannot be cut.
+                self.torn = self.file.set_len(self.size).is_err();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn open_again(path: &Path) -> Result<Open> {
+    open(path, true)
+}
+
+fn open(path: &Path, keep: bool) -> Result<Open> {
+    let mut options = OpenOptions::new();
+    // Appending also after truncation: the end is where a record that was taken back began.
+    let file = options.create(true).append(true).mode(0o644).open(path);
+    let file = file.with_context(|| path.display().to_string())?;
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !keep && is_file {
+        file.set_len(0).with_context(|| path.display().to_string())?;
+    }
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    Ok(Open { file, size, torn: false })
+}
+
+/// Makes a directory and those above it.
+pub fn create_directory(path: &Path, permissions: u32) -> io::Result<()> {
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(permissions).create(path)
+}

@@ -1,0 +1,221 @@
+//! `otlp_grpc`: OTLP over gRPC, to a Collector or any backend that speaks it.
+
+mod endpoint;
+mod send;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use tonic::{
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
+
+use self::{endpoint::Address, send::Grpc};
+use super::{
+    connect::{Connector, HTTP2},
+    otlp::{self, compression::Compression, headers::Headers},
+    proxy::Proxy,
+    queue, retry,
+    tls::{self, Tls},
+};
+use crate::{
+    batch::Signal,
+    channel::Input,
+    component::{Component, Context, Exporter},
+    config::Mistakes,
+};
+
+/// The configuration of `otlp_grpc`.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the receiver listens: host and port, or `unix:///PATH`. `http://` means no TLS,
+    /// `https://` means TLS.
+    pub endpoint: String,
+    /// How the connection is secured.
+    pub tls: tls::Config,
+    /// Sent with every request.
+    pub headers: Headers,
+    /// How this agent names itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user_agent: String,
+    /// The name of the server in requests, if it is not the endpoint's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub authority: String,
+    /// How requests are compressed.
+    pub compression: Compression,
+    /// The time for one attempt; zero is no limit.
+    #[serde(with = "crate::config::duration")]
+    pub timeout: Duration,
+    /// While the peer cannot be reached, an attempt goes on until its time is over.
+    pub wait_for_ready: bool,
+    /// Read for the sake of existing files: there is one connection, to one address of the name.
+    pub balancer_name: String,
+    /// Read for the sake of existing files: buffers are as large as what comes in.
+    pub read_buffer_size: usize,
+    /// Read for the sake of existing files: a request is written from where it lies.
+    pub write_buffer_size: usize,
+    /// What happens after a failure.
+    pub retry_on_failure: retry::Config,
+    /// Where batches wait.
+    pub sending_queue: queue::Config,
+    /// Whether the connection is checked while nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<KeepAlive>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            tls: tls::Config::default(),
+            headers: Headers::default(),
+            user_agent: String::new(),
+            authority: String::new(),
+            compression: Compression::Gzip,
+            timeout: Duration::from_secs(5),
+            wait_for_ready: false,
+            balancer_name: "round_robin".to_owned(),
+            read_buffer_size: 0,
+            write_buffer_size: 512 * 1024,
+            retry_on_failure: retry::Config::default(),
+            sending_queue: queue::Config::default(),
+            keepalive: None,
+        }
+    }
+}
+
+/// `keepalive`.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepAlive {
+    /// Time without traffic after which the peer is asked.
+    #[serde(with = "crate::config::duration")]
+    pub time: Duration,
+    /// Time that it has to answer.
+    #[serde(with = "crate::config::duration")]
+    pub timeout: Duration,
+    /// Whether it is asked while no request is under way.
+    pub permit_without_stream: bool,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
+            permit_without_stream: false,
+        }
+    }
+}
+
+/// The exporter.
+pub struct OtlpGrpc {
+    config: Config,
+    address: Option<Address>,
+    headers: MetadataMap,
+    channel: Option<Channel>,
+}
+
+impl Component for OtlpGrpc {
+    const NAME: &'static str = "otlp_grpc";
+    const ALIASES: &'static [&'static str] = &["otlp"];
+    const DESCRIPTION: &'static str = "Sends OTLP over gRPC.";
+    const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str = "endpoint: collector.example.com:4317\nheaders:\n  authorization: Bearer ${env:TOKEN:-none}";
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let address = Address::of(&config.endpoint, config.tls.insecure)
+            .map_err(|message| wrong.add("endpoint", message))
+            .ok();
+        let headers = config.headers.read().unwrap_or_else(|mistakes| {
+            wrong.nest("headers", mistakes);
+            HeaderMap::new()
+        });
+        for name in headers.keys().filter(|name| name.as_str().ends_with("-bin")) {
+            // gRPC takes such a header for one whose value is encoded.
+            wrong.add(format!("headers::{name}"), "is no name for a header of text");
+        }
+        if !config.authority.is_empty() {
+            let known = endpoint::authority(&config.authority).is_ok();
+            wrong.require(known, "authority", "must be a host, with or without a port");
+        }
+        let known = matches!(config.balancer_name.as_str(), "" | "pick_first" | "round_robin");
+        if !known {
+            let name = &config.balancer_name;
+            wrong.add("balancer_name", format!("invalid balancer_name: {name}"));
+        }
+        const SPOKEN: [Compression; 3] = [Compression::Gzip, Compression::Zstd, Compression::None];
+        wrong.nest("", config.compression.check(&SPOKEN));
+        if let Some(keepalive) = &config.keepalive {
+            let positive = "must be a positive duration";
+            wrong.require(!keepalive.time.is_zero(), "keepalive::time", positive);
+            wrong.require(!keepalive.timeout.is_zero(), "keepalive::timeout", positive);
+        }
+        wrong.nest("tls", config.tls.check());
+        wrong.nest("retry_on_failure", config.retry_on_failure.check());
+        wrong.nest("sending_queue", config.sending_queue.check());
+        let headers = MetadataMap::from_headers(headers);
+        wrong.or(Self { config, address, headers, channel: None })
+    }
+}
+
+impl Exporter for OtlpGrpc {
+    /// Reads certificates, but connects at the first request only: a peer that is down is no error.
+    async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
+        self.connect(Proxy::of_environment(&self.config.tls)?)
+    }
+
+    async fn run(self, cx: Context, input: Input) -> anyhow::Result<()> {
+        let channel = self.channel.context("it was not started")?;
+        let sender = Grpc::new(channel, &self.config, self.headers);
+        let Config { sending_queue, retry_on_failure, .. } = &self.config;
+        queue::run(&cx, input, sending_queue, retry_on_failure, sender).await;
+        Ok(())
+    }
+}
+
+impl OtlpGrpc {
+    /// Makes the channel, which connects when it is used.
+    fn connect(&mut self, proxy: Proxy) -> anyhow::Result<()> {
+        let config = &self.config;
+        let address = self.address.as_ref().context("it has no endpoint")?;
+        let tls = address.secure.then(|| Tls::load(&config.tls, &[HTTP2])).transpose()?;
+        let agent = match config.user_agent.as_str() {
+            "" => otlp::USER_AGENT,
+            agent => agent,
+        };
+        // The connector knows the way. tonic would refuse `https` without a TLS of its own.
+        let mut endpoint = Endpoint::from_static("http://peer")
+            .origin(address.origin(&config.authority, config.tls.server_name_override.as_deref())?)
+            .user_agent(agent)
+            .context("user_agent")?;
+        if let Some(keepalive) = &config.keepalive {
+            endpoint = endpoint
+                .http2_keep_alive_interval(keepalive.time)
+                .keep_alive_timeout(keepalive.timeout)
+                .keep_alive_while_idle(keepalive.permit_without_stream);
+        }
+        let connector = Connector::new(tls, proxy, config.timeout).to(address.target()?);
+        self.channel = Some(endpoint.connect_with_connector_lazy(connector));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod secure;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! One attempt: a batch becomes a call, and its status a verdict.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::logs_service_client::LogsServiceClient,
+    metrics::v1::metrics_service_client::MetricsServiceClient,
+    trace::v1::trace_service_client::TraceServiceClient,
+};
+use tonic::{
+    Code, ConnectError, Request, Status, codec::CompressionEncoding, metadata::MetadataMap,
+    transport::Channel,
+};
+use tonic_types::StatusExt as _;
+
+use super::Config;
+use crate::{
+    batch::Batch,
+    exporters::{
+        connect::causes,
+        otlp::{Partial, compression::Compression},
+        queue::{Failure, Sender, Sent},
+    },
+};
+
+/// The wait before a peer that could not be reached is tried again within one attempt: that of gRPC.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// A client per signal over one connection.
+#[derive(Clone)]
+struct Clients {
+    metrics: MetricsServiceClient<Channel>,
+    logs: LogsServiceClient<Channel>,
+    traces: TraceServiceClient<Channel>,
+}
+
+impl Clients {
+    fn new(channel: Channel, compression: Compression) -> Self {
+        let mut clients = Self {
+            metrics: MetricsServiceClient::new(channel.clone()),
+            logs: LogsServiceClient::new(channel.clone()),
+            traces: TraceServiceClient::new(channel),
+        };
+        let encoding = match compression {
+            Compression::Gzip => CompressionEncoding::Gzip,
+            Compression::Zstd => CompressionEncoding::Zstd,
+            // What else there is was refused with the configuration.
+            _ => return clients,
+        };
+        clients.metrics = clients.metrics.send_compressed(encoding).accept_compressed(encoding);
+        clients.logs = clients.logs.send_compressed(encoding).accept_compressed(encoding);
+        clients.traces = clients.traces.send_compressed(encoding).accept_compressed(encoding);
+        clients
+    }
+}
+
+/// Makes one attempt.
+pub struct Grpc {
+    clients: Clients,
+    timeout: Duration,
+    wait_for_ready: bool,
+    headers: MetadataMap,
+}
+
+impl Grpc {
+    /// Calls over `channel`.
+    pub fn new(channel: Channel, config: &Config, headers: MetadataMap) -> Self {
+        Self {
+            clients: Clients::new(channel, config.compression),
+            timeout: config.timeout,
+            wait_for_ready: config.wait_for_ready,
+            headers,
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
+        if !self.timeout.is_zero() {
+            // Tells the peer, too.
+            request.set_timeout(self.timeout);
+        }
+        request
+    }
+
+    async fn call(&self, batch: &Batch) -> Result<Partial, Status> {
+        // Cheap: all clients share the connection. A retry needs the batch again, so it is copied.
+        let mut clients = self.clients.clone();
+        Ok(match batch {
+            Batch::Metrics(metrics) => {
+                let response = clients.metrics.export(self.request(metrics.clone())).await?;
+                response.into_inner().partial_success.into()
+            }
+            Batch::Logs(logs) => {
+                let response = clients.logs.export(self.request(logs.clone())).await?;
+                response.into_inner().partial_success.into()
+            }
+            Batch::Traces(traces) => {
+                let response = clients.traces.export(self.request(traces.clone())).await?;
+                response.into_inner().partial_success.into()
+            }
+        })
+    }
+
+    async fn attempt(&self, batch: &Batch) -> Result<Partial, Status> {
+        loop {
+            match self.call(batch).await {
+                Err(status) if self.wait_for_ready && unreached(&status) => {
+                    tokio::time::sleep(RECONNECT).await;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Sender for Grpc {
+    async fn send(&self, batch: &Batch) -> Result<Sent, Failure> {
+        let attempt = self.attempt(batch);
+        let result = match self.timeout.is_zero() {
+            true => attempt.await,
+            false => tokio::time::timeout(self.timeout, attempt)
+                .await
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))),
+        };
+        result.map(Partial::sent).map_err(|status| failure(&status))
+    }
+}
+
+/// Whether there was no connection.
+fn unreached(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Which failures pass: the OTLP specification's table of gRPC codes.
+pub fn failure(status: &Status) -> Failure {
+    // What the transport met, such as a refused connection or certificate, is in the causes.
+    let cause = std::error::Error::source(status);
+    let mut reason = format!("{:?}: {}", status.code(), status.message());
+    if let Some(cause) = cause {
+        reason = format!("{reason}: {}", causes(cause));
+    }
+    let info = status.get_details_retry_info();
+    let retryable = info.is_some();
+    let after = info.and_then(|info| info.retry_delay);
+    match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => Failure::Retryable { reason, after },
+        // Without a word on when to come back, it is out of resources for good.
+        Code::ResourceExhausted if retryable => Failure::Retryable { reason, after },
+        // The server has said nothing: the connection broke. gRPC calls that unavailable; the
+        // library has several names for it.
+        _ if cause.is_some() => Failure::Retryable { reason, after },
+        _ => Failure::Permanent { reason },
+    }
+}

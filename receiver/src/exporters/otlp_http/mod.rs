@@ -1,0 +1,263 @@
+//! `otlp_http`: sends OTLP in HTTP requests, as protobuf or JSON.
+//!
+//! Answers follow the OTLP specification: 429, 502, 503 and 504 are tried again, at the time that the
+//! server names, every other refusal is final, and a partial success counts what was refused.
+
+mod answer;
+mod send;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::{Uri, http::HeaderMap};
+use serde::{Deserialize, Serialize};
+
+use self::send::Http;
+use super::{
+    connect::Connector,
+    otlp::{
+        compression::{Compression, Params},
+        headers::Headers,
+    },
+    proxy::{self, Proxy},
+    queue, retry,
+    tls::{self, Tls},
+};
+use crate::{
+    batch::Signal,
+    channel::Input,
+    component::{Component, Context, Exporter},
+    config::{Mistakes, Secret},
+};
+
+/// The configuration of `otlp_http`.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The URL that `/v1/metrics`, `/v1/logs` and `/v1/traces` are added to.
+    pub endpoint: String,
+    /// The whole URL for metrics, instead.
+    pub metrics_endpoint: String,
+    /// The whole URL for logs, instead.
+    pub logs_endpoint: String,
+    /// The whole URL for traces, instead.
+    pub traces_endpoint: String,
+    /// How requests are written.
+    pub encoding: Encoding,
+    /// How requests are compressed.
+    pub compression: Compression,
+    /// How hard.
+    pub compression_params: Params,
+    /// Sent with every request.
+    pub headers: Headers,
+    /// The time for one attempt; zero is no limit.
+    #[serde(with = "crate::config::duration")]
+    pub timeout: Duration,
+    /// How connections are secured, where the URL says `https`.
+    pub tls: tls::Config,
+    /// The proxy to use, instead of what the environment says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_url: Option<Secret>,
+    /// Connections that are kept open without a request on them; zero is no limit.
+    pub max_idle_conns: usize,
+    /// The same for one host; zero is 2.
+    pub max_idle_conns_per_host: usize,
+    /// Requests that may be under way at once; zero is no limit.
+    pub max_conns_per_host: usize,
+    /// The time that such a connection is kept open; zero is no limit.
+    #[serde(with = "crate::config::duration")]
+    pub idle_conn_timeout: Duration,
+    /// A connection for every request.
+    pub disable_keep_alives: bool,
+    /// Offers HTTP/2 to servers that speak TLS.
+    pub force_attempt_http2: bool,
+    /// Time without traffic after which the peer of an HTTP/2 connection is asked; zero is never.
+    #[serde(with = "crate::config::duration")]
+    pub http2_read_idle_timeout: Duration,
+    /// Time that it has to answer; zero is 15 s.
+    #[serde(with = "crate::config::duration")]
+    pub http2_ping_timeout: Duration,
+    /// Bytes that are read at once; zero adapts.
+    pub read_buffer_size: usize,
+    /// Read for the sake of existing files. A request is written from where it lies, without a buffer.
+    pub write_buffer_size: usize,
+    /// What happens after a failure.
+    pub retry_on_failure: retry::Config,
+    /// Where batches wait.
+    pub sending_queue: queue::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            metrics_endpoint: String::new(),
+            logs_endpoint: String::new(),
+            traces_endpoint: String::new(),
+            encoding: Encoding::Proto,
+            compression: Compression::Gzip,
+            compression_params: Params::default(),
+            headers: Headers::default(),
+            timeout: Duration::from_secs(30),
+            tls: tls::Config::default(),
+            proxy_url: None,
+            max_idle_conns: 100,
+            max_idle_conns_per_host: 0,
+            max_conns_per_host: 0,
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+            force_attempt_http2: true,
+            http2_read_idle_timeout: Duration::ZERO,
+            http2_ping_timeout: Duration::ZERO,
+            read_buffer_size: 0,
+            write_buffer_size: 512 * 1024,
+            retry_on_failure: retry::Config::default(),
+            sending_queue: queue::Config::default(),
+        }
+    }
+}
+
+/// How requests are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(try_from = "String", rename_all = "lowercase")]
+pub enum Encoding {
+    /// Protobuf.
+    Proto,
+    /// JSON.
+    Json,
+}
+
+impl TryFrom<String> for Encoding {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "proto" => Ok(Self::Proto),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("invalid encoding type: {name}")),
+        }
+    }
+}
+
+/// The exporter.
+pub struct OtlpHttp {
+    config: Config,
+    urls: Urls,
+    headers: HeaderMap,
+    sender: Option<Http>,
+}
+
+/// Where each signal goes, in the order of [`Signal::ALL`].
+type Urls = [Option<Uri>; Signal::ALL.len()];
+
+impl Component for OtlpHttp {
+    const NAME: &'static str = "otlp_http";
+    const ALIASES: &'static [&'static str] = &["otlphttp"];
+    const DESCRIPTION: &'static str = "Sends OTLP over HTTP.";
+    const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str = "endpoint: https://collector.example.com:4318\nheaders:\n  authorization: Bearer ${env:TOKEN:-none}";
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let urls = config.urls(&mut wrong);
+        const SPOKEN: [Compression; 5] = [
+            Compression::Gzip,
+            Compression::Zstd,
+            Compression::Zlib,
+            Compression::Deflate,
+            Compression::None,
+        ];
+        wrong.nest("", config.compression.check(&SPOKEN));
+        wrong.nest("", config.compression.check_params(&config.compression_params));
+        if let Some(url) = &config.proxy_url {
+            let known = url.expose().is_empty() || proxy::parse(url.expose()).is_some();
+            wrong.require(known, "proxy_url", proxy::INVALID);
+        }
+        let headers = config.headers.read().unwrap_or_else(|mistakes| {
+            wrong.nest("headers", mistakes);
+            HeaderMap::new()
+        });
+        wrong.nest("tls", config.tls.check());
+        wrong.nest("retry_on_failure", config.retry_on_failure.check());
+        wrong.nest("sending_queue", config.sending_queue.check());
+        wrong.or(Self { config, urls, headers, sender: None })
+    }
+}
+
+impl Config {
+    fn urls(&self, wrong: &mut Mistakes) -> Urls {
+        let given = |signal| -> (&str, &str) {
+            match signal {
+                Signal::Metrics => ("metrics_endpoint", &self.metrics_endpoint),
+                Signal::Logs => ("logs_endpoint", &self.logs_endpoint),
+                Signal::Traces => ("traces_endpoint", &self.traces_endpoint),
+            }
+        };
+        let mut read = |key: &str, text: &str| {
+            let url = url(text);
+            if let Err(why) = &url {
+                wrong.add(key, format!("{key} must be a valid URL: {why}"));
+            }
+            url.ok()
+        };
+        let base = match self.endpoint.as_str() {
+            "" => None,
+            text => read("endpoint", text).map(|_| text.trim_end_matches('/')),
+        };
+        let urls = Signal::ALL.map(|signal| match given(signal) {
+            (_, "") => url(&format!("{}/v1/{}", base?, signal.name())).ok(),
+            (key, text) => read(key, text),
+        });
+        let none = Signal::ALL.iter().all(|signal| given(*signal).1.is_empty());
+        if self.endpoint.is_empty() && none {
+            wrong.add("endpoint", "at least one endpoint must be specified");
+        }
+        urls
+    }
+}
+
+/// An address that requests can be sent to.
+fn url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|e| format!("{e}"))?;
+    match (url.scheme_str(), url.host()) {
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        _ => Err("it needs `http://` or `https://`, and a host".to_owned()),
+    }
+}
+
+impl Exporter for OtlpHttp {
+    /// Reads certificates, but connects at the first request only: a peer that is down is no error.
+    async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
+        let config = &self.config;
+        let secure = self.urls.iter().flatten().any(|url| url.scheme_str() == Some("https"));
+        let protocols: &[_] = match config.force_attempt_http2 {
+            true => &["h2", "http/1.1"],
+            false => &["http/1.1"],
+        };
+        let tls = secure.then(|| Tls::load(&config.tls, protocols)).transpose()?;
+        let proxy = match &config.proxy_url {
+            Some(url) if !url.expose().is_empty() => Proxy::configured(&config.tls, url.expose())?,
+            _ => Proxy::of_environment(&config.tls)?,
+        };
+        let authorizations = self.urls.each_ref().map(|url| proxy.authorization(url.as_ref()?));
+        let connector = Connector::new(tls, proxy, config.timeout);
+        let headers = std::mem::take(&mut self.headers);
+        self.sender =
+            Some(Http::new(config, connector, self.urls.clone(), authorizations, headers));
+        Ok(())
+    }
+
+    async fn run(self, cx: Context, input: Input) -> anyhow::Result<()> {
+        let sender = self.sender.context("it was not started")?;
+        let Config { sending_queue, retry_on_failure, .. } = &self.config;
+        queue::run(&cx, input, sending_queue, retry_on_failure, sender).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
+mod tests;

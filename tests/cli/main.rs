@@ -118,7 +118,7 @@ fn the_effective_configuration_is_printed() -> Result<()> {
         (["--format", "x"], "Error: unrecognized print format: x"),
         (
             ["--set", "exporters.otlp.compression=x"],
-            "exporters::otlp::compression: unknown value \"x\"",
+            "exporters::otlp::compression: unsupported compression type \"x\"",
         ),
     ] {
         let (output, said) = print(&arguments)?;

@@ -14,7 +14,7 @@ use crate::{build_ebpf, check, tidy, tools};
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::of("test");
     if is_root()? {
-        steps.step("packages", tools::packages);
+        steps.step("packages", || tools::packages(&tools::TEST));
     }
     check::quick(&mut steps);
     steps.step("prebuilt kernel programs", || build_ebpf::run(true));

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::steps::{cargo, run};
 
 /// Debian's packages that the tests need beside Rust and a C compiler.
-const PACKAGES: [&str; 4] = [
+pub(crate) const TEST: [&str; 4] = [
     // The recorded toolchain of the kernel programs.
     "rustc-web",
     "cargo-web",
@@ -17,15 +17,18 @@ const PACKAGES: [&str; 4] = [
     "llvm",
 ];
 
+/// Debian's packages that the virtual machines need.
+pub(crate) const VM: [&str; 4] = ["qemu-system-x86", "e2fsprogs", "xfsprogs", "xz-utils"];
+
 /// Installs what is missing, where that can be done: on Debian and its kin, as root. Elsewhere the step
 /// that misses something says what.
-pub(crate) fn packages() -> Result<()> {
+pub(crate) fn packages(packages: &[&str]) -> Result<()> {
     let installed = |package: &str| {
         let mut query = Command::new("dpkg-query");
         query.args(["--show", "--showformat=${db:Status-Status}", package]);
         query.output().is_ok_and(|output| output.stdout == b"installed")
     };
-    let missing: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
+    let missing: Vec<_> = packages.iter().filter(|package| !installed(package)).collect();
     if missing.is_empty() || Command::new("apt-get").arg("--version").output().is_err() {
         return Ok(());
     }
@@ -65,6 +68,6 @@ fn is_pinned(cargo_deny: &Path) -> bool {
 }
 
 /// Where cargo builds, relative to the workspace.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }

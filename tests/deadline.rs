@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Result, bail};
 
 /// How long anything may take before a test gives up. Generous: it is only ever reached in failure.
-pub static DEADLINE: LazyLock<Duration> = LazyLock::new(|| on_this_machine(Duration::from_secs(30)));
+pub static DEADLINE: LazyLock<Duration> =
+    LazyLock::new(|| on_this_machine(Duration::from_secs(30)));
 
 /// How long that may take here which takes `time` on a machine: an emulated one says by
 /// `FATHOM_TEST_SLOWDOWN` how many times slower it is.

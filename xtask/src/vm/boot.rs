@@ -63,7 +63,10 @@ impl Machine<'_> {
         }
         let took = began.elapsed();
         if status.is_none() {
-            println!("the machine did not come to the end; its console is in {}", console.display());
+            println!(
+                "the machine did not come to the end; its console is in {}",
+                console.display()
+            );
         }
         Ok(Ended { lines, status, took })
     }

@@ -70,7 +70,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("\n=== Linux {}", kernel.version);
         let files = packages::fetch(&directory, kernel, args.update)?;
         let initramfs = initramfs::make(&directory, kernel, &files)?;
-        let machine = boot::Machine { kernel, image: &files.image, initramfs: &initramfs, disks: &disks };
+        let machine =
+            boot::Machine { kernel, image: &files.image, initramfs: &initramfs, disks: &disks };
         let ended = machine.run(&directory)?;
         if !ended.success() {
             failed.push(format!("{}: {ended}", kernel.version));

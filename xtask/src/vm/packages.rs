@@ -53,14 +53,12 @@ pub(super) fn fetch(directory: &Path, kernel: &Kernel, update: bool) -> Result<F
 fn download(apt: &Path, packages: &Path, kernel: &Kernel) -> Result<()> {
     let apt = Apt::new(apt, kernel.release)?;
     run(apt.get().arg("update"))?;
-    let wanted = apt.kernel_packages()?;
-    let fixed = |name: &str| name.starts_with(&format!("linux-image-{}.", kernel.version));
+    let wanted = apt.kernel_packages(kernel.version)?;
     ensure!(
-        wanted.iter().any(|package| fixed(package)),
-        "Debian {} has no cloud kernel {} any more, but {}",
+        !wanted.is_empty(),
+        "the newest cloud kernel of Debian {} is no {} any more",
         kernel.release,
         kernel.version,
-        wanted.join(", ")
     );
     // Complete or absent.
     let partial = packages.with_extension("partial");
@@ -140,9 +138,9 @@ impl Apt {
         command
     }
 
-    /// The kernel's packages as `name=version`: those that installing the newest one would bring, without the programs
-    /// that install it.
-    fn kernel_packages(&self) -> Result<Vec<String>> {
+    /// The kernel's packages as `name=version`: of those that installing the newest one would bring, the ones that are
+    /// named after the version.
+    fn kernel_packages(&self, version: &str) -> Result<Vec<String>> {
         let mut install = self.get();
         install.args(["install", "--print-uris", "--no-install-recommends"]);
         let output = install.arg("linux-image-cloud-amd64").output().context("start apt-get")?;
@@ -151,7 +149,10 @@ impl Apt {
         let text = String::from_utf8(output.stdout)?;
         let files = text.lines().filter_map(|line| line.split(' ').nth(1));
         Ok(files
-            .filter(|file| file.starts_with("linux-") && file.ends_with("_amd64.deb"))
+            .filter(|file| {
+                let name = file.split('_').next().unwrap_or_default();
+                name.starts_with("linux-") && name.contains(&format!("-{version}."))
+            })
             .filter_map(|file| {
                 let mut parts = file.split('_');
                 Some(format!("{}={}", parts.next()?, parts.next()?.replace("%3a", ":")))

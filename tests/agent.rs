@@ -25,11 +25,18 @@ use crate::{
     scrape::{self, Scrape},
 };
 
-/// The binary, which `cargo build` puts beside the directory of the test programs.
+/// The agent's binary.
 pub fn binary() -> Result<PathBuf> {
+    built("fathom")
+}
+
+/// A binary that `cargo build` puts beside the directory of the test programs.
+///
+/// Found when the test runs, since it may run on another machine than the one that built it.
+pub fn built(name: &str) -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let directory = program.ancestors().nth(2).context("the test program lies in no directory")?;
-    let binary = directory.join("fathom");
+    let binary = directory.join(name);
     ensure!(binary.is_file(), "no {}: build it first, or use `cargo xtask test`", binary.display());
     Ok(binary)
 }

@@ -1,6 +1,8 @@
 //! Waiting for a condition, never for a time.
 
 use std::{
+    env,
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -8,7 +10,15 @@ use std::{
 use anyhow::{Result, bail};
 
 /// How long anything may take before a test gives up. Generous: it is only ever reached in failure.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub static DEADLINE: LazyLock<Duration> =
+    LazyLock::new(|| on_this_machine(Duration::from_secs(30)));
+
+/// How long that may take here which takes `time` on a machine: an emulated one says by
+/// `FATHOM_TEST_SLOWDOWN` how many times slower it is.
+pub fn on_this_machine(time: Duration) -> Duration {
+    let slowdown = env::var("FATHOM_TEST_SLOWDOWN").ok().and_then(|text| text.parse().ok());
+    time * slowdown.unwrap_or(1)
+}
 
 /// Asks until there is an answer; `what` names it in the failure.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
@@ -17,8 +27,8 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Re
         if let Some(answer) = ask()? {
             return Ok(answer);
         }
-        if start.elapsed() > DEADLINE {
-            bail!("{what}: not within {DEADLINE:?}");
+        if start.elapsed() > *DEADLINE {
+            bail!("{what}: not within {:?}", *DEADLINE);
         }
         thread::sleep(Duration::from_millis(2));
     }

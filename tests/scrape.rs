@@ -35,7 +35,7 @@ pub type Label<'a> = (&'a str, &'a str);
 /// The body of a GET, which must be answered with status 200.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(*DEADLINE))?;
     // HTTP/1.0: the answer ends where the connection does.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/plain\r\n\r\n");
     stream.write_all(request.as_bytes())?;

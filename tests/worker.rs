@@ -17,6 +17,7 @@ use nix::{
 };
 
 use crate::{
+    agent,
     cgroup::{self, Cgroup},
     deadline::wait_for,
     plan::{Plan, Report},
@@ -32,7 +33,7 @@ pub struct Worker {
 impl Worker {
     /// Starts `program`, the `workload` binary, which opens what it needs and stops.
     pub fn start(program: &str, plan: &Plan) -> Result<Self> {
-        let child = Command::new(program)
+        let child = Command::new(agent::built(program)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

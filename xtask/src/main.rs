@@ -6,6 +6,7 @@ mod steps;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 
 use anyhow::Result;
 use clap::Parser;
@@ -18,6 +19,8 @@ enum Command {
     Test,
     /// What needs no root and no live kernel: format, lints, unit tests, docs, dependencies.
     Check,
+    /// The tests in virtual machines, one for each supported kernel.
+    Vm(vm::Args),
     /// Rules of the source tree that no other tool knows.
     Tidy,
     /// Write the documents that are generated from the code: docs/signals.md, docs/schema.json, docs/components.
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Test => test::run(),
         Command::Check => check::run(),
+        Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
         Command::Generate => steps::run(
             steps::cargo(["test", "--quiet", "--package", "fathom", "--test", "reference"])

@@ -14,7 +14,9 @@ use crate::{build_ebpf, check, tidy, tools};
 pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::of("test");
     if is_root()? {
-        steps.step("packages", tools::packages);
+        let go = if tools::has_go() { None } else { Some("golang-go") };
+        let packages: Vec<_> = tools::TEST.into_iter().chain(go).collect();
+        steps.step("packages", || tools::packages(&packages));
     }
     check::quick(&mut steps);
     steps.step("prebuilt kernel programs", || build_ebpf::run(true));

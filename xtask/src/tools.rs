@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::steps::{cargo, run};
 
 /// Debian's packages that the tests need beside Rust and a C compiler.
-const PACKAGES: [&str; 4] = [
+pub(crate) const TEST: [&str; 4] = [
     // The recorded toolchain of the kernel programs.
     "rustc-web",
     "cargo-web",
@@ -18,18 +18,18 @@ const PACKAGES: [&str; 4] = [
     "llvm",
 ];
 
+/// Debian's packages that the virtual machines need.
+pub(crate) const VM: [&str; 4] = ["qemu-system-x86", "e2fsprogs", "xfsprogs", "xz-utils"];
+
 /// Installs what is missing, where that can be done: on Debian and its kin, as root. Elsewhere the step
 /// that misses something says what.
-pub(crate) fn packages() -> Result<()> {
+pub(crate) fn packages(packages: &[&str]) -> Result<()> {
     let installed = |package: &str| {
         let mut query = Command::new("dpkg-query");
         query.args(["--show", "--showformat=${db:Status-Status}", package]);
         query.output().is_ok_and(|output| output.stdout == b"installed")
     };
-    let mut missing: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
-    if !has_go() {
-        missing.push("golang-go");
-    }
+    let missing: Vec<_> = packages.iter().filter(|package| !installed(package)).collect();
     if missing.is_empty() || Command::new("apt-get").arg("--version").output().is_err() {
         return Ok(());
     }
@@ -107,6 +107,6 @@ pub(crate) fn collector() -> Result<()> {
 }
 
 /// Where cargo builds, relative to the workspace.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }

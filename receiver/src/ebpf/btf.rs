@@ -22,6 +22,8 @@ impl Types {
     pub fn from_file(path: &Path) -> Result<Self> {
         // Mapped, not parsed: a few dozen of a hundred thousand types are looked at, once.
         Btf::from_file_with_backend(path, Backend::Mmap)
+            // The kernel's own can be mapped since Linux 6.16 only.
+            .or_else(|_| Btf::from_file_with_backend(path, Backend::Cache))
             .map(Self)
             .map_err(|e| anyhow!("cannot read {}: {e}", path.display()))
     }

@@ -1,0 +1,123 @@
+//! Starts a machine, shows what it says, and takes it away when its time is over.
+
+use std::{
+    fmt,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use super::{Kernel, disks::Disks};
+
+/// A machine to be.
+pub(super) struct Machine<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) image: &'a Path,
+    pub(super) initramfs: &'a Path,
+    pub(super) disks: &'a Disks,
+}
+
+/// What became of it.
+pub(super) struct Ended {
+    pub(super) lines: Vec<String>,
+    /// The exit status of the script, if it got so far.
+    pub(super) status: Option<i32>,
+    took: Duration,
+}
+
+/// How long a machine may take. An emulated one is about ten times slower than this one.
+const LIMIT: Duration = Duration::from_secs(45 * 60);
+
+impl Machine<'_> {
+    /// Boots it, and shows line by line what its script prints.
+    pub(super) fn run(&self, directory: &Path) -> Result<Ended> {
+        let console = directory.join(self.kernel.version).join("console.log");
+        let mut qemu = self.qemu(&console);
+        let began = Instant::now();
+        let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = Killed(child.context("start qemu-system-x86_64")?);
+        let output = BufReader::new(child.0.stdout.take().context("stdout")?);
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let (mut lines, mut status) = (Vec::new(), None);
+        while let Ok(line) = receiver.recv_timeout(LIMIT.saturating_sub(began.elapsed())) {
+            match line.strip_prefix("@@@ ended ") {
+                Some(number) => status = number.parse().ok(),
+                None => {
+                    println!("{line}");
+                    lines.push(line);
+                }
+            }
+        }
+        let took = began.elapsed();
+        if status.is_none() {
+            println!(
+                "the machine did not come to the end; its console is in {}",
+                console.display()
+            );
+        }
+        Ok(Ended { lines, status, took })
+    }
+
+    fn qemu(&self, console: &Path) -> Command {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024"]);
+        // With cx16, Linux 6.12 uses an instruction that the emulation gets wrong.
+        qemu.args(["-cpu", "max,-cx16"]);
+        qemu.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
+        let arguments = [
+            "console=ttyS0 panic=-1 quiet tsc=reliable",
+            &format!("file_system={}", self.disks.file_system.name()),
+        ];
+        qemu.args(["-append", &arguments.join(" ")]);
+        qemu.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
+        for disk in [&self.disks.empty, &self.disks.programs] {
+            let path = disk.display();
+            // Written to in a temporary file: every machine finds it as it was.
+            qemu.args(["-drive", &format!("file={path},if=virtio,format=raw,snapshot=on")]);
+        }
+        qemu
+    }
+}
+
+impl Ended {
+    pub(super) fn success(&self) -> bool {
+        self.status == Some(0)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.took.as_secs_f64();
+        match self.status {
+            Some(0) => write!(f, "ok in {seconds:.0} s"),
+            Some(status) => write!(f, "failed with {status} in {seconds:.0} s"),
+            None if self.took >= LIMIT => write!(f, "not within {seconds:.0} s"),
+            None => write!(f, "crashed after {seconds:.0} s"),
+        }
+    }
+}
+
+/// A process that does not outlive this one's interest in it.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

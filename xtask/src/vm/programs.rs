@@ -1,0 +1,56 @@
+//! The agent, the tests and their workload, linked so that they need nothing of the machine that they run on.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::steps::{cargo, run};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Where they lie.
+pub(super) struct Programs {
+    pub(super) agent: PathBuf,
+    pub(super) workload: PathBuf,
+    pub(super) tests: PathBuf,
+}
+
+/// Builds them, beside what `cargo build` makes and without disturbing it.
+pub(super) fn build(directory: &Path) -> Result<Programs> {
+    let target = directory.join("build");
+    let statically = |command: &mut Command| {
+        command
+            .args(["--target", TARGET])
+            .env("CARGO_TARGET_DIR", &target)
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            // Emulated processors are slow enough as it is, and must read all that is here from a disk.
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
+    };
+    let mut agent = cargo(["build"]);
+    statically(&mut agent);
+    run(&mut agent)?;
+
+    let mut tests = cargo(["test", "--no-run", "--message-format=json-render-diagnostics"]);
+    tests.args(["--package", "tests", "--features", "kernel", "--test", "kernel"]);
+    statically(&mut tests);
+    let output = tests.stderr(Stdio::inherit()).output().context("start cargo")?;
+    ensure!(output.status.success(), "cargo test --no-run: {}", output.status);
+    let messages = String::from_utf8(output.stdout)?;
+    let tests = messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let ours = message["target"]["name"] == "kernel" && message["profile"]["test"] == true;
+        ours.then(|| message["executable"].as_str().map(PathBuf::from))?
+    });
+    let built = target.join(TARGET).join("debug");
+    Ok(Programs {
+        agent: built.join("fathom"),
+        workload: built.join("workload"),
+        tests: tests.context("cargo names no test program")?,
+    })
+}

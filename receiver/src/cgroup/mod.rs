@@ -2,16 +2,18 @@
 //! unit, which directory has an id, and in which directory a process is. It knows no signal and no
 //! component; the receivers scope with it and `enrichment` names with it.
 
+mod cache;
 mod find;
 mod mount;
 mod path;
 mod resolve;
 
 pub use self::{
+    cache::Cache,
     find::{Found, NotFound, Rule, View},
     mount::{Mount, mounts, unified},
     path::{Container, Identity, Pod, Qos, Runtime},
-    resolve::Resolver,
+    resolve::{Counts, Known, Resolver},
 };
 
 /// The id of the hierarchy's root: kernfs gives its first node the number 1.

@@ -5,7 +5,6 @@
 //! been removed. Directories are read only when an id is asked for that nobody has asked for before.
 
 use std::{
-    collections::HashMap,
     fs, io,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -13,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Identity;
+use super::{Cache, Identity};
 
 /// The shortest time between two readings of the whole tree.
 const BETWEEN: Duration = Duration::from_secs(1);
@@ -43,18 +42,10 @@ pub struct Counts {
 /// Finds the cgroup of an id, and remembers.
 pub struct Resolver {
     root: PathBuf,
-    capacity: usize,
-    stale_after: Duration,
-    entries: HashMap<u64, Entry>,
+    /// `None`: the id is of no cgroup below the mount, and since ids do not come back, never will be.
+    known: Cache<u64, Option<Arc<Known>>>,
     walked: Option<Instant>,
     counts: Counts,
-}
-
-struct Entry {
-    /// `None`: the id is of no cgroup below the mount, and since ids do not come back, never will be.
-    known: Option<Arc<Known>>,
-    /// When it was last asked for or last seen in the tree.
-    used: Instant,
 }
 
 impl Resolver {
@@ -63,9 +54,7 @@ impl Resolver {
     pub fn new(root: impl Into<PathBuf>, capacity: usize, stale_after: Duration) -> Self {
         Self {
             root: root.into(),
-            capacity,
-            stale_after,
-            entries: HashMap::new(),
+            known: Cache::new(capacity, stale_after),
             walked: None,
             counts: Counts::default(),
         }
@@ -73,21 +62,15 @@ impl Resolver {
 
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
-        self.counts
-    }
-
-    /// Whether `id` can be answered without reading directories.
-    pub fn remembers(&self, id: u64) -> bool {
-        self.entries.contains_key(&id)
+        Counts { evicted: self.known.evicted(), ..self.counts }
     }
 
     /// The cgroup with this id; `None` if there is none below the mount, or none was found yet. An
     /// error is about the mount as a whole.
     pub fn get(&mut self, id: u64, now: Instant) -> io::Result<Option<Arc<Known>>> {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.used = now;
+        if let Some(known) = self.known.get(id, now) {
             self.counts.hits += 1;
-            return Ok(entry.known.clone());
+            return Ok(known.clone());
         }
         self.counts.misses += 1;
         if self.walked.is_some_and(|walked| now.saturating_duration_since(walked) < BETWEEN) {
@@ -101,39 +84,27 @@ impl Resolver {
         self.counts.walks += 1;
         let mut found = None;
         let complete = tree(&self.root, |id, path| {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.used = now;
+            let full = self.known.is_full();
+            match self.known.get(id, now) {
                 // Version 1 lets a cgroup be renamed.
-                if entry.known.as_ref().is_some_and(|known| known.path == path) {
-                    return;
-                }
-            } else if id != wanted && self.entries.len() >= self.capacity {
-                return;
+                Some(Some(known)) if known.path == path => return,
+                None if full && id != wanted => return,
+                _ => {}
             }
             let known = Known { path: path.to_owned(), identity: Identity::of_path(path) };
-            let entry = Entry { known: Some(Arc::new(known)), used: now };
+            let known = Some(Arc::new(known));
             if id == wanted {
-                found = Some(entry);
+                // Kept last, so that the rest of the tree cannot push it out.
+                found = known;
             } else {
-                self.entries.insert(id, entry);
+                self.known.insert(id, known, now);
             }
         })?;
-        self.entries.retain(|_, e| now.saturating_duration_since(e.used) < self.stale_after);
-        let known = found.as_ref().and_then(|entry| entry.known.clone());
-        if let Some(entry) = found.or(complete.then_some(Entry { known: None, used: now })) {
-            self.insert(wanted, entry);
+        self.known.expire(now);
+        if complete || found.is_some() {
+            self.known.insert(wanted, found.clone(), now);
         }
-        Ok(known)
-    }
-
-    fn insert(&mut self, id: u64, entry: Entry) {
-        if self.entries.len() >= self.capacity
-            && let Some(oldest) = self.entries.iter().min_by_key(|(_, e)| e.used).map(|(id, _)| *id)
-        {
-            self.entries.remove(&oldest);
-            self.counts.evicted += 1;
-        }
-        self.entries.insert(id, entry);
+        Ok(found)
     }
 }
 
@@ -243,7 +214,6 @@ mod tests {
         for (n, id) in ids.iter().enumerate().cycle().take(20) {
             now += BETWEEN;
             assert_eq!(path(&mut resolver, *id, now), Some(format!("/{n}")));
-            assert!(resolver.entries.len() <= 3);
         }
         assert!(resolver.counts().evicted > 0);
     }

@@ -6,6 +6,7 @@ mod actions;
 mod attributes;
 mod batch;
 mod deltatocumulative;
+mod enrichment;
 mod resource;
 
 /// Every processor.
@@ -13,5 +14,6 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<attributes::Attributes>(),
     processor::<batch::BatchProcessor>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
+    processor::<enrichment::Enrichment>(),
     processor::<resource::ResourceProcessor>(),
 ];

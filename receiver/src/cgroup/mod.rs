@@ -12,7 +12,7 @@ pub use self::{
     cache::Cache,
     find::{Found, NotFound, Rule, View},
     mount::{Mount, mounts, unified},
-    path::{Container, Identity, Pod, Qos, Runtime},
+    path::{Container, Identity, Pod, Qos, Runtime, pod_uid},
     resolve::{Counts, Known, Resolver},
 };
 

@@ -161,7 +161,7 @@ fn pod(above: &[&str], name: &str) -> Option<Pod> {
         return Some(pod);
     }
     // cgroupfs: kubepods/pod<uid>, kubepods/burstable/pod<uid>.
-    let uid = uid(name.strip_prefix("pod")?)?;
+    let uid = pod_uid(name.strip_prefix("pod")?)?;
     let qos = match above {
         [.., "kubepods"] => Some(Qos::Guaranteed),
         [.., "kubepods", class] | [.., "..", class] | [class] if Qos::parse(class).is_some() => {
@@ -178,7 +178,7 @@ fn pod(above: &[&str], name: &str) -> Option<Pod> {
 fn slice_pod(name: &str) -> Option<Pod> {
     let name = name.strip_suffix(".slice")?;
     let (parent, escaped) = name.rsplit_once("-pod")?;
-    let uid = uid(escaped)?;
+    let uid = pod_uid(escaped)?;
     let below = |root: &str| parent == root || parent.ends_with(&format!("-{root}"));
     let qos = if below("kubepods") {
         Qos::Guaranteed
@@ -194,7 +194,7 @@ fn slice_pod(name: &str) -> Option<Pod> {
 
 /// A pod's uid: 8-4-4-4-12 hexadecimal digits (in names of slices with `_` for `-`), or the 32 of
 /// a static pod.
-fn uid(text: &str) -> Option<String> {
+pub fn pod_uid(text: &str) -> Option<String> {
     let uid = text.replace('_', "-");
     let uuid = uid.len() == 36
         && uid.char_indices().all(|(at, c)| match at {

@@ -8,6 +8,7 @@ mod batch;
 mod deltatocumulative;
 mod enrichment;
 mod resource;
+mod resourcedetection;
 
 /// Every processor.
 pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
@@ -16,4 +17,5 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<enrichment::Enrichment>(),
     processor::<resource::ResourceProcessor>(),
+    processor::<resourcedetection::ResourceDetection>(),
 ];

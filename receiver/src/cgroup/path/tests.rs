@@ -101,7 +101,7 @@ fn kubernetes_with_the_cgroupfs_driver() {
         ("/kubepods/burstable/podUID/crio-ID", "ID cri-o UID Burstable - -"),
         ("/kubepods/burstable/podUID/crio-conmon-ID", "- - UID Burstable - -"),
         ("/kubepods/besteffort/podUID", "- - UID BestEffort - -"),
-        ("/root/kubepods/besteffort/podUID/ID/inner", "ID - UID BestEffort - -"),
+        ("/mine/kubepods/besteffort/podUID/ID/inner", "ID - UID BestEffort - -"),
         // k3s, with and without root
         ("/k3s/kubepods/burstable/podUID/ID", "ID - UID Burstable - -"),
         (

@@ -25,7 +25,7 @@ impl Machine {
     fn new() -> Self {
         let this = Self { root: tempfile::tempdir().expect("a directory"), now: Instant::now() };
         this.write("proc/uptime", &format!("{UPTIME}.00 1.00\n"));
-        this.write("etc/passwd", "root:x:0:0::/root:/bin/sh\npostgres:x:999:999::/:/bin/sh\n");
+        this.write("etc/passwd", "root:x:0:0::/:/bin/sh\npostgres:x:999:999::/:/bin/sh\n");
         this.process(1, "init", 0, "/init.scope");
         fs::create_dir_all(this.root.path().join("cgroup")).expect("can be made");
         this

@@ -1,6 +1,7 @@
 //! Cgroups of the live kernel: ids, processes and namespaces as it really shows them.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
@@ -8,9 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use fathom::cgroup::{ROOT, Resolver, Rule, View, mounts};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use fathom::{
+    batch::Batch,
+    cgroup::{ROOT, Resolver, Rule, View, mounts},
+    channel::{Input, Output, channel},
+    component::Context as ComponentContext,
+    config::{Id, Section},
+    processors::PROCESSORS,
+};
 use nix::unistd::Pid;
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    metrics::v1::{Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric::Data},
+};
 use tests::{cgroup::Cgroup, deadline::wait_for};
 
 const ID_A: &str = "aaaadbb1e1d04b3d6a0d0ecb4ec2ae4e31ac6bf5ac3dd3e9ac5eb1c5b3c3a001";
@@ -22,7 +35,7 @@ const POD: &str = "kubepods-burstable-pod1f0c6d2a_7b9e_4c55_9d3e_0a1b2c3d4e5f.sl
 struct Sleeper {
     child: Child,
     comm: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Sleeper {
@@ -32,13 +45,18 @@ impl Sleeper {
         let program = directory.path().join(&comm);
         symlink("/bin/sleep", &program)?;
         let child = Command::new(&program).arg("600").spawn()?;
-        let sleeper = Self { child, comm, _directory: directory };
+        let sleeper = Self { child, comm, directory };
         // Until it has called execve, its command is this test's.
         let file = format!("/proc/{}/comm", sleeper.child.id());
         wait_for("command", || {
             Ok((fs::read_to_string(&file)?.trim() == sleeper.comm).then_some(()))
         })?;
         Ok(sleeper)
+    }
+
+    /// What it was started as.
+    fn path(&self) -> PathBuf {
+        self.directory.path().join(&self.comm)
     }
 
     fn join(&self, cgroup: &Cgroup) -> Result<()> {
@@ -110,6 +128,102 @@ fn a_process_is_found_where_it_is() -> Result<()> {
         ensure!(found.pids == [sleeper.child.id()], "{found:?}");
     }
     Ok(())
+}
+
+/// The processor, as a pipeline runs it, on points about cgroups and processes that come, go, and get
+/// each other's numbers.
+#[test]
+fn points_are_named_and_never_wrongly() -> Result<()> {
+    let top = Cgroup::new()?;
+    let pod = Cgroup::named(top.path(), POD)?;
+    let scope = format!("cri-containerd-{ID_A}.scope");
+    let (old, runtime) = (Sleeper::start('o')?, tokio::runtime::Runtime::new()?);
+    let pid = old.child.id();
+    let (to, mut from) = runtime.block_on(async { enrichment() })?;
+    let mut named = |attributes: &[(&str, i64)]| {
+        runtime.block_on(async {
+            to.send(point(attributes)).await?;
+            named(from.recv().await.context("a batch")?)
+        })
+    };
+
+    let container = Cgroup::named(pod.path(), &scope)?;
+    old.join(&container)?;
+    let id = fs::metadata(container.path())?.ino().cast_signed();
+    for about in [("cgroup.id", id), ("process.pid", i64::from(pid))] {
+        let found = named(&[about])?;
+        ensure!(
+            found.get("container.id").map(String::as_str) == Some(ID_A),
+            "{about:?}: {found:?}"
+        );
+        ensure!(found.get("k8s.pod.uid").map(String::as_str) == Some(UID), "{about:?}: {found:?}");
+        ensure!(found.get("k8s.pod.qos_class").map(String::as_str) == Some("Burstable"));
+    }
+    let (comm, directory) = (old.comm.clone(), old.path());
+    let is = |found: &BTreeMap<String, String>, path: &Path| {
+        found.get("process.command").map(Path::new) == Some(path)
+    };
+    let found = named(&[("process.pid", pid.into())])?;
+    ensure!(is(&found, &directory), "{comm}: {found:?}");
+
+    // Dead and removed, both keep their names.
+    drop((old, container));
+    ensure!(named(&[("cgroup.id", id)])?.contains_key("container.id"));
+    let found = named(&[("process.pid", pid.into())])?;
+    ensure!(is(&found, &directory), "{found:?}");
+
+    // Another process with the number of the dead one.
+    let new = wait_for("the number again", || {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
+        let new = Sleeper::start('n')?;
+        Ok((new.child.id() == pid).then_some(new))
+    })?;
+    let found = named(&[("process.pid", pid.into())])?;
+    ensure!(is(&found, &new.path()), "{found:?}");
+    ensure!(!found.contains_key("container.id"), "{found:?}");
+    Ok(())
+}
+
+fn enrichment() -> Result<(Output, Input)> {
+    let factory =
+        PROCESSORS.iter().find(|f| f.name == "enrichment").context("it is in the list")?;
+    let processor = (factory.configure)(&Section::default()).map_err(|w| anyhow!("{w:?}"))?;
+    let cx = ComponentContext {
+        id: Id { kind: "enrichment".into(), name: String::new() },
+        meter: opentelemetry::global::meter("test"),
+        stop: Default::default(),
+    };
+    let ((to, input), (output, from)) = (channel(), channel());
+    tokio::spawn(processor.run(cx, input, output));
+    Ok((to, from))
+}
+
+fn point(attributes: &[(&str, i64)]) -> Batch {
+    let attributes = attributes.iter().map(|(key, number)| KeyValue {
+        key: (*key).to_owned(),
+        value: Some(AnyValue { value: Some(Value::IntValue(*number)) }),
+        ..Default::default()
+    });
+    let point = NumberDataPoint { attributes: attributes.collect(), ..Default::default() };
+    let data = Some(Data::Gauge(Gauge { data_points: vec![point] }));
+    let metrics = vec![Metric { data, ..Default::default() }];
+    let scope_metrics = vec![ScopeMetrics { metrics, ..Default::default() }];
+    let block = ResourceMetrics { scope_metrics, ..Default::default() };
+    Batch::Metrics(ExportMetricsServiceRequest { resource_metrics: vec![block] })
+}
+
+/// The texts among the point's attributes.
+fn named(batch: Batch) -> Result<BTreeMap<String, String>> {
+    let Batch::Metrics(mut request) = batch else { bail!("no metrics") };
+    let metric = &mut request.resource_metrics[0].scope_metrics[0].metrics[0];
+    let Some(Data::Gauge(gauge)) = &mut metric.data else { bail!("no gauge") };
+    let attributes = gauge.data_points.remove(0).attributes.into_iter();
+    Ok(attributes
+        .filter_map(|a| match a.value?.value? {
+            Value::StringValue(text) => Some((a.key, text)),
+            _ => None,
+        })
+        .collect())
 }
 
 /// A sidecar: in a pod, in a cgroup namespace of its own, beside the container that it watches.

@@ -132,7 +132,13 @@ impl Component for Enrichment {
             match Regex::new(pattern) {
                 Ok(regex) => redact.push(regex),
                 Err(error) => {
-                    wrong.add(format!("command_line::redact::{at}"), error.to_string());
+                    // The expression and a mark below the fault come first; the text is the last line.
+                    let error = error.to_string();
+                    let reason = error.lines().last().unwrap_or(&error);
+                    wrong.add(
+                        format!("command_line::redact::{at}"),
+                        format!("{pattern:?}: {reason}"),
+                    );
                 }
             }
         }

@@ -37,6 +37,11 @@ impl Cgroup {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name =
             format!("fathom-test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self::named(parent, &name)
+    }
+
+    /// A new cgroup in the directory `parent`, called as a runtime would call it.
+    pub fn named(parent: &Path, name: &str) -> Result<Self> {
         let path = parent.join(name);
         fs::create_dir(&path).with_context(|| format!("cgroup {}", path.display()))?;
         Ok(Self { path })

@@ -1,6 +1,7 @@
 //! Fathom: an OpenTelemetry-Collector-style agent whose receivers are eBPF programs.
 
 pub mod batch;
+pub mod cgroup;
 pub mod channel;
 pub mod component;
 pub mod config;

@@ -50,7 +50,7 @@ impl Processor for Attributes {
 }
 
 /// Calls `change` with the attributes of every item.
-fn each(batch: &mut Batch, mut change: impl FnMut(&mut Vec<KeyValue>)) {
+pub(super) fn each(batch: &mut Batch, mut change: impl FnMut(&mut Vec<KeyValue>)) {
     match batch {
         Batch::Metrics(request) => request
             .resource_metrics

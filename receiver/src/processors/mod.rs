@@ -6,12 +6,16 @@ mod actions;
 mod attributes;
 mod batch;
 mod deltatocumulative;
+mod enrichment;
 mod resource;
+mod resourcedetection;
 
 /// Every processor.
 pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<attributes::Attributes>(),
     processor::<batch::BatchProcessor>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
+    processor::<enrichment::Enrichment>(),
     processor::<resource::ResourceProcessor>(),
+    processor::<resourcedetection::ResourceDetection>(),
 ];

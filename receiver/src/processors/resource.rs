@@ -47,7 +47,8 @@ impl Processor for ResourceProcessor {
     }
 }
 
-fn each(batch: &mut Batch, change: impl FnMut(&mut Option<Resource>)) {
+/// Calls `change` with every resource.
+pub(super) fn each(batch: &mut Batch, change: impl FnMut(&mut Option<Resource>)) {
     match batch {
         Batch::Metrics(r) => {
             r.resource_metrics.iter_mut().map(|r| &mut r.resource).for_each(change)

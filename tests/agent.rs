@@ -19,6 +19,7 @@ use nix::{
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
+pub use crate::modes::Mode;
 use crate::{
     cgroup::Cgroup,
     deadline::wait_for,
@@ -39,28 +40,6 @@ pub fn built(name: &str) -> Result<PathBuf> {
     let binary = directory.join(name);
     ensure!(binary.is_file(), "no {}: build it first, or use `cargo xtask test`", binary.display());
     Ok(binary)
-}
-
-/// By which mechanism the programs are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The best that works.
-    Auto,
-    /// Tracepoints with BTF-typed arguments.
-    TpBtf,
-    /// Classic tracepoints.
-    Tracepoint,
-}
-
-impl Mode {
-    /// As the configuration and the label `mode` spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::TpBtf => "tp_btf",
-            Self::Tracepoint => "tracepoint",
-        }
-    }
 }
 
 /// What a test configures: iomonitor -> Prometheus, and more if it asks for it.

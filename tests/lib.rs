@@ -7,6 +7,7 @@ pub mod collector;
 pub mod deadline;
 pub mod file;
 pub mod memory;
+pub mod modes;
 pub mod otlp;
 pub mod plan;
 pub mod random;

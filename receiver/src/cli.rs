@@ -17,7 +17,10 @@ use fathom::{
     exporters::EXPORTERS,
     pipeline::Running,
     processors::PROCESSORS,
-    receivers::{RECEIVERS, iomonitor},
+    receivers::{
+        RECEIVERS,
+        iomonitor::{self, config::ModeChoice},
+    },
     telemetry::{self, Telemetry},
 };
 use serde::Serialize;
@@ -85,7 +88,11 @@ enum Command {
         id: Option<String>,
     },
     /// Shows which probe would attach on this kernel, by which mechanism, and why not.
-    Probes,
+    Probes {
+        /// Tries this mechanism alone.
+        #[arg(long, value_name = "MODE", value_enum)]
+        mode: Option<ModeChoice>,
+    },
 }
 
 impl Cli {
@@ -118,7 +125,7 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Some(Command::FeatureGate { id: Some(id) }) => bail!("feature {id:?} not found"),
-            Some(Command::Probes) => probes(),
+            Some(Command::Probes { mode }) => probes(*mode),
         }
     }
 
@@ -273,14 +280,16 @@ fn components() -> Result<ExitCode> {
 }
 
 /// Exit code 1 if a probe would not attach: a script can ask.
-fn probes() -> Result<ExitCode> {
+fn probes(mode: Option<ModeChoice>) -> Result<ExitCode> {
     capability::check()?;
-    let statuses = iomonitor::probe(iomonitor::Config::default())?;
+    let mut config = iomonitor::Config::default();
+    config.mode = mode.unwrap_or(config.mode);
+    let statuses = iomonitor::probe(config)?;
     let width = statuses.iter().map(|s| s.probe.len()).max().unwrap_or_default();
-    let mut table = format!("{:width$}  MODE        REASON\n", "PROBE");
+    let mut table = format!("{:width$}  MODE                REASON\n", "PROBE");
     for status in &statuses {
         let mode = status.mode.map_or("-", |mode| mode.name());
-        writeln!(table, "{:width$}  {mode:<10}  {}", status.probe, status.reason())?;
+        writeln!(table, "{:width$}  {mode:<18}  {}", status.probe, status.reason())?;
     }
     show(&table)?;
     let all = statuses.iter().all(|s| s.mode.is_some());

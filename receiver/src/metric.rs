@@ -10,9 +10,10 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
     metrics::v1::{
-        AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge,
-        Metric as Proto, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
-        exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+        AggregationTemporality, DataPointFlags, ExponentialHistogram,
+        ExponentialHistogramDataPoint, Gauge, Metric as Proto, NumberDataPoint, ResourceMetrics,
+        ScopeMetrics, Sum, exponential_histogram_data_point::Buckets, metric::Data,
+        number_data_point,
     },
     resource::v1::Resource,
 };
@@ -74,10 +75,23 @@ pub struct Exponential {
 /// An attribute of a point.
 pub type Pair<'a> = (&'a str, &'a str);
 
-/// Collects the points of one collection, all with the same start and time.
+/// Whom the following points are about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
+    /// Attributes that come before the points' own.
+    pub attributes: Vec<KeyValue>,
+    /// Since when they count, if that is later than the start of the collection; ns since the epoch.
+    pub start: u64,
+    /// Whether what they are about has ended, so that they say no more than that
+    /// (`NO_RECORDED_VALUE` of the OTLP data model).
+    pub ended: bool,
+}
+
+/// Collects the points of one collection, all read at the same time.
 pub struct Points<'a> {
     start: u64,
     time: u64,
+    about: About,
     disabled: &'a BTreeSet<&'static str>,
     metrics: Vec<Proto>,
 }
@@ -86,7 +100,18 @@ impl<'a> Points<'a> {
     /// Points that count from `start` on and are read at `time`; those of the metrics named in
     /// `disabled` are left out.
     pub fn new(start: SystemTime, time: SystemTime, disabled: &'a BTreeSet<&'static str>) -> Self {
-        Self { start: nanos(start), time: nanos(time), disabled, metrics: Vec::new() }
+        Self {
+            start: nanos(start),
+            time: nanos(time),
+            about: About::default(),
+            disabled,
+            metrics: Vec::new(),
+        }
+    }
+
+    /// The following points are about something in particular.
+    pub fn about(&mut self, about: About) {
+        self.about = about;
     }
 
     /// A counter's value since the start.
@@ -116,9 +141,30 @@ impl<'a> Points<'a> {
         histogram: Exponential,
     ) {
         debug_assert_eq!(metric.kind, Kind::ExponentialHistogram, "{}", metric.name);
-        let point = ExponentialHistogramDataPoint {
-            attributes: pairs(attributes),
-            start_time_unix_nano: self.start,
+        let point = if self.about.ended {
+            ExponentialHistogramDataPoint {
+                attributes: self.attributes(attributes),
+                start_time_unix_nano: self.since(),
+                time_unix_nano: self.time,
+                flags: NO_RECORDED_VALUE,
+                ..Default::default()
+            }
+        } else {
+            self.exponential(attributes, histogram)
+        };
+        if let Some(Data::ExponentialHistogram(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    fn exponential(
+        &self,
+        attributes: &[Pair<'_>],
+        histogram: Exponential,
+    ) -> ExponentialHistogramDataPoint {
+        ExponentialHistogramDataPoint {
+            attributes: self.attributes(attributes),
+            start_time_unix_nano: self.since(),
             time_unix_nano: self.time,
             count: histogram.zero_count + histogram.buckets.iter().sum::<u64>(),
             sum: Some(histogram.sum),
@@ -127,9 +173,6 @@ impl<'a> Points<'a> {
             positive: Some(Buckets { offset: histogram.offset, bucket_counts: histogram.buckets }),
             negative: Some(Buckets::default()),
             ..Default::default()
-        };
-        if let Some(Data::ExponentialHistogram(data)) = self.data(metric) {
-            data.data_points.push(point);
         }
     }
 
@@ -153,14 +196,24 @@ impl<'a> Points<'a> {
     }
 
     fn number(&self, attributes: &[Pair<'_>], value: u64) -> NumberDataPoint {
+        // OTLP integers are signed; a counter past i64::MAX has outlived the machine.
+        let value = number_data_point::Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX));
         NumberDataPoint {
-            attributes: pairs(attributes),
-            start_time_unix_nano: self.start,
+            attributes: self.attributes(attributes),
+            start_time_unix_nano: self.since(),
             time_unix_nano: self.time,
-            // OTLP integers are signed; a counter past i64::MAX has outlived the machine.
-            value: Some(number_data_point::Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX))),
+            value: (!self.about.ended).then_some(value),
+            flags: if self.about.ended { NO_RECORDED_VALUE } else { 0 },
             ..Default::default()
         }
+    }
+
+    fn attributes(&self, own: &[Pair<'_>]) -> Vec<KeyValue> {
+        self.about.attributes.iter().cloned().chain(own.iter().map(pair)).collect()
+    }
+
+    fn since(&self) -> u64 {
+        self.start.max(self.about.start)
     }
 
     /// The points of `metric`, created at its first use; `None` if it is disabled. Few metrics,
@@ -201,15 +254,24 @@ fn empty(kind: Kind) -> Data {
 
 /// Attributes in OTLP's form.
 pub fn pairs(attributes: &[Pair<'_>]) -> Vec<KeyValue> {
-    attributes
-        .iter()
-        .map(|(key, value)| KeyValue {
-            key: (*key).to_owned(),
-            value: Some(AnyValue { value: Some(Value::StringValue((*value).to_owned())) }),
-            ..Default::default()
-        })
-        .collect()
+    attributes.iter().map(pair).collect()
 }
+
+fn pair((key, value): &Pair<'_>) -> KeyValue {
+    key_value(key, Value::StringValue((*value).to_owned()))
+}
+
+/// An attribute of any type in OTLP's form.
+pub fn key_value(key: &str, value: Value) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..Default::default()
+    }
+}
+
+/// The flag of a point that says no more than that its series has ended.
+const NO_RECORDED_VALUE: u32 = DataPointFlags::NoRecordedValueMask as u32;
 
 /// Nanoseconds since the epoch, as OTLP counts them; 0 before it.
 pub fn nanos(time: SystemTime) -> u64 {

@@ -91,12 +91,26 @@ fn ladders_and_objects_agree() {
     for signal in SIGNALS {
         let object = object::File::parse(signal.object).expect("an object is an ELF file");
         for rung in signal.probes.iter().flat_map(|probe| probe.rungs) {
-            let fields = rung.fields.iter().map(|field| globals::of_field(field));
+            let fields = rung.fields.iter().flat_map(|field| globals::alternatives(field));
+            let fields = fields.map(globals::of_field);
             let values = rung.values.iter().map(|value| globals::of_value(value));
             let declared: BTreeSet<String> = fields.chain(values).collect();
             let read: BTreeSet<String> =
                 rung.programs.iter().flat_map(|p| read_by(&object, p.program)).collect();
-            assert_eq!(declared, read, "{}, {:?}: declared and read", signal.name, rung.programs);
+            // What the scope and the groups read is looked up for every program.
+            let common: BTreeSet<String> =
+                globals::COMMON.iter().map(|field| globals::of_field(field)).collect();
+            let own: BTreeSet<String> = read.difference(&common).cloned().collect();
+            let undeclared: Vec<_> = own.difference(&declared).collect();
+            assert!(undeclared.is_empty(), "{:?} read {undeclared:?} undeclared", rung.programs);
+            for field in rung.fields {
+                let mut alternatives = globals::alternatives(field).map(globals::of_field);
+                let used = alternatives.any(|name| read.contains(&name));
+                assert!(used, "{:?} declare {field} and do not read it", rung.programs);
+            }
+            for value in rung.values {
+                assert!(read.contains(&globals::of_value(value)), "{:?}: {value}", rung.programs);
+            }
         }
     }
 }
@@ -117,7 +131,7 @@ fn read_by(object: &object::File<'_>, program: &str) -> BTreeSet<String> {
             RelocationTarget::Symbol(index) => object.symbol_by_index(index).ok()?.name().ok(),
             _ => None,
         })
-        .filter(|name| name.starts_with("OFFSET_") || name.starts_with("ENUM_"))
+        .filter(|name| ["OFFSET_", "SIZE_", "ENUM_"].iter().any(|kind| name.starts_with(kind)))
         .map(str::to_owned)
         .collect()
 }

@@ -15,7 +15,7 @@ use tests::{
 
 use crate::{in_each_mode, work};
 
-in_each_mode!(every_advice_is_counted_by_name_and_result);
+in_each_mode!(["fadvise/calls"] every_advice_is_counted_by_name_and_result);
 
 fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
     let mut rng = random::rng();
@@ -37,7 +37,7 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
             let step = Step::advise(file, advice).at(rng.u64(0..1 << 40));
             steps.push(Step { size: rng.usize(1..100_000), ..step }.times(rng.u64(1..60)));
             // Classic tracepoints of one system call do not see a 32-bit program's.
-            if mode == Mode::TpBtf && cfg!(target_arch = "x86_64") {
+            if mode != Mode::SyscallTracepoint && cfg!(target_arch = "x86_64") {
                 let step = Step { call: Call::Fadvise64Compat, ..step };
                 steps.push(step.times(rng.u64(1..60)));
             }

@@ -21,7 +21,7 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode, work};
 
-in_each_mode!(a_sleep_falls_into_its_bucket, text_buckets_hold_what_the_exponential_ones_do,);
+in_each_mode!(["syscalls/timed"] a_sleep_falls_into_its_bucket, text_buckets_hold_what_the_exponential_ones_do,);
 
 /// Times that a sleep may be repeated whose bounds lie in two buckets.
 const ATTEMPTS: u32 = 10;

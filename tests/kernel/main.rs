@@ -4,6 +4,7 @@
 mod cgroups;
 mod fadvise;
 mod file;
+mod groups;
 mod latency;
 mod lifecycle;
 mod otlp;
@@ -32,19 +33,30 @@ fn work(plan: &Plan, cgroup: &Cgroup) -> Result<Report> {
     worker.finish()
 }
 
-/// A test of each case in each mode that a user can force.
+/// A test of each case in each mode that a user can force: of what attaches by it on this kernel. The probes
+/// are those whose numbers the case compares.
 macro_rules! in_each_mode {
-    ($($case:ident),* $(,)?) => {$(
+    ($probes:tt $($case:ident),* $(,)?) => {$(
         mod $case {
-            #[test]
-            fn tp_btf() -> anyhow::Result<()> {
-                super::$case(tests::agent::Mode::TpBtf)
-            }
-            #[test]
-            fn tracepoint() -> anyhow::Result<()> {
-                super::$case(tests::agent::Mode::Tracepoint)
-            }
+            $crate::in_each_mode!(@ $probes $case tp_btf TpBtf);
+            $crate::in_each_mode!(@ $probes $case raw_tp RawTp);
+            $crate::in_each_mode!(@ $probes $case tracepoint Tracepoint);
+            $crate::in_each_mode!(@ $probes $case syscall_tracepoint SyscallTracepoint);
+            $crate::in_each_mode!(@ $probes $case fentry Fentry);
+            $crate::in_each_mode!(@ $probes $case kprobe Kprobe);
         }
     )*};
+    (@ $probes:tt $case:ident $name:ident $mode:ident) => {
+        #[test]
+        fn $name() -> anyhow::Result<()> {
+            for probe in $probes {
+                if let Some(why) = tests::modes::hole(probe, tests::agent::Mode::$mode)? {
+                    println!("not run here: {probe}: {why}");
+                    return Ok(());
+                }
+            }
+            super::$case(tests::agent::Mode::$mode)
+        }
+    };
 }
 use in_each_mode;

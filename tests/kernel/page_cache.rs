@@ -13,7 +13,7 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode, work};
 
-in_each_mode!(pages_added_and_deleted_are_those_of_the_file);
+in_each_mode!(["page_cache/adds", "page_cache/deletes"] pages_added_and_deleted_are_those_of_the_file);
 
 const ADDS: &str = "ebpf_page_cache_adds_total";
 const DELETES: &str = "ebpf_page_cache_deletes_total";
@@ -67,9 +67,9 @@ fn pages_added_and_deleted_are_those_of_the_file(mode: Mode) -> Result<()> {
     bail!("the kernel dropped pages of its own accord in {ATTEMPTS} attempts");
 }
 
-/// Classic tracepoints cannot count them: see `lifecycle`.
-#[test]
-fn lookups_are_the_pages_that_reads_ask_for() -> Result<()> {
+in_each_mode!(["page_cache/lookups"] lookups_are_the_pages_that_reads_ask_for);
+
+fn lookups_are_the_pages_that_reads_ask_for(mode: Mode) -> Result<()> {
     let mut rng = random::rng();
     let directory = file::directory()?;
     let page = *PAGE;
@@ -125,7 +125,7 @@ fn lookups_are_the_pages_that_reads_ask_for() -> Result<()> {
         .sum();
     let plan = Plan { threads: 1, files: vec![Open::Read(path.clone())], phases: vec![steps] };
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(Mode::TpBtf, &cgroup))?;
+    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
     work(&plan, &cgroup)?;
     let cold = agent.settled()?.count(LOOKUPS, &[])?;
     ensure!(cold == truth, "{cold} lookups shown for {truth} pages, the file not being cached");

@@ -15,7 +15,7 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode};
 
-in_each_mode!(what_a_memory_limit_reclaims_is_counted);
+in_each_mode!(["reclaim/shrink", "reclaim/memcg_begin"] what_a_memory_limit_reclaims_is_counted);
 
 /// What is shown, while the machine reclaims nothing: the truth at the same time.
 fn at_rest(agent: &Agent) -> Result<(Scrape, Reclaimed)> {

@@ -17,8 +17,7 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode, work};
 
-in_each_mode!(
-    every_call_is_counted,
+in_each_mode!(["syscalls/timed"] every_call_is_counted,
     every_error_is_counted_by_its_number,
     no_call_of_many_threads_is_lost,
     a_call_that_never_returns_is_none,

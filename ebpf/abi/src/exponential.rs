@@ -33,9 +33,12 @@ const BOUNDS: [u64; 8] = [
 /// or stored exactly, so comparing with its rounded-down form decides as the real number would.
 #[inline(always)]
 pub const fn bucket(nanos: u64) -> Option<usize> {
-    if nanos == 0 {
-        return None;
-    }
+    if nanos == 0 { None } else { Some(bucket_from_one(nanos)) }
+}
+
+/// The same for a duration that is not zero.
+#[inline(always)]
+pub const fn bucket_from_one(nanos: u64) -> usize {
     let shift = nanos.leading_zeros();
     let mantissa = nanos << shift;
     let mut below = 0;
@@ -44,7 +47,7 @@ pub const fn bucket(nanos: u64) -> Option<usize> {
         below += (mantissa > BOUNDS[k]) as usize;
         k += 1;
     }
-    Some(8 * (63 - shift as usize) + below)
+    8 * (63 - shift as usize) + below
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub const ADVICES: [&str; 6] =
 /// Where calls with an advice that does not exist are counted.
 pub const INVALID: u32 = ADVICES.len() as u32;
 
-/// Entries of the map `CALLS`: a `u64` per advice and result.
+/// Cells of a group: a `u64` per advice and result.
 pub const SLOTS: u32 = (INVALID + 1) * errno::SLOTS;
 
 crate::counters! {
@@ -16,10 +16,12 @@ crate::counters! {
     pub enum Counter {
         /// Calls lost because the map of threads inside a call was full.
         InFlightFull,
+        /// Returns from a call that the kernel did not report.
+        ReturnsMissed,
     }
 }
 
-/// Threads that can be inside the call at once by the classic mechanism.
+/// Threads that can be inside the call at once by a mechanism of two programs.
 pub const MAX_THREADS: u32 = 8_192;
 
 /// The entry for a call with `advice` that returned `ret`.

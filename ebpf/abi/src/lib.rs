@@ -5,10 +5,23 @@
 pub mod errno;
 pub mod exponential;
 pub mod fadvise;
+pub mod group;
 pub mod page_cache;
 pub mod reclaim;
 pub mod scope;
 pub mod syscalls;
+
+/// A type of integers alone: any bytes are a value of it, and it has no padding.
+///
+/// # Safety
+///
+/// That must be so.
+#[expect(unsafe_code, reason = "what is claimed cannot be checked in general")]
+pub unsafe trait Plain: Copy + 'static {}
+
+#[expect(unsafe_code, reason = "the trait is how a type says that it is plain bytes")]
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 
 /// Declares a plain `repr(C)` type without implicit padding, so that every byte of a map value or
 /// key is the byte of a field.
@@ -27,6 +40,9 @@ macro_rules! shared {
         #[expect(unsafe_code, reason = "the trait is how a type says that it is plain bytes")]
         // SAFETY: `repr(C)`, and by the assertion above every byte is the byte of an integer field.
         unsafe impl aya::Pod for $name {}
+        #[expect(unsafe_code, reason = "the trait is how a type says that it is plain bytes")]
+        // SAFETY: as above, and every pattern of bits is an integer.
+        unsafe impl $crate::Plain for $name {}
     };
 }
 

@@ -1,5 +1,15 @@
 //! Memory reclaim: what is scanned and freed, and who has to do it himself.
 
+crate::shared! {
+    /// The cell of a group.
+    pub struct Cell {
+        /// Times a task of the scope began to reclaim because the machine is short of memory.
+        pub global: u64,
+        /// Times a task of the scope began to reclaim because its memory cgroup is at its limit.
+        pub memcg: u64,
+    }
+}
+
 crate::counters! {
     /// The entries of the map `COUNTERS`.
     pub enum Counter {
@@ -7,25 +17,10 @@ crate::counters! {
         Scanned,
         /// Pages of these that were reclaimed.
         Reclaimed,
-        /// Times a task of the scope began to reclaim because the machine is short of memory.
-        GlobalBegins,
-        /// Times a task of the scope began to reclaim because its memory cgroup is at its limit.
-        MemcgBegins,
-        /// Begins of processes that found no place in the map `RECLAIMERS`.
-        ReclaimersFull,
-    }
-}
-
-crate::shared! {
-    /// A process, told apart from a later one that gets the same pid: the key of `RECLAIMERS`,
-    /// whose `u64` values count the begins.
-    pub struct Process {
-        /// Start of its main thread, in ns since boot.
-        pub start_time: u64,
-        /// The process id in the initial pid namespace.
-        pub pid: u32,
-        /// Explicit padding.
-        pub pad: u32,
+        /// Global begins of processes that found no place in the map `RECLAIMERS`.
+        GlobalUnplaced,
+        /// As many of cgroups.
+        MemcgUnplaced,
     }
 }
 

@@ -4,6 +4,9 @@ use core::ptr;
 
 use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_kernel};
 
+/// What a global for a field holds if this kernel does not have the field.
+pub const ABSENT: u32 = u32::MAX;
+
 /// Declares the fields and enum values that an object's programs read, as globals that user space
 /// sets before it loads the program. The name is the BTF path in upper case with `_` for `.`:
 /// `folio.flags` is `OFFSET_FOLIO_FLAGS`, the enum value `pageflags.PG_head` is
@@ -13,7 +16,7 @@ macro_rules! fields {
     ($($name:ident,)*) => {
         $(
             #[unsafe(no_mangle)]
-            static $name: u32 = 0;
+            static $name: u32 = $crate::field::ABSENT;
         )*
     };
 }
@@ -26,8 +29,25 @@ pub fn set<T: Copy>(global: &'static T) -> T {
     unsafe { ptr::read_volatile(global) }
 }
 
-/// A kernel pointer whose type the verifier knows: an argument of a `tp_btf` program, or something
-/// loaded from one. It may be read directly, which costs one instruction.
+/// Whether this kernel has a field. The verifier knows the answer: what depends on it is either
+/// always or never run.
+#[inline(always)]
+pub fn present(offset: &'static u32) -> bool {
+    set(offset) != ABSENT
+}
+
+/// Something in the kernel's memory that has fields.
+pub trait Memory: Copy {
+    /// Where it is.
+    fn address(self) -> u64;
+    /// The field at an offset; zero if it cannot be read.
+    fn read<T: Copy + Default>(self, offset: &'static u32) -> T;
+    /// What the pointer in the field at an offset points to.
+    fn follow(self, offset: &'static u32) -> Self;
+}
+
+/// A kernel pointer whose type the verifier knows: an argument of a `tp_btf` or `fexit` program, or
+/// something loaded from one. It may be read directly, which costs one instruction.
 #[derive(Clone, Copy)]
 pub struct Trusted(*const u8);
 
@@ -37,33 +57,54 @@ impl Trusted {
     pub const fn new(pointer: *const u8) -> Self {
         Self(pointer)
     }
+}
 
-    /// The pointer as a number, to compare it with another.
+impl Memory for Trusted {
     #[inline(always)]
-    pub fn address(self) -> u64 {
+    fn address(self) -> u64 {
         self.0 as u64
     }
 
-    /// The field at an offset.
     #[inline(always)]
-    pub fn read<T: Copy>(self, offset: &'static u32) -> T {
+    fn read<T: Copy + Default>(self, offset: &'static u32) -> T {
         // SAFETY: the verifier checks the offset against the pointer's type, and the kernel handles a
         // fault of such a load by reading zero.
         unsafe { ptr::read(self.0.add(set(offset) as usize).cast()) }
     }
 
-    /// The pointer in the field at an offset.
     #[inline(always)]
-    pub fn follow(self, offset: &'static u32) -> Self {
+    fn follow(self, offset: &'static u32) -> Self {
+        // SAFETY: as in `read`.
+        unsafe { ptr::read(self.0.add(set(offset) as usize).cast()) }
+    }
+}
+
+/// A kernel address whose type the verifier does not know: it is read through a helper.
+#[derive(Clone, Copy)]
+pub struct Address(pub u64);
+
+impl Memory for Address {
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn read<T: Copy + Default>(self, offset: &'static u32) -> T {
+        probe_at(self.0.wrapping_add(u64::from(set(offset))))
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: &'static u32) -> Self {
         Self(self.read(offset))
     }
 }
 
-/// The field at an offset below a kernel address whose type the verifier does not know; zero if it
-/// cannot be read.
-#[inline(always)]
-pub fn probe<T: Copy + Default>(address: u64, offset: &'static u32) -> T {
-    probe_at(address.wrapping_add(u64::from(set(offset))))
+impl From<Trusted> for Address {
+    #[inline(always)]
+    fn from(pointer: Trusted) -> Self {
+        Self(pointer.address())
+    }
 }
 
 /// What stands at a kernel address; zero if it cannot be read.
@@ -77,7 +118,7 @@ pub fn probe_at<T: Copy + Default>(address: u64) -> T {
 /// context at constant offsets alone, so this goes through a helper.
 #[inline(always)]
 pub fn record<T: Copy + Default>(context: &impl EbpfContext, offset: &'static u32) -> T {
-    probe(context.as_ptr() as u64, offset)
+    Address(context.as_ptr() as u64).read(offset)
 }
 
 /// An index below `LENGTH`, checked where the verifier can see it: without the detour the compiler

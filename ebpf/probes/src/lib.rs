@@ -5,12 +5,18 @@
 //! knows their values: a branch on one is decided at load time and costs nothing.
 #![no_std]
 
+pub mod cgroup;
 pub mod field;
+pub mod group;
 pub mod registers;
 pub mod scope;
 pub mod task;
 
 use aya_ebpf::maps::PerCpuArray;
+
+/// A place in a hash is allocated when it is first needed (`BPF_F_NO_PREALLOC`), not for all that could
+/// be. User space takes the flag away on kernels where tracing programs may not allocate.
+pub const NO_PREALLOC: u32 = 1;
 
 /// Adds to one entry of a per-CPU array of counters.
 ///

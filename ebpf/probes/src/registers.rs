@@ -3,9 +3,12 @@
 //! At `sys_exit` the saved registers still hold the call's arguments; only the accumulator has been
 //! replaced, and its old value, the call's number, is kept in `orig_ax`.
 
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs};
+use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_task_pt_regs};
 
-use crate::field::{Trusted, probe};
+use crate::{
+    field::{Memory, Trusted},
+    task,
+};
 
 crate::fields! {
     OFFSET_PT_REGS_ORIG_AX,
@@ -26,7 +29,7 @@ pub const COMPAT_FADVISE64_64: u64 = 272;
 /// its lower half for the number (`movslq %eax`, arch/x86/entry/entry_64.S): what a caller leaves in
 /// the upper half must not hide the call.
 #[inline(always)]
-pub fn number(regs: Trusted) -> u64 {
+pub fn number(regs: impl Memory) -> u64 {
     let saved: u64 = regs.read(&OFFSET_PT_REGS_ORIG_AX);
     u64::from(saved as u32)
 }
@@ -40,31 +43,31 @@ pub fn current() -> Trusted {
 
 /// The first argument of a call.
 #[inline(always)]
-pub fn argument_0(regs: Trusted) -> u64 {
+pub fn argument_0(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_DI)
 }
 
 /// The third argument of a call.
 #[inline(always)]
-pub fn argument_2(regs: Trusted) -> u64 {
+pub fn argument_2(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_DX)
 }
 
 /// The fourth argument of a call (arch/x86/entry/entry_64.S: di, si, dx, r10, r8, r9).
 #[inline(always)]
-pub fn argument_3(regs: Trusted) -> u64 {
+pub fn argument_3(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_R10)
 }
 
 /// The fifth argument of a 32-bit call (arch/x86/entry: bx, cx, dx, si, di, bp).
 #[inline(always)]
-pub fn compat_argument_4(regs: Trusted) -> u64 {
+pub fn compat_argument_4(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_DI)
 }
 
 /// The sixth argument of a 32-bit call.
 #[inline(always)]
-pub fn compat_argument_5(regs: Trusted) -> u64 {
+pub fn compat_argument_5(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_BP)
 }
 
@@ -73,8 +76,6 @@ pub fn compat_argument_5(regs: Trusted) -> u64 {
 #[inline(always)]
 pub fn compat() -> bool {
     const TS_COMPAT: u32 = 2;
-    // SAFETY: the helper has no preconditions.
-    let status: u32 =
-        probe(unsafe { bpf_get_current_task() }, &OFFSET_TASK_STRUCT_THREAD_INFO_STATUS);
+    let status: u32 = task::read(&OFFSET_TASK_STRUCT_THREAD_INFO_STATUS);
     status & TS_COMPAT != 0
 }

@@ -59,6 +59,22 @@ impl Types {
         Ok(bits / 8)
     }
 
+    /// The size in bytes of a struct.
+    pub fn size(&self, name: &str) -> Result<u32> {
+        self.named(name)
+            .into_iter()
+            .find_map(|kind| match kind {
+                Type::Struct(s) | Type::Union(s) if !s.members.is_empty() => Some(s.size() as u32),
+                _ => None,
+            })
+            .with_context(|| format!("this kernel has no struct {name}"))
+    }
+
+    /// Whether there is a type, a function or a variable of that name.
+    pub fn exists(&self, name: &str) -> bool {
+        !self.named(name).is_empty()
+    }
+
     /// The number behind an enum's value, as in `pageflags.PG_head`.
     pub fn value(&self, path: &str) -> Result<u32> {
         let (name, value) = path.split_once('.').context("an enum's value is enum.VALUE")?;

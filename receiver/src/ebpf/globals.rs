@@ -1,9 +1,16 @@
 //! The read-only globals of an object, set before it is loaded.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aya::EbpfLoader;
 
+use super::{
+    kernel::Kernel,
+    ladder::{Mode, Probe, Rung},
+};
+
 /// Values by the globals' names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Globals(Vec<(String, Vec<u8>)>);
 
 impl Globals {
@@ -26,9 +33,85 @@ impl Globals {
     }
 }
 
-/// The name of the global that holds a field's offset: `OFFSET_FOLIO_FLAGS` for `folio.flags`.
+/// What the code that all programs share reads, for the scope and the groups. It asks what there is.
+pub const COMMON: &[&str] = &[
+    "task_struct.group_leader",
+    "task_struct.start_boottime",
+    "task_struct.comm",
+    "task_struct.nsproxy",
+    "nsproxy.mnt_ns",
+    "mnt_namespace.ns.inum",
+    "task_struct.cgroups",
+    "css_set.dfl_cgrp",
+    "cgroup.level",
+    "cgroup.ancestor_ids",
+    "cgroup.ancestors",
+    "cgroup.kn",
+    "kernfs_node.id",
+    "mem_cgroup.css.cgroup",
+    "page.mem_cgroup",
+    "folio.memcg_data",
+    "obj_cgroup.memcg",
+    "obj_cgroup.is_root",
+];
+
+/// What this kernel does not have of all that programs ask for, with the reasons.
+pub(super) struct Missing(BTreeMap<&'static str, String>);
+
+impl Missing {
+    /// Looks everything up, sets the globals to what is found, and keeps what is not.
+    pub(super) fn find(kernel: &Kernel, probes: &[&'static Probe], globals: &mut Globals) -> Self {
+        let rungs = || probes.iter().flat_map(|p| p.rungs);
+        let mut missing = BTreeMap::new();
+        let events: Vec<_> = rungs()
+            .filter(|r| matches!(r.mode, Mode::Tracepoint | Mode::SyscallTracepoint))
+            .flat_map(|r| r.programs)
+            .map(|p| p.target)
+            .collect();
+        let fields = rungs().flat_map(|r| r.fields).flat_map(|field| alternatives(field));
+        for field in fields.chain(COMMON.iter().copied()).collect::<BTreeSet<_>>() {
+            match kernel.field(field, &events) {
+                Ok(offset) => globals.number(of_field(field), offset),
+                Err(error) => drop(missing.insert(field, error.to_string())),
+            }
+        }
+        for value in rungs().flat_map(|r| r.values).collect::<BTreeSet<_>>() {
+            match kernel.value(value) {
+                Ok(number) => globals.number(of_value(value), number),
+                Err(error) => drop(missing.insert(*value, error.to_string())),
+            }
+        }
+        globals.number("TYPED_TASK", kernel.typed_task.into());
+        Self(missing)
+    }
+
+    /// Why a rung cannot work on this kernel, if something that it must have is missing.
+    pub(super) fn refusal(&self, rung: &Rung) -> Option<&str> {
+        let needed = rung.fields.iter().filter(|field| !field.ends_with('?'));
+        let mut refusals = needed.filter_map(|field| {
+            let reasons: Option<Vec<_>> = alternatives(field).map(|f| self.reason(f)).collect();
+            // One alternative is enough; the first is the usual one.
+            reasons?.first().copied()
+        });
+        refusals.next().or_else(|| rung.values.iter().find_map(|value| self.reason(value)))
+    }
+
+    /// Why one field or value is missing.
+    pub(super) fn reason(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+/// The fields that a declaration names: `a|b`, `a?`.
+pub fn alternatives(field: &'static str) -> impl Iterator<Item = &'static str> {
+    field.trim_end_matches('?').split('|')
+}
+
+/// The name of the global that holds a field's offset, `OFFSET_FOLIO_FLAGS` for `folio.flags`; for a
+/// type alone its size, `SIZE_PAGE` for `page`.
 pub fn of_field(path: &str) -> String {
-    format!("OFFSET_{}", path.replace('.', "_").to_uppercase())
+    let kind = if path.contains('.') { "OFFSET" } else { "SIZE" };
+    format!("{kind}_{}", path.replace('.', "_").to_uppercase())
 }
 
 /// The name of the global that holds an enum's value: `ENUM_PAGEFLAGS_PG_HEAD` for

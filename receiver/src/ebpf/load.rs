@@ -6,83 +6,111 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::ErrorKind,
     os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
 };
 
+use abi::{
+    group::Key,
+    scope::{CGROUPS, Cgroup, Found, MAX_CGROUPS, PROCESSES},
+};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader, Pod,
-    maps::{HashMap, MapData, PerCpuArray},
-    programs::{Program, ProgramError},
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 
 use super::{
-    btf::Types,
-    globals::{Globals, of_field, of_value},
+    attach::{self, chain},
+    globals::{Globals, Missing},
+    group::GroupBy,
+    kernel::Kernel,
     ladder::{Attach, Mode, Probe, Rung, Status},
+    object::{self, Prepared},
+    table::{Source, Table},
 };
 
-/// The kernel as programs are loaded into it: its types, in the two forms that are needed.
-pub struct Kernel {
-    types: Types,
-    btf: Btf,
+/// What a signal brings to be loaded.
+pub struct Request<'a> {
+    /// Its name.
+    pub signal: &'static str,
+    /// Its object.
+    pub object: &'static [u8],
+    /// The probes that are wanted.
+    pub probes: Vec<&'static Probe>,
+    /// Its globals.
+    pub globals: Globals,
+    /// What `*` in a target stands for.
+    pub names: Vec<&'static str>,
+    /// Cells that a group is expected to need in each of its maps.
+    pub cells: u32,
+    /// The entries of maps whose number depends on the configuration.
+    pub sizes: Vec<(&'static str, u32)>,
+    /// What is the same for every signal.
+    pub settings: &'a Settings,
 }
 
-impl Kernel {
-    /// The running one.
-    pub fn running() -> Result<Self> {
-        let types = Types::of_running_kernel()?;
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        Ok(Self { types, btf })
+/// How a receiver's signals are loaded.
+pub struct Settings {
+    /// The one mode that is allowed, if there is one.
+    pub forced: Option<Mode>,
+    /// What is counted by.
+    pub group_by: GroupBy,
+    /// Groups that there is room for.
+    pub max_groups: u32,
+    /// Fields without which the scope or the groups cannot be known.
+    pub needed: Vec<&'static str>,
+}
+
+impl Request<'_> {
+    fn size(&self, map: &str) -> Option<u32> {
+        if object::is_by_group(map) {
+            return Some(match self.settings.group_by {
+                GroupBy::Host => 1,
+                _ => self.settings.max_groups.saturating_mul(self.cells),
+            });
+        }
+        self.sizes.iter().find(|(name, _)| *name == map).map(|(_, entries)| *entries)
+    }
+
+    fn prepare(&self, kernel: &Kernel) -> Result<Prepared> {
+        object::prepare(self.object, kernel.may_allocate, |map| self.size(map))
+    }
+
+    /// The most memory that its maps can take, in bytes.
+    pub fn memory(&self, kernel: &Kernel) -> Result<u64> {
+        Ok(self.prepare(kernel)?.memory)
     }
 }
 
 /// A loaded object with the programs that attached.
 pub struct Loaded {
     ebpf: Ebpf,
-    /// Fields and values that this kernel does not have, with the reason: they refuse the rungs that
-    /// need them.
-    missing: BTreeMap<&'static str, String>,
     attached: BTreeSet<&'static str>,
-    programs: Vec<(String, &'static str)>,
+    /// The probes that attached, each with its mode and programs.
+    programs: Vec<(String, Mode, Vec<&'static str>)>,
 }
 
 impl Loaded {
-    /// Loads `object` with its globals and attaches the probes that `wanted` names, by the one mode that
-    /// is `forced` if there is one.
-    pub fn new(
-        kernel: &Kernel,
-        object: &[u8],
-        signal: &str,
-        probes: &[&'static Probe],
-        mut globals: Globals,
-        forced: Option<Mode>,
-    ) -> Result<(Self, Vec<Status>)> {
-        let rungs = || probes.iter().flat_map(|p| p.rungs);
-        let mut missing = BTreeMap::new();
-        for field in rungs().flat_map(|r| r.fields).collect::<BTreeSet<_>>() {
-            match kernel.types.offset(field) {
-                Ok(offset) => globals.number(of_field(field), offset),
-                Err(error) => drop(missing.insert(*field, error.to_string())),
-            }
+    /// Loads an object and attaches what is wanted of it.
+    pub fn new(kernel: &Kernel, mut request: Request<'_>) -> Result<(Self, Vec<Status>)> {
+        let missing = Missing::find(kernel, &request.probes, &mut request.globals);
+        if let Some(reason) = request.settings.needed.iter().find_map(|f| missing.reason(f)) {
+            bail!("the scope or the groups cannot be known: {reason}");
         }
-        for value in rungs().flat_map(|r| r.values).collect::<BTreeSet<_>>() {
-            match kernel.types.value(value) {
-                Ok(number) => globals.number(of_value(value), number),
-                Err(error) => drop(missing.insert(*value, error.to_string())),
-            }
-        }
+        let prepared = request.prepare(kernel)?;
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&kernel.btf));
-        globals.apply(&mut loader);
-        let ebpf =
-            loader.load(object).map_err(|e| anyhow!("cannot create its maps: {}", chain(&e)))?;
+        loader.btf(kernel.btf().ok());
+        for (map, entries) in &prepared.sizes {
+            loader.map_max_entries(map, *entries);
+        }
+        request.globals.apply(&mut loader);
+        let ebpf = loader
+            .load(&prepared.bytes)
+            .map_err(|e| anyhow!("cannot create its maps: {}", chain(&e)))?;
 
-        let mut loaded = Self { ebpf, missing, attached: BTreeSet::new(), programs: Vec::new() };
+        let mut loaded = Self { ebpf, attached: BTreeSet::new(), programs: Vec::new() };
         let statuses =
-            probes.iter().map(|probe| loaded.climb(kernel, signal, probe, forced)).collect();
+            request.probes.iter().map(|p| loaded.climb(kernel, &request, &missing, p)).collect();
         Ok((loaded, statuses))
     }
 
@@ -90,40 +118,48 @@ impl Loaded {
     fn climb(
         &mut self,
         kernel: &Kernel,
-        signal: &str,
+        request: &Request<'_>,
+        missing: &Missing,
         probe: &'static Probe,
-        forced: Option<Mode>,
     ) -> Status {
-        let name = format!("{signal}/{}", probe.name);
+        let name = format!("{}/{}", request.signal, probe.name);
+        let forced = request.settings.forced;
         let mut refused = Vec::new();
-        for rung in probe.rungs {
+        for rung in probe.order(kernel.preemptible) {
             if forced.is_some_and(|mode| mode != rung.mode) {
-                refused.push((rung.mode, "the configuration forces another mode".to_owned()));
                 continue;
             }
-            match self.rung(kernel, rung) {
+            let attached = match missing.refusal(rung) {
+                Some(reason) => Err(anyhow!("{reason}")),
+                None => self.rung(kernel, request, rung),
+            };
+            match attached {
                 Ok(()) => {
                     self.attached.insert(probe.name);
-                    self.programs.extend(rung.programs.iter().map(|p| (name.clone(), p.program)));
+                    let programs = rung.programs.iter().map(|p| p.program).collect();
+                    self.programs.push((name.clone(), rung.mode, programs));
                     return Status { probe: name, mode: Some(rung.mode), refused };
                 }
                 Err(error) => refused.push((rung.mode, format!("{error:#}"))),
             }
         }
+        if let Some(mode) = forced.filter(|_| refused.is_empty()) {
+            refused.push((
+                mode,
+                "the configuration forces it, and the probe has no such way".to_owned(),
+            ));
+        }
         Status { probe: name, mode: None, refused }
     }
 
     /// All programs of a rung, or none.
-    fn rung(&mut self, kernel: &Kernel, rung: &Rung) -> Result<()> {
-        if let Some(reason) =
-            rung.fields.iter().chain(rung.values).find_map(|needed| self.missing.get(needed))
-        {
-            bail!("{reason}");
-        }
+    fn rung(&mut self, kernel: &Kernel, request: &Request<'_>, rung: &Rung) -> Result<()> {
         for (i, attach) in rung.programs.iter().enumerate() {
-            if let Err(error) = self.attach(kernel, attach) {
+            if let Err(error) = self.attach(kernel, request, attach) {
                 for done in &rung.programs[..=i] {
-                    self.unload(done.program);
+                    if let Some(program) = self.ebpf.program_mut(done.program) {
+                        attach::unload(program);
+                    }
                 }
                 return Err(error.context(format!("{} at {}", attach.program, attach.target)));
             }
@@ -131,34 +167,15 @@ impl Loaded {
         Ok(())
     }
 
-    fn attach(&mut self, kernel: &Kernel, attach: &Attach) -> Result<()> {
+    fn attach(&mut self, kernel: &Kernel, request: &Request<'_>, attach: &Attach) -> Result<()> {
         let program =
             self.ebpf.program_mut(attach.program).context("the object has no such program")?;
-        match program {
-            Program::BtfTracePoint(program) => {
-                program.load(attach.target, &kernel.btf).map_err(explain)?;
-                program.attach().map_err(explain)?;
-            }
-            Program::TracePoint(program) => {
-                let (category, name) =
-                    attach.target.split_once('/').context("its target is not category/name")?;
-                tracefs(attach.target)?;
-                program.load().map_err(explain)?;
-                program.attach(category, name).map_err(explain)?;
-            }
-            _ => bail!("it is of a type that the ladder does not know"),
-        }
-        Ok(())
-    }
-
-    fn unload(&mut self, name: &str) {
-        let unloaded = match self.ebpf.program_mut(name) {
-            Some(Program::BtfTracePoint(program)) => program.unload(),
-            Some(Program::TracePoint(program)) => program.unload(),
-            _ => return,
+        let targets: Vec<String> = if attach.target.contains('*') {
+            request.names.iter().map(|name| attach.target.replace('*', name)).collect()
+        } else {
+            vec![attach.target.to_owned()]
         };
-        // One that was never loaded has nothing to unload.
-        let _: Result<(), ProgramError> = unloaded;
+        attach::attach(program, &targets, kernel)
     }
 
     /// Whether a probe attached.
@@ -171,36 +188,62 @@ impl Loaded {
         !self.attached.is_empty()
     }
 
-    /// Events that each probe's programs did not see, because the kernel does not run a program on a
-    /// CPU that is already running it. Linux counts them since 5.12.
-    pub fn missed(&self) -> Vec<(&str, u64)> {
-        let mut missed: Vec<(&str, u64)> = Vec::new();
-        for (probe, program) in &self.programs {
-            let Some(count) = self.recursion_misses(program) else { continue };
-            match missed.last_mut() {
-                Some((last, total)) if last == probe => *total += count,
-                _ => missed.push((probe, count)),
-            }
-        }
-        missed
+    /// What the kernel knows of each attached probe's programs, added up.
+    pub fn accounts(&self) -> Vec<(&str, Account)> {
+        let account = |programs: &[&'static str]| {
+            let all = programs.iter().filter_map(|program| self.account(program));
+            all.fold(Account::default(), |sum, one| Account {
+                runs: sum.runs + one.runs,
+                nanos: sum.nanos + one.nanos,
+                missed: sum.missed.zip(one.missed).map(|(a, b)| a + b),
+            })
+        };
+        self.programs
+            .iter()
+            .map(|(probe, _, programs)| (probe.as_str(), account(programs)))
+            .collect()
     }
 
-    fn recursion_misses(&self, program: &str) -> Option<u64> {
+    fn account(&self, program: &str) -> Option<Account> {
         let fd = self.ebpf.program(program)?.fd().ok()?.as_fd().as_raw_fd();
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
-    }
-
-    /// The values of one entry of a per-CPU array, one per CPU.
-    pub fn per_cpu<V: Pod>(&self, map: &str, entry: u32) -> Result<Vec<V>> {
-        let array: PerCpuArray<&MapData, V> = self.map(map)?.try_into()?;
-        Ok(array.get(&entry, 0)?.to_vec())
+        let number = |key: &str| {
+            info.lines().find_map(|line| line.strip_prefix(key))?.trim().parse::<u64>().ok()
+        };
+        Some(Account {
+            runs: number("run_cnt:").unwrap_or(0),
+            nanos: number("run_time_ns:").unwrap_or(0),
+            missed: number("recursion_misses:"),
+        })
     }
 
     /// A per-CPU array of counters, summed over the CPUs.
     pub fn counters(&self, map: &str) -> Result<Vec<u64>> {
         let array: PerCpuArray<&MapData, u64> = self.map(map)?.try_into()?;
         array.iter().map(|values| Ok(values?.iter().sum())).collect()
+    }
+
+    /// The cells of the host, or of the overflow.
+    pub fn cells(&self, map: &str) -> Result<Table> {
+        self.source(map)?.array()
+    }
+
+    /// The cells of groups.
+    pub fn cells_by_group(&self, map: &str) -> Result<Table> {
+        self.source(map)?.hash()
+    }
+
+    fn source(&self, name: &str) -> Result<Source<'_>> {
+        let data = match self.map(name)? {
+            Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => data,
+            _ => bail!("map {name} is not one of cells"),
+        };
+        let info = data.info()?;
+        Ok(Source {
+            fd: data.fd().as_fd(),
+            value_size: info.value_size() as usize,
+            entries: info.max_entries(),
+        })
     }
 
     /// The entries of a hash.
@@ -211,63 +254,57 @@ impl Loaded {
 
     /// Removes an entry of a hash.
     pub fn remove<K: Pod, V: Pod>(&mut self, map: &str, key: &K) -> Result<()> {
-        let map = self.ebpf.map_mut(map).with_context(|| format!("the object has no map {map}"))?;
-        let mut hash: HashMap<&mut MapData, K, V> = map.try_into()?;
+        let mut hash: HashMap<&mut MapData, K, V> = self.map_mut(map)?.try_into()?;
         Ok(hash.remove(key)?)
     }
 
-    fn map(&self, name: &str) -> Result<&aya::maps::Map> {
+    /// Removes a group's cell.
+    pub fn remove_cell(&self, map: &str, key: &Key) -> Result<()> {
+        self.source(map)?.remove(key).with_context(|| format!("cannot remove a cell of {map}"))
+    }
+
+    /// Replaces the cgroups and the processes of the scope.
+    pub fn set_scope(
+        &mut self,
+        cgroups: &[Cgroup],
+        processes: &BTreeMap<u64, Found>,
+    ) -> Result<()> {
+        let mut table: Array<&mut MapData, Cgroup> = self.map_mut(CGROUPS)?.try_into()?;
+        for place in 0..MAX_CGROUPS {
+            let cgroup = cgroups.get(place).copied().unwrap_or(Cgroup::NONE);
+            table.set(place as u32, cgroup, 0)?;
+        }
+        let mut table: HashMap<&mut MapData, u64, Found> = self.map_mut(PROCESSES)?.try_into()?;
+        let before: Vec<u64> = table.keys().collect::<Result<_, _>>()?;
+        for gone in before.iter().filter(|pid| !processes.contains_key(pid)) {
+            match table.remove(gone) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for (pid, found) in processes {
+            table.insert(pid, found, 0)?;
+        }
+        Ok(())
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))
     }
-}
 
-/// A classic tracepoint is found by its files; without them the kernel's error would say nothing.
-fn tracefs(target: &str) -> Result<()> {
-    const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-    for mount in MOUNTS {
-        let events = Path::new(mount).join("events");
-        match fs::metadata(events.join(target).join("id")) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                bail!("{mount} may be read by root or with CAP_DAC_READ_SEARCH alone")
-            }
-            Err(_) if events.exists() => bail!("this kernel has no tracepoint {target}"),
-            Err(_) => {}
-        }
-    }
-    bail!("tracefs is not mounted: `mount -t tracefs nodev {}`", MOUNTS[0])
-}
-
-/// The kernel's reason, in a line: what the verifier said last, not the whole of its log.
-fn explain(error: ProgramError) -> anyhow::Error {
-    const LINES: usize = 3;
-    let ProgramError::LoadError { io_error, verifier_log } = &error else {
-        return anyhow!("{}", chain(&error));
-    };
-    let log = verifier_log.to_string();
-    let said: Vec<_> = log
-        .lines()
-        .map(str::trim)
-        // Statistics follow the reason; they end every log.
-        .filter(|l| !l.is_empty() && !STATISTICS.iter().any(|s| l.starts_with(s)))
-        .collect();
-    let last = said[said.len().saturating_sub(LINES)..].join(" | ");
-    match last.is_empty() {
-        true => anyhow!("the kernel refuses it: {io_error}"),
-        false => anyhow!("the verifier refuses it: {io_error}: {last}"),
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
     }
 }
 
-/// How the lines begin that the verifier ends every log with.
-const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// What the kernel has counted about programs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    /// Runs, while the kernel's statistics are on (`kernel.bpf_stats_enabled`).
+    pub runs: u64,
+    /// Their time in ns.
+    pub nanos: u64,
+    /// Events for which a program was not run because it, or one like it, was running already. `None`: this
+    /// kernel does not count them.
+    pub missed: Option<u64>,
 }

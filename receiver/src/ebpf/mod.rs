@@ -1,10 +1,17 @@
 //! Everything that talks to the kernel's BPF side: types and offsets, loading, attaching, maps.
 //! It knows no signal.
 
+mod attach;
 pub mod btf;
 pub mod capability;
 pub mod globals;
+pub mod group;
+pub mod kernel;
 pub mod ladder;
 pub mod load;
 pub mod memory;
+mod object;
+pub mod process;
 pub mod scope;
+pub mod table;
+mod tracefs;

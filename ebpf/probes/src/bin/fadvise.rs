@@ -1,21 +1,26 @@
 //! Calls of `fadvise64`, by advice and result.
 //!
-//! When a system call returns, the saved registers still hold its arguments: the `tp_btf` program
-//! needs the exit alone. The classic record of the exit has no arguments, so that mechanism is a
-//! pair.
+//! When a system call returns, the saved registers still hold its arguments, and when the function behind it
+//! returns, a `fexit` program still has them: these mechanisms need the exit alone. The others are pairs.
 #![no_std]
 #![no_main]
 
-use abi::fadvise::{Counter, MAX_THREADS, SLOTS, slot};
+use abi::{
+    fadvise::{Counter, MAX_THREADS, SLOTS, slot},
+    group::Group,
+};
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, tracepoint},
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint, tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, TracePointContext},
+    programs::{
+        BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
+        TracePointContext,
+    },
 };
 use probes::{
-    count,
-    field::{Trusted, record, set},
-    registers, scope, task,
+    NO_PREALLOC, count,
+    field::{Address, Memory, Trusted, record, set},
+    group, registers, task,
 };
 
 probes::program!();
@@ -32,23 +37,42 @@ static NR_FADVISE64: u32 = 0;
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
-#[map]
-static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SLOTS, 0);
+probes::cells! {
+    /// Calls by [`slot`].
+    CALLS, CALLS_BY_GROUP: [u64; SLOTS]
+}
 
-/// The advice of each thread that is inside the call by the classic mechanism.
+/// The advice of each thread that is inside the call, where entry and return are two programs.
 #[map]
-static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, 0);
+static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
 
-/// `sys_exit(regs, ret)`.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
-    let regs = Trusted::new(ctx.arg(0));
+#[inline(always)]
+fn called(group: Group, advice: u64, ret: i64) {
+    if let Some(calls) = group::cell(&CALLS, &CALLS_BY_GROUP, group, slot(advice, ret)) {
+        // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
+        unsafe { *calls += 1 };
+    }
+}
+
+/// `ksys_fadvise64_64(fd, offset, len, advice)`: what every kind of caller comes by.
+#[fexit(function = "ksys_fadvise64_64")]
+pub fn calls_fexit(ctx: FExitContext) -> i32 {
+    if let Some(group) = group::in_scope() {
+        // The result stands behind the arguments. It is an `int`.
+        let ret: u64 = ctx.arg(4);
+        called(group, ctx.arg(3), i64::from(ret as i32));
+    }
+    0
+}
+
+#[inline(always)]
+fn left(regs: impl Memory, ret: i64) {
     let number = registers::number(regs);
     // On a 64-bit kernel the other numbers mean something else to 64-bit programs; which of the
     // two a caller is, is asked only when the number fits.
     let advice = if number == u64::from(set(&NR_FADVISE64)) {
         if registers::compat() {
-            return 0;
+            return;
         }
         registers::argument_3(regs)
     } else if number == registers::COMPAT_FADVISE64 && registers::compat() {
@@ -56,35 +80,80 @@ pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
     } else if number == registers::COMPAT_FADVISE64_64 && registers::compat() {
         registers::compat_argument_5(regs)
     } else {
-        return 0;
+        return;
     };
-    if scope::contains_current() {
-        count(&CALLS, slot(advice, ctx.arg(1)), 1);
+    if let Some(group) = group::in_scope() {
+        called(group, advice, ret);
     }
+}
+
+/// `sys_exit(regs, ret)`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
+    left(Trusted::new(ctx.arg(0)), ctx.arg(1));
     0
+}
+
+/// See [`exit_btf`].
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
+    left(Address(ctx.arg(0)), ctx.arg(1));
+    0
+}
+
+#[inline(always)]
+fn entered(advice: u64) {
+    if group::in_scope().is_none() {
+        return;
+    }
+    let thread = task::thread();
+    if IN_FLIGHT.get_ptr(&thread).is_some() {
+        // The kernel follows a limited number of returns at a time.
+        count(&COUNTERS, Counter::ReturnsMissed as u32, 1);
+    }
+    if IN_FLIGHT.insert(&thread, &advice, 0).is_err() {
+        count(&COUNTERS, Counter::InFlightFull as u32, 1);
+    }
+}
+
+#[inline(always)]
+fn returned(ret: i64) {
+    let thread = task::thread();
+    if let Some(advice) = IN_FLIGHT.get_ptr(&thread) {
+        // SAFETY: only this thread writes its entry.
+        let advice = unsafe { *advice };
+        let _ = IN_FLIGHT.remove(&thread);
+        called(group::current(), advice, ret);
+    }
 }
 
 /// `syscalls/sys_enter_fadvise64`. Callers with 32-bit numbers do not come by here.
 #[tracepoint(category = "syscalls", name = "sys_enter_fadvise64")]
 pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    if scope::contains_current() {
-        let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
-        if IN_FLIGHT.insert(&task::thread(), &arguments[3], 0).is_err() {
-            count(&COUNTERS, Counter::InFlightFull as u32, 1);
-        }
-    }
+    let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
+    entered(arguments[3]);
     0
 }
 
 /// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
 #[tracepoint(category = "syscalls", name = "sys_exit_fadvise64")]
 pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    let thread = task::thread();
-    if let Some(advice) = IN_FLIGHT.get_ptr(&thread) {
-        // SAFETY: only this thread writes its entry.
-        let advice = unsafe { *advice };
-        let _ = IN_FLIGHT.remove(&thread);
-        count(&CALLS, slot(advice, record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET)), 1);
+    returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
+    0
+}
+
+/// The entry of [`calls_fexit`]'s function.
+#[kprobe]
+pub fn enter_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(advice) = ctx.arg(3) {
+        entered(advice);
     }
+    0
+}
+
+/// The return of [`calls_fexit`]'s function.
+#[kretprobe]
+pub fn exit_kprobe(ctx: RetProbeContext) -> u32 {
+    returned(i64::from(ctx.ret::<u64>() as i32));
     0
 }

@@ -2,16 +2,22 @@
 #![no_std]
 #![no_main]
 
-use abi::page_cache::{Counter, Lookup, MAX_TASKS};
+use abi::{
+    group::Group,
+    page_cache::{Cell, Counter, Lookup, MAX_TASKS, Read},
+};
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, tracepoint},
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint, tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, TracePointContext},
+    programs::{
+        BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
+        TracePointContext,
+    },
 };
 use probes::{
-    count,
-    field::{Trusted, probe, probe_at, record, set},
-    registers, scope, task,
+    NO_PREALLOC, count,
+    field::{Address, Memory, Trusted, present, probe_at, record, set},
+    group, registers, task,
 };
 
 probes::program!();
@@ -19,6 +25,10 @@ probes::program!();
 probes::fields! {
     OFFSET_FOLIO_FLAGS,
     OFFSET_FOLIO__FLAGS_1,
+    OFFSET_FOLIO__FOLIO_ORDER,
+    OFFSET_PAGE_FLAGS,
+    OFFSET_PAGE_COMPOUND_ORDER,
+    SIZE_PAGE,
     ENUM_PAGEFLAGS_PG_HEAD,
     OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER,
     OFFSET_ADDRESS_SPACE_HOST,
@@ -28,6 +38,7 @@ probes::fields! {
     OFFSET_FILES_STRUCT_FDT,
     OFFSET_FDTABLE_FD,
     OFFSET_FILE_F_POS,
+    OFFSET_KIOCB_KI_POS,
 }
 
 /// The number of `read` on this architecture.
@@ -40,63 +51,119 @@ static NR_PREAD64: u32 = 0;
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
+probes::cells! {
+    /// One cell: pages.
+    CELLS, CELLS_BY_GROUP: [Cell; 1]
+}
+
 /// The latest lookup of each thread.
 #[map]
 static LOOKUPS: HashMap<u64, Lookup> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
 
-/// A place is allocated when a thread first needs it, not for all threads that could exist.
-const NO_PREALLOC: u32 = 1;
+/// The read that each thread is in, where a function's entry and return are two programs.
+#[map]
+static READS: HashMap<u64, Read> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
 
-/// Pages in a folio: one event can stand for up to 512 and more.
+/// Adds `pages` to the field of the group's cell that `field` picks.
 #[inline(always)]
-fn pages(folio: Trusted) -> u64 {
+fn add(group: Group, pages: u64, field: impl FnOnce(&mut Cell) -> &mut u64) {
+    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+        // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
+        *field(unsafe { &mut *cell }) += pages;
+    }
+}
+
+/// Pages in a folio: one event can stand for up to 512 and more. Where a large one keeps its order
+/// has moved twice.
+#[inline(always)]
+fn pages(folio: impl Memory) -> u64 {
+    let head = 1 << (set(&ENUM_PAGEFLAGS_PG_HEAD) & 63);
+    if !present(&OFFSET_FOLIO_FLAGS) {
+        // Linux before 5.16: a compound page's second page.
+        let flags: u64 = folio.read(&OFFSET_PAGE_FLAGS);
+        if flags & head == 0 {
+            return 1;
+        }
+        let second = Address(folio.address() + u64::from(set(&SIZE_PAGE)));
+        return 1 << (second.read::<u8>(&OFFSET_PAGE_COMPOUND_ORDER) & 63);
+    }
     let flags: u64 = folio.read(&OFFSET_FOLIO_FLAGS);
-    if flags & (1 << (set(&ENUM_PAGEFLAGS_PG_HEAD) & 63)) == 0 {
+    if flags & head == 0 {
         return 1;
     }
-    // The order is in the low byte of the second page's flags (include/linux/page-flags.h).
+    if present(&OFFSET_FOLIO__FOLIO_ORDER) {
+        return 1 << (folio.read::<u8>(&OFFSET_FOLIO__FOLIO_ORDER) & 63);
+    }
+    // In the low byte of the second page's flags since Linux 6.6 (include/linux/page-flags.h).
     let flags: u64 = folio.read(&OFFSET_FOLIO__FLAGS_1);
     1 << (flags & 63)
 }
 
+/// As many by the record, which says the order where folios can be large.
 #[inline(always)]
 fn pages_of_record(ctx: &TracePointContext) -> u64 {
+    if !present(&OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER) {
+        return 1;
+    }
     let order: u8 = record(ctx, &OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER);
     1 << (order & 63)
+}
+
+#[inline(always)]
+fn added(pages: impl FnOnce() -> u64) {
+    // A page is charged to who reads it in.
+    if let Some(group) = group::in_scope() {
+        add(group, pages(), |cell| &mut cell.adds);
+    }
+}
+
+#[inline(always)]
+fn deleted(folio: impl Memory) {
+    if let Some(group) = group::of_page(Address(folio.address())) {
+        add(group, pages(folio), |cell| &mut cell.deletes);
+    }
 }
 
 /// `mm_filemap_add_to_page_cache(folio)`.
 #[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
 pub fn adds_btf(ctx: BtfTracePointContext) -> i32 {
-    if scope::contains_current() {
-        count(&COUNTERS, Counter::Adds as u32, pages(Trusted::new(ctx.arg(0))));
-    }
+    added(|| pages(Trusted::new(ctx.arg(0))));
+    0
+}
+
+/// See [`adds_btf`].
+#[raw_tracepoint(tracepoint = "mm_filemap_add_to_page_cache")]
+pub fn adds_raw(ctx: RawTracePointContext) -> i32 {
+    added(|| pages(Address(ctx.arg(0))));
     0
 }
 
 /// See [`adds_btf`].
 #[tracepoint(category = "filemap", name = "mm_filemap_add_to_page_cache")]
 pub fn adds_tp(ctx: TracePointContext) -> u32 {
-    if scope::contains_current() {
-        count(&COUNTERS, Counter::Adds as u32, pages_of_record(&ctx));
-    }
+    added(|| pages_of_record(&ctx));
     0
 }
 
 /// `mm_filemap_delete_from_page_cache(folio)`.
 #[btf_tracepoint(function = "mm_filemap_delete_from_page_cache")]
 pub fn deletes_btf(ctx: BtfTracePointContext) -> i32 {
-    if scope::contains_current() {
-        count(&COUNTERS, Counter::Deletes as u32, pages(Trusted::new(ctx.arg(0))));
-    }
+    deleted(Trusted::new(ctx.arg(0)));
     0
 }
 
 /// See [`deletes_btf`].
+#[raw_tracepoint(tracepoint = "mm_filemap_delete_from_page_cache")]
+pub fn deletes_raw(ctx: RawTracePointContext) -> i32 {
+    deleted(Address(ctx.arg(0)));
+    0
+}
+
+/// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
 #[tracepoint(category = "filemap", name = "mm_filemap_delete_from_page_cache")]
 pub fn deletes_tp(ctx: TracePointContext) -> u32 {
-    if scope::contains_current() {
-        count(&COUNTERS, Counter::Deletes as u32, pages_of_record(&ctx));
+    if let Some(group) = group::in_scope() {
+        add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
     }
     0
 }
@@ -106,16 +173,11 @@ pub fn deletes_tp(ctx: TracePointContext) -> u32 {
 ///
 /// The first event of a read counts all of it. A batch whose last folio is still being read raises
 /// none, so even the first event may lie behind the read's start: see [`start`].
-#[btf_tracepoint(function = "mm_filemap_get_pages")]
-pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
-    if !scope::contains_current() {
-        return 0;
-    }
-    let mapping = Trusted::new(ctx.arg(0));
-    let index: u64 = ctx.arg(1);
-    let last_index: u64 = ctx.arg(2);
+#[inline(always)]
+fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
+    let Some(group) = group::in_scope() else { return };
     let thread = task::thread();
-    let reads: u64 = probe(thread, &OFFSET_TASK_STRUCT_IOAC_SYSCR);
+    let reads: u64 = task::read(&OFFSET_TASK_STRUCT_IOAC_SYSCR);
     let now = Lookup { mapping: mapping.address(), index, last_index, reads };
 
     match LOOKUPS.get_ptr_mut(&thread) {
@@ -128,7 +190,7 @@ pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
                 && before.reads == reads
                 && before.index < index
             {
-                return 0;
+                return;
             }
         }
         None => {
@@ -140,14 +202,27 @@ pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
     let size: i64 = mapping.follow(&OFFSET_ADDRESS_SPACE_HOST).read(&OFFSET_INODE_I_SIZE);
     if size <= 0 {
         // Truncated since the pages were found.
-        return 0;
+        return;
     }
-    let first = start(thread, index, last_index);
+    let first = start(index, last_index);
     let last_of_file = ((size - 1) >> PAGE_SHIFT) as u64;
     let last = if last_index < last_of_file { last_index } else { last_of_file };
     if first <= last {
-        count(&COUNTERS, Counter::Lookups as u32, last - first + 1);
+        add(group, last - first + 1, |cell| &mut cell.lookups);
     }
+}
+
+/// See [`looked_up`].
+#[btf_tracepoint(function = "mm_filemap_get_pages")]
+pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
+    looked_up(Trusted::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// See [`looked_up`].
+#[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
+pub fn lookups_raw(ctx: RawTracePointContext) -> i32 {
+    looked_up(Address(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
@@ -157,19 +232,19 @@ const PAGE_SHIFT: u32 = 12;
 /// The first page of the read that the current task is in, which is `index` or lies before it. Known
 /// for `read` and `pread64`, from their arguments; of any other way to read, `index` is taken.
 #[inline(always)]
-fn start(thread: u64, index: u64, last_index: u64) -> u64 {
+fn start(index: u64, last_index: u64) -> u64 {
     let regs = registers::current();
     let number = registers::number(regs);
     let position = if number == u64::from(set(&NR_PREAD64)) {
         registers::argument_3(regs)
     } else if number == u64::from(set(&NR_READ)) {
         // The file's own position, which moves when the call returns.
-        let files: u64 = probe(thread, &OFFSET_TASK_STRUCT_FILES);
-        let table: u64 = probe(files, &OFFSET_FILES_STRUCT_FDT);
-        let array: u64 = probe(table, &OFFSET_FDTABLE_FD);
+        let files = task::current().follow(&OFFSET_TASK_STRUCT_FILES);
+        let table = files.follow(&OFFSET_FILES_STRUCT_FDT);
+        let array = table.follow(&OFFSET_FDTABLE_FD);
         let descriptor = registers::argument_0(regs) as u32;
-        let file: u64 = probe_at(array + 8 * u64::from(descriptor));
-        probe(file, &OFFSET_FILE_F_POS)
+        let file = Address(probe_at(array.address() + 8 * u64::from(descriptor)));
+        file.read(&OFFSET_FILE_F_POS)
     } else {
         return index;
     };
@@ -184,17 +259,79 @@ fn start(thread: u64, index: u64, last_index: u64) -> u64 {
     }
 }
 
-/// `sched_process_exit`: a thread's entry goes with it.
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn lookups_exit_btf(_: BtfTracePointContext) -> i32 {
-    // A thread that never read has none.
-    let _ = LOOKUPS.remove(&task::thread());
+/// What a read of `read_bytes` that ended at `position` has looked for.
+#[inline(always)]
+fn served(group: Group, position: u64, read_bytes: i64) {
+    if read_bytes <= 0 {
+        return;
+    }
+    let (first, last) =
+        ((position - read_bytes as u64) >> PAGE_SHIFT, (position - 1) >> PAGE_SHIFT);
+    add(group, last - first + 1, |cell| &mut cell.lookups);
+}
+
+/// `filemap_read(iocb, iter, already_read)`, called `generic_file_buffered_read` before Linux 5.11:
+/// the bytes that it read tell the pages, which is all there is on kernels without the tracepoint.
+#[fexit(function = "filemap_read")]
+pub fn reads_fexit(ctx: FExitContext) -> i32 {
+    let Some(group) = group::in_scope() else { return 0 };
+    let position: u64 = Trusted::new(ctx.arg(0)).read(&OFFSET_KIOCB_KI_POS);
+    let already: i64 = ctx.arg(2);
+    // The result stands behind the arguments. (The helper for it is younger than this kernel.)
+    let ret: i64 = ctx.arg(3);
+    served(group, position, ret - already);
     0
 }
 
-/// See [`lookups_exit_btf`].
-#[tracepoint(category = "sched", name = "sched_process_exit")]
-pub fn lookups_exit_tp(_: TracePointContext) -> u32 {
-    let _ = LOOKUPS.remove(&task::thread());
+/// The entry of [`reads_fexit`]'s function.
+#[kprobe]
+pub fn reads_enter(ctx: ProbeContext) -> u32 {
+    if group::in_scope().is_none() {
+        return 0;
+    }
+    let (Some(request), Some(already)) = (ctx.arg(0), ctx.arg(2)) else { return 0 };
+    let thread = task::thread();
+    if READS.get_ptr(&thread).is_some() {
+        // The kernel follows a limited number of returns at a time.
+        count(&COUNTERS, Counter::ReturnsMissed as u32, 1);
+    }
+    if READS.insert(&thread, &Read { request, already }, 0).is_err() {
+        count(&COUNTERS, Counter::LookupsUntracked as u32, 1);
+    }
+    0
+}
+
+/// The return of [`reads_fexit`]'s function.
+#[kretprobe]
+pub fn reads_return(ctx: RetProbeContext) -> u32 {
+    let thread = task::thread();
+    let Some(read) = READS.get_ptr(&thread) else { return 0 };
+    // SAFETY: only this thread writes its entry.
+    let Read { request, already } = unsafe { *read };
+    let _ = READS.remove(&thread);
+    let position: u64 = Address(request).read(&OFFSET_KIOCB_KI_POS);
+    served(group::current(), position, ctx.ret::<i64>() - already as i64);
+    0
+}
+
+#[inline(always)]
+fn ended() {
+    // A thread that never read has none.
+    let thread = task::thread();
+    let _ = LOOKUPS.remove(&thread);
+    let _ = READS.remove(&thread);
+}
+
+/// `sched_process_exit`: a thread's entries go with it.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn thread_exit_btf(_: BtfTracePointContext) -> i32 {
+    ended();
+    0
+}
+
+/// See [`thread_exit_btf`].
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
+    ended();
     0
 }

@@ -2,24 +2,20 @@
 #![no_std]
 #![no_main]
 
-use abi::reclaim::{Counter, MAX_PROCESSES, Process};
+use abi::{
+    group::Group,
+    reclaim::{Cell, Counter, MAX_PROCESSES},
+};
 use aya_ebpf::{
-    helpers::bpf_get_current_task,
-    macros::{btf_tracepoint, map, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, TracePointContext},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
-use probes::{
-    count,
-    field::{probe, record},
-    scope, task,
-};
+use probes::{NO_PREALLOC, count, field::record, group, task};
 
 probes::program!();
 
 probes::fields! {
-    OFFSET_TASK_STRUCT_GROUP_LEADER,
-    OFFSET_TASK_STRUCT_START_BOOTTIME,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED,
 }
@@ -27,9 +23,14 @@ probes::fields! {
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
+probes::cells! {
+    /// One cell: begins.
+    CELLS, CELLS_BY_GROUP: [Cell; 1]
+}
+
 /// How often each process began to reclaim.
 #[map]
-static RECLAIMERS: HashMap<Process, u64> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+static RECLAIMERS: HashMap<Group, u64> = HashMap::with_max_entries(MAX_PROCESSES, NO_PREALLOC);
 
 /// Reclaim is the whole machine's business, kswapd's for the most part: the scope does not apply.
 #[inline(always)]
@@ -46,6 +47,13 @@ pub fn shrink_btf(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// See [`shrink_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_lru_shrink_inactive")]
+pub fn shrink_raw(ctx: RawTracePointContext) -> i32 {
+    shrunk(ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// See [`shrink_btf`].
 #[tracepoint(category = "vmscan", name = "mm_vmscan_lru_shrink_inactive")]
 pub fn shrink_tp(ctx: TracePointContext) -> u32 {
     shrunk(
@@ -57,52 +65,71 @@ pub fn shrink_tp(ctx: TracePointContext) -> u32 {
 
 /// The current task begins to reclaim: it waits for that.
 #[inline(always)]
-fn begin(counter: Counter) {
-    if !scope::contains_current() {
-        return;
+fn begin(field: impl FnOnce(&mut Cell) -> &mut u64, unplaced: Counter) {
+    let Some(group) = group::in_scope() else { return };
+    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+        // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
+        *field(unsafe { &mut *cell }) += 1;
     }
-    count(&COUNTERS, counter as u32, 1);
-    // SAFETY: the helper has no preconditions.
-    let leader: u64 = probe(unsafe { bpf_get_current_task() }, &OFFSET_TASK_STRUCT_GROUP_LEADER);
-    let key = Process {
-        start_time: probe(leader, &OFFSET_TASK_STRUCT_START_BOOTTIME),
-        pid: task::process(),
-        pad: 0,
-    };
-    if let Some(begins) = RECLAIMERS.get_ptr_mut(&key) {
+    let process = task::process();
+    if let Some(begins) = RECLAIMERS.get_ptr_mut(&process) {
         // SAFETY: the entry lives; threads of one process may lose a count of each other here,
         // which is why the number of begins is counted apart.
         unsafe { *begins += 1 };
-    } else if RECLAIMERS.insert(&key, &1, 0).is_err() {
-        count(&COUNTERS, Counter::ReclaimersFull as u32, 1);
+    } else if RECLAIMERS.insert(&process, &1, 0).is_err() {
+        count(&COUNTERS, unplaced as u32, 1);
     }
+}
+
+#[inline(always)]
+fn global() {
+    begin(|cell| &mut cell.global, Counter::GlobalUnplaced);
+}
+
+#[inline(always)]
+fn memcg() {
+    begin(|cell| &mut cell.memcg, Counter::MemcgUnplaced);
 }
 
 /// `mm_vmscan_direct_reclaim_begin`: the machine is short of memory. Its arguments have changed
 /// places between kernels; none is needed.
 #[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
 pub fn direct_begin_btf(_: BtfTracePointContext) -> i32 {
-    begin(Counter::GlobalBegins);
+    global();
+    0
+}
+
+/// See [`direct_begin_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_direct_reclaim_begin")]
+pub fn direct_begin_raw(_: RawTracePointContext) -> i32 {
+    global();
     0
 }
 
 /// See [`direct_begin_btf`].
 #[tracepoint(category = "vmscan", name = "mm_vmscan_direct_reclaim_begin")]
 pub fn direct_begin_tp(_: TracePointContext) -> u32 {
-    begin(Counter::GlobalBegins);
+    global();
     0
 }
 
 /// `mm_vmscan_memcg_reclaim_begin`: the memory cgroup is at its limit.
 #[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
 pub fn memcg_begin_btf(_: BtfTracePointContext) -> i32 {
-    begin(Counter::MemcgBegins);
+    memcg();
+    0
+}
+
+/// See [`memcg_begin_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_memcg_reclaim_begin")]
+pub fn memcg_begin_raw(_: RawTracePointContext) -> i32 {
+    memcg();
     0
 }
 
 /// See [`memcg_begin_btf`].
 #[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_begin")]
 pub fn memcg_begin_tp(_: TracePointContext) -> u32 {
-    begin(Counter::MemcgBegins);
+    memcg();
     0
 }

@@ -4,18 +4,21 @@
 
 use abi::{
     errno, exponential,
-    syscalls::{Counter, MAX_THREADS, MAX_WATCHED, NUMBERS, Stats, UNWATCHED},
+    group::Group,
+    syscalls::{
+        Cell, Counter, MAX_THREADS, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, UNWATCHED, cell, error,
+    },
 };
 use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
-    macros::{btf_tracepoint, map, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, TracePointContext},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use probes::{
-    count,
-    field::{Trusted, checked, record, set},
-    registers, scope, task,
+    NO_PREALLOC, count,
+    field::{Address, Trusted, checked, record, set},
+    group, registers, task,
 };
 
 probes::program!();
@@ -26,49 +29,47 @@ probes::fields! {
     OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET,
 }
 
-/// The entry in `STATS` of each call number.
+/// The place of each call number among the watched.
 #[unsafe(no_mangle)]
 static WATCHED: [u8; NUMBERS] = [UNWATCHED; NUMBERS];
 /// Whether durations are measured.
 #[unsafe(no_mangle)]
 static TIMED: u32 = 0;
-/// The entries of `STATS` whose calls return a number of bytes.
+/// The watched calls that return a number of bytes.
 #[unsafe(no_mangle)]
 static RETURNS_BYTES: u32 = 0;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
-#[map]
-static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(MAX_WATCHED as u32, 0);
+probes::cells! {
+    /// By [`cell`].
+    CELLS, CELLS_BY_GROUP: [Cell; (MAX_WATCHED * OCTAVES) as u32]
+}
+
+probes::cells! {
+    /// Failures by [`error`].
+    ERRORS, ERRORS_BY_GROUP: [u64; MAX_WATCHED as u32 * errno::SLOTS]
+}
 
 /// When each thread entered the watched call that it is in; 0 if it is in none. An entry stays as
 /// long as its thread: writing it costs half of inserting and deleting one per call.
 #[map]
 static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
 
-/// A place is allocated when a thread first needs it, not for all threads that could exist.
-const NO_PREALLOC: u32 = 1;
-
-/// The entry of call `number`, if it is watched.
+/// The place of call `number`, if it is watched.
 #[inline(always)]
 fn watched(number: u64) -> Option<u32> {
     if number >= NUMBERS as u64 {
         return None;
     }
-    let entry = set(&WATCHED[number as usize]);
-    if entry == UNWATCHED { None } else { Some(u32::from(entry)) }
-}
-
-/// Whether the current call is one to count. A 32-bit caller's numbers mean other calls.
-#[inline(always)]
-fn in_scope() -> bool {
-    !registers::compat() && scope::contains_current()
+    let place = set(&WATCHED[number as usize]);
+    if place == UNWATCHED { None } else { Some(u32::from(place)) }
 }
 
 #[inline(always)]
-fn enter(number: u64) {
-    if watched(number).is_none() || !in_scope() {
+fn enter(number: u64, native: impl FnOnce() -> bool) {
+    if watched(number).is_none() || !native() || group::in_scope().is_none() {
         return;
     }
     let thread = task::thread();
@@ -83,72 +84,99 @@ fn enter(number: u64) {
 }
 
 #[inline(always)]
-fn exit(number: u64, ret: i64) {
-    let Some(entry) = watched(number) else { return };
-    let timed = set(&TIMED) != 0;
-    let mut nanos = 0;
-    if timed {
-        // What entered in the scope is counted, wherever the thread has moved since; nor is the kind
-        // of caller asked again.
-        let Some(began) = IN_FLIGHT.get_ptr_mut(&task::thread()) else { return };
-        // SAFETY: only this thread writes its entry.
-        let since = unsafe { *began };
-        if since == 0 {
-            return;
+fn exit(number: u64, ret: i64, native: impl FnOnce() -> bool) {
+    let Some(place) = watched(number) else { return };
+    if set(&TIMED) == 0 {
+        if native()
+            && let Some(group) = group::in_scope()
+        {
+            left(group, place, ret, 0);
         }
-        // SAFETY: as above; and the helper has no preconditions.
-        unsafe { *began = 0 };
-        nanos = unsafe { bpf_ktime_get_ns() }.saturating_sub(since);
-    } else if !in_scope() {
         return;
     }
+    // What entered in the scope is counted, wherever the thread has moved since; nor is the kind
+    // of caller asked again.
+    let Some(began) = IN_FLIGHT.get_ptr_mut(&task::thread()) else { return };
+    // SAFETY: only this thread writes its entry.
+    let since = unsafe { *began };
+    if since == 0 {
+        return;
+    }
+    // SAFETY: as above; and the helper has no preconditions.
+    unsafe { *began = 0 };
+    let nanos = unsafe { bpf_ktime_get_ns() }.saturating_sub(since);
+    left(group::current(), place, ret, nanos);
+}
+
+#[inline(always)]
+fn left(group: Group, place: u32, ret: i64, nanos: u64) {
     let slot = errno::slot(ret);
     // A call in which its thread is killed never returns to anyone.
     if slot == errno::RESTART && task::killed() {
         return;
     }
-    let Some(stats) = STATS.get_ptr_mut(entry) else { return };
-    // SAFETY: the pointer is to this CPU's copy of the entry.
-    let stats = unsafe { &mut *stats };
-    stats.calls += 1;
-    if slot != 0 {
-        if let Some(slot) = checked::<{ errno::SLOTS as usize }>(slot as usize) {
-            stats.errors[slot] += 1;
-        }
-    } else if set(&RETURNS_BYTES) >> (entry & 31) & 1 != 0 {
-        stats.bytes += ret as u64;
+    if slot != 0
+        && let Some(errors) = group::cell(&ERRORS, &ERRORS_BY_GROUP, group, error(place, slot))
+    {
+        // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
+        unsafe { *errors += 1 };
     }
-    if timed {
-        stats.nanos += nanos;
-        match exponential::bucket(nanos) {
-            Some(bucket) => {
-                if let Some(bucket) = checked::<{ exponential::BUCKETS }>(bucket) {
-                    stats.buckets[bucket] += 1;
-                }
-            }
-            None => stats.zeros += 1,
-        }
+    // Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
+    let bucket = exponential::bucket_from_one(if nanos == 0 { 1 } else { nanos });
+    let entry = cell(place, bucket);
+    let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, entry) else { return };
+    // SAFETY: as above.
+    let cell = unsafe { &mut *cell };
+    cell.calls += 1;
+    if slot == 0 && set(&RETURNS_BYTES) >> (place & 31) & 1 != 0 {
+        cell.bytes += ret as u64;
     }
+    cell.nanos += nanos;
+    if nanos == 0 {
+        cell.zeros += 1;
+    } else if let Some(bucket) = checked::<OCTAVE>(bucket % OCTAVE) {
+        cell.buckets[bucket] += 1;
+    }
+}
+
+/// Whether the caller's numbers are those of this architecture. A 32-bit caller's mean other calls.
+#[inline(always)]
+fn native() -> bool {
+    !registers::compat()
 }
 
 /// `sys_enter(regs, id)`.
 #[btf_tracepoint(function = "sys_enter")]
 pub fn enter_btf(ctx: BtfTracePointContext) -> i32 {
-    enter(ctx.arg(1));
+    enter(ctx.arg(1), native);
     0
 }
 
 /// `sys_exit(regs, ret)`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
-    exit(registers::number(Trusted::new(ctx.arg(0))), ctx.arg(1));
+    exit(registers::number(Trusted::new(ctx.arg(0))), ctx.arg(1), native);
+    0
+}
+
+/// See [`enter_btf`].
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn enter_raw(ctx: RawTracePointContext) -> i32 {
+    enter(ctx.arg(1), native);
+    0
+}
+
+/// See [`exit_btf`].
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
+    exit(registers::number(Address(ctx.arg(0))), ctx.arg(1), native);
     0
 }
 
 /// `raw_syscalls/sys_enter`.
 #[tracepoint(category = "raw_syscalls", name = "sys_enter")]
 pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID));
+    enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
     0
 }
 
@@ -158,21 +186,51 @@ pub fn exit_tp(ctx: TracePointContext) -> u32 {
     exit(
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+        native,
     );
     0
+}
+
+/// `syscalls/sys_enter_*`, one for each watched call: callers with 32-bit numbers do not come by here.
+/// The record begins like that of all calls together, but for the width of the number.
+#[tracepoint]
+pub fn enter_call_tp(ctx: TracePointContext) -> u32 {
+    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID);
+    enter(u64::from(number), || true);
+    0
+}
+
+/// `syscalls/sys_exit_*`: see [`enter_call_tp`].
+#[tracepoint]
+pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
+    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
+    exit(u64::from(number), record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET), || true);
+    0
+}
+
+#[inline(always)]
+fn ended() {
+    // A thread that made no watched call has none.
+    let _ = IN_FLIGHT.remove(&task::thread());
 }
 
 /// `sched_process_exit`: a thread's entry goes with it.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn thread_exit_btf(_: BtfTracePointContext) -> i32 {
-    // A thread that made no watched call has none.
-    let _ = IN_FLIGHT.remove(&task::thread());
+    ended();
+    0
+}
+
+/// See [`thread_exit_btf`].
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
+    ended();
     0
 }
 
 /// See [`thread_exit_btf`].
 #[tracepoint(category = "sched", name = "sched_process_exit")]
 pub fn thread_exit_tp(_: TracePointContext) -> u32 {
-    let _ = IN_FLIGHT.remove(&task::thread());
+    ended();
     0
 }

@@ -2,12 +2,13 @@
 
 use abi::{
     errno,
-    fadvise::{ADVICES, Counter, INVALID},
+    fadvise::{ADVICES, Counter, INVALID, SLOTS},
 };
 use anyhow::Result;
 
 use super::{
     errors,
+    groups::Groups,
     signal::{Disabled, Signal, Switch},
     system_call,
 };
@@ -15,10 +16,10 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Mode, Probe, Rung},
+        ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
-    metric::{Attribute, Kind, Metric, Points},
+    metric::{About, Attribute, Kind, Metric, Points},
     receivers::iomonitor::DROPPED,
 };
 
@@ -75,26 +76,43 @@ impl Signal for Fadvise {
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
+        context: Context::Task,
         rungs: &[
+            // Costs nothing to other calls.
             Rung {
-                mode: Mode::TpBtf,
-                programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
-                fields: &[
-                    "pt_regs.orig_ax",
-                    "pt_regs.r10",
-                    "pt_regs.di",
-                    "pt_regs.bp",
-                    "task_struct.thread_info.status",
-                ],
+                mode: Mode::Fentry,
+                programs: &[Attach { program: "calls_fexit", target: "ksys_fadvise64_64" }],
+                fields: &[],
                 values: &[],
             },
             Rung {
-                mode: Mode::Tracepoint,
+                mode: Mode::TpBtf,
+                programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
+                fields: REGISTERS,
+                values: &[],
+            },
+            Rung {
+                mode: Mode::RawTp,
+                programs: &[Attach { program: "exit_raw", target: "sys_exit" }],
+                fields: REGISTERS,
+                values: &[],
+            },
+            Rung {
+                mode: Mode::SyscallTracepoint,
                 programs: &[
                     Attach { program: "enter_tp", target: "syscalls/sys_enter_fadvise64" },
                     Attach { program: "exit_tp", target: "syscalls/sys_exit_fadvise64" },
                 ],
                 fields: &["trace_event_raw_sys_enter.args", "trace_event_raw_sys_exit.ret"],
+                values: &[],
+            },
+            Rung {
+                mode: Mode::Kprobe,
+                programs: &[
+                    Attach { program: "exit_kprobe", target: "ksys_fadvise64_64" },
+                    Attach { program: "enter_kprobe", target: "ksys_fadvise64_64" },
+                ],
+                fields: &[],
                 values: &[],
             },
         ],
@@ -109,29 +127,64 @@ impl Signal for Fadvise {
         Ok(())
     }
 
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
+    /// Success, and an error or two.
+    const CELLS: u32 = 2;
+
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
         if !loaded.has("calls") {
             return Ok(());
         }
-        let calls = loaded.counters("CALLS")?;
-        let results = |advice: u32| {
-            let first = (advice * errno::SLOTS) as usize;
-            &calls[first..first + errno::SLOTS as usize]
-        };
-        points.counter(&CALLS, &[], calls.iter().sum());
-        for (advice, name) in (0..).zip(ADVICES) {
-            points.counter(&ADVICE, &[("advice", name)], results(advice).iter().sum());
+        for (owner, cells) in groups.read(Self::NAME, "CALLS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            let mut calls = vec![0; SLOTS as usize];
+            for (slot, cell) in cells {
+                calls[*slot as usize] = cell.first().copied().unwrap_or(0);
+            }
+            emit(points, &calls);
         }
-        points.counter(&SUCCESS, &[], (0..=INVALID).map(|advice| results(advice)[0]).sum());
-        let by_error: Vec<u64> = (0..errno::SLOTS as usize)
-            .map(|slot| (0..=INVALID).map(|advice| results(advice)[slot]).sum())
-            .collect();
-        errors::emit(points, &ERRORS, &[], &by_error);
-        points.counter(
-            &DROPPED,
-            &[("probe", "fadvise/calls"), ("reason", "too many threads")],
-            loaded.counters("COUNTERS")?[Counter::InFlightFull as usize],
-        );
+        points.about(About::default());
+        let counters = loaded.counters("COUNTERS")?;
+        let reasons = [
+            ("too many threads", Counter::InFlightFull),
+            ("return not reported", Counter::ReturnsMissed),
+        ];
+        for (reason, counter) in reasons {
+            points.counter(
+                &DROPPED,
+                &[("probe", "fadvise/calls"), ("reason", reason)],
+                counters[counter as usize],
+            );
+        }
         Ok(())
     }
 }
+
+fn emit(points: &mut Points<'_>, calls: &[u64]) {
+    let results = |advice: u32| {
+        let first = (advice * errno::SLOTS) as usize;
+        &calls[first..first + errno::SLOTS as usize]
+    };
+    points.counter(&CALLS, &[], calls.iter().sum());
+    for (advice, name) in (0..).zip(ADVICES) {
+        points.counter(&ADVICE, &[("advice", name)], results(advice).iter().sum());
+    }
+    points.counter(&SUCCESS, &[], (0..=INVALID).map(|advice| results(advice)[0]).sum());
+    let by_error: Vec<u64> = (0..errno::SLOTS as usize)
+        .map(|slot| (0..=INVALID).map(|advice| results(advice)[slot]).sum())
+        .collect();
+    errors::emit(points, &ERRORS, &[], &by_error);
+}
+
+/// The arguments of a call that returns, for native and for 32-bit callers.
+const REGISTERS: &[&str] = &[
+    "pt_regs.orig_ax",
+    "pt_regs.r10",
+    "pt_regs.di",
+    "pt_regs.bp",
+    "task_struct.thread_info.status",
+];

@@ -1,9 +1,10 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 
 use abi::page_cache::Counter;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{
+    groups::Groups,
     signal::{Disabled, Signal, Switch},
     system_call,
 };
@@ -11,10 +12,10 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Mode, Probe, Rung},
+        ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
-    metric::{Kind, Metric, Points},
+    metric::{About, Kind, Metric, Points},
     receivers::iomonitor::DROPPED,
 };
 
@@ -32,8 +33,9 @@ const DELETES: Metric = Metric {
     unit: "{page}",
     kind: Kind::Counter,
     description: "Pages deleted from the page cache by tasks of the scope.",
-    caveat: "Counted for the task that deletes, not for the owner of the page: within a scope, pages \
-             that kswapd evicts are missing. Adds less deletes is not the size of the cache, since \
+    caveat: "Counted for the cgroup that a page is charged to, whoever deletes it, where the scope names \
+             cgroups alone and memory is controlled by cgroup v2; otherwise for the task that deletes, so that \
+             pages that kswapd evicts are missing in a scope. Adds less deletes is not the size of the cache, since \
              tmpfs deletes pages that it never added.",
     attributes: &[],
 };
@@ -64,11 +66,21 @@ impl Signal for PageCache {
     const PROBES: &'static [Probe] = &[
         Probe {
             name: "adds",
+            context: Context::Task,
             rungs: &[
                 Rung {
                     mode: Mode::TpBtf,
                     programs: &[Attach {
                         program: "adds_btf",
+                        target: "mm_filemap_add_to_page_cache",
+                    }],
+                    fields: FOLIO,
+                    values: HEAD,
+                },
+                Rung {
+                    mode: Mode::RawTp,
+                    programs: &[Attach {
+                        program: "adds_raw",
                         target: "mm_filemap_add_to_page_cache",
                     }],
                     fields: FOLIO,
@@ -87,11 +99,22 @@ impl Signal for PageCache {
         },
         Probe {
             name: "deletes",
+            // With interrupts off.
+            context: Context::Interrupt,
             rungs: &[
                 Rung {
                     mode: Mode::TpBtf,
                     programs: &[Attach {
                         program: "deletes_btf",
+                        target: "mm_filemap_delete_from_page_cache",
+                    }],
+                    fields: FOLIO,
+                    values: HEAD,
+                },
+                Rung {
+                    mode: Mode::RawTp,
+                    programs: &[Attach {
+                        program: "deletes_raw",
                         target: "mm_filemap_delete_from_page_cache",
                     }],
                     fields: FOLIO,
@@ -110,28 +133,64 @@ impl Signal for PageCache {
         },
         Probe {
             name: "lookups",
+            context: Context::Task,
             // The classic record lacks the size of the file, beyond which a request may reach.
-            rungs: &[Rung {
-                mode: Mode::TpBtf,
-                programs: &[
-                    Attach { program: "lookups_btf", target: "mm_filemap_get_pages" },
-                    Attach { program: "lookups_exit_btf", target: "sched_process_exit" },
-                ],
-                fields: &[
-                    "address_space.host",
-                    "inode.i_size",
-                    "task_struct.ioac.syscr",
-                    "task_struct.files",
-                    "files_struct.fdt",
-                    "fdtable.fd",
-                    "file.f_pos",
-                    "pt_regs.orig_ax",
-                    "pt_regs.di",
-                    "pt_regs.dx",
-                    "pt_regs.r10",
-                ],
-                values: &[],
-            }],
+            rungs: &[
+                Rung {
+                    mode: Mode::TpBtf,
+                    programs: &[
+                        Attach { program: "lookups_btf", target: "mm_filemap_get_pages" },
+                        Attach { program: "thread_exit_btf", target: "sched_process_exit" },
+                    ],
+                    fields: LOOKUP,
+                    values: &[],
+                },
+                Rung {
+                    mode: Mode::RawTp,
+                    programs: &[
+                        Attach { program: "lookups_raw", target: "mm_filemap_get_pages" },
+                        Attach { program: "thread_exit_raw", target: "sched_process_exit" },
+                    ],
+                    fields: LOOKUP,
+                    values: &[],
+                },
+                Rung {
+                    mode: Mode::Fentry,
+                    programs: &[Attach { program: "reads_fexit", target: "filemap_read" }],
+                    fields: POSITION,
+                    values: &[],
+                },
+                // The same function before Linux 5.11.
+                Rung {
+                    mode: Mode::Fentry,
+                    programs: &[Attach {
+                        program: "reads_fexit",
+                        target: "generic_file_buffered_read",
+                    }],
+                    fields: POSITION,
+                    values: &[],
+                },
+                Rung {
+                    mode: Mode::Kprobe,
+                    programs: &[
+                        Attach { program: "reads_return", target: "filemap_read" },
+                        Attach { program: "thread_exit_raw", target: "sched_process_exit" },
+                        Attach { program: "reads_enter", target: "filemap_read" },
+                    ],
+                    fields: POSITION,
+                    values: &[],
+                },
+                Rung {
+                    mode: Mode::Kprobe,
+                    programs: &[
+                        Attach { program: "reads_return", target: "generic_file_buffered_read" },
+                        Attach { program: "thread_exit_raw", target: "sched_process_exit" },
+                        Attach { program: "reads_enter", target: "generic_file_buffered_read" },
+                    ],
+                    fields: POSITION,
+                    values: &[],
+                },
+            ],
         },
     ];
 
@@ -147,28 +206,68 @@ impl Signal for PageCache {
         Ok(())
     }
 
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
-        let counters = loaded.counters("COUNTERS")?;
-        let value = |counter: Counter| counters[counter as usize];
-        if loaded.has("adds") {
-            points.counter(&ADDS, &[], value(Counter::Adds));
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
+        let (adds, deletes, lookups) =
+            (loaded.has("adds"), loaded.has("deletes"), loaded.has("lookups"));
+        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            for (_, cell) in cells {
+                let &[added, deleted, looked_up] = cell.as_slice() else {
+                    bail!("a cell of {} numbers", cell.len())
+                };
+                let metrics = [
+                    (adds, &ADDS, added),
+                    (deletes, &DELETES, deleted),
+                    (lookups, &READ_ATTEMPTS, looked_up),
+                ];
+                for (_, metric, value) in metrics.into_iter().filter(|(attached, ..)| *attached) {
+                    points.counter(metric, &[], value);
+                }
+            }
         }
-        if loaded.has("deletes") {
-            points.counter(&DELETES, &[], value(Counter::Deletes));
-        }
-        if loaded.has("lookups") {
-            points.counter(&READ_ATTEMPTS, &[], value(Counter::Lookups));
-            points.counter(
-                &DROPPED,
-                &[("probe", "page_cache/lookups"), ("reason", "too many threads")],
-                value(Counter::LookupsUntracked),
-            );
+        points.about(About::default());
+        if lookups {
+            let counters = loaded.counters("COUNTERS")?;
+            let reasons = [
+                ("too many threads", Counter::LookupsUntracked),
+                ("return not reported", Counter::ReturnsMissed),
+            ];
+            for (reason, counter) in reasons {
+                points.counter(
+                    &DROPPED,
+                    &[("probe", "page_cache/lookups"), ("reason", reason)],
+                    counters[counter as usize],
+                );
+            }
         }
         Ok(())
     }
 }
 
-/// A folio's order: its flags say whether it is large, its second page's how large.
-const FOLIO: &[&str] = &["folio.flags", "folio._flags_1"];
+/// A folio's order: its flags say whether it is large, and where it says how large has moved twice.
+const FOLIO: &[&str] =
+    &["folio.flags|page.flags", "folio._folio_order|folio._flags_1|page.compound_order", "page"];
 const HEAD: &[&str] = &["pageflags.PG_head"];
-const RECORD: &[&str] = &["trace_event_raw_mm_filemap_op_page_cache.order"];
+/// Records without an order are of kernels whose page cache has events for single pages alone.
+const RECORD: &[&str] = &["trace_event_raw_mm_filemap_op_page_cache.order|page.compound_order"];
+/// A lookup, and the read that it is for.
+const LOOKUP: &[&str] = &[
+    "address_space.host",
+    "inode.i_size",
+    "task_struct.ioac.syscr",
+    "task_struct.files",
+    "files_struct.fdt",
+    "fdtable.fd",
+    "file.f_pos",
+    "pt_regs.orig_ax",
+    "pt_regs.di",
+    "pt_regs.dx",
+    "pt_regs.r10",
+];
+/// Where a read has come to.
+const POSITION: &[&str] = &["kiocb.ki_pos"];

@@ -1,18 +1,24 @@
 //! Memory reclaim: how hard the kernel looks for pages, and who has to wait for it.
 
-use std::fs;
-
-use abi::reclaim::{Counter, MAX_PROCESSES, Process};
+use abi::{
+    group::Group,
+    reclaim::{Counter, MAX_PROCESSES},
+    scope::NANOS_PER_TICK,
+};
 use anyhow::Result;
 
-use super::signal::{Disabled, Signal, Switch};
+use super::{
+    groups::Groups,
+    signal::{Disabled, Signal, Switch},
+};
 use crate::{
     config::Mistakes,
     ebpf::{
-        ladder::{Attach, Mode, Probe, Rung},
+        ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
+        process::start_ticks,
     },
-    metric::{Attribute, Kind, Metric, Points},
+    metric::{About, Attribute, Kind, Metric, Points},
     receivers::iomonitor::DROPPED,
 };
 
@@ -75,6 +81,7 @@ impl Signal for Reclaim {
     const PROBES: &'static [Probe] = &[
         Probe {
             name: "shrink",
+            context: Context::Task,
             rungs: &[
                 Rung {
                     mode: Mode::TpBtf,
@@ -86,21 +93,28 @@ impl Signal for Reclaim {
                     values: &[],
                 },
                 Rung {
+                    mode: Mode::RawTp,
+                    programs: &[Attach {
+                        program: "shrink_raw",
+                        target: "mm_vmscan_lru_shrink_inactive",
+                    }],
+                    fields: &[],
+                    values: &[],
+                },
+                Rung {
                     mode: Mode::Tracepoint,
                     programs: &[Attach {
                         program: "shrink_tp",
                         target: "vmscan/mm_vmscan_lru_shrink_inactive",
                     }],
-                    fields: &[
-                        "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_scanned",
-                        "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_reclaimed",
-                    ],
+                    fields: SHRUNK,
                     values: &[],
                 },
             ],
         },
         Probe {
             name: "direct_begin",
+            context: Context::Task,
             rungs: &[
                 Rung {
                     mode: Mode::TpBtf,
@@ -108,7 +122,16 @@ impl Signal for Reclaim {
                         program: "direct_begin_btf",
                         target: "mm_vmscan_direct_reclaim_begin",
                     }],
-                    fields: PROCESS,
+                    fields: &[],
+                    values: &[],
+                },
+                Rung {
+                    mode: Mode::RawTp,
+                    programs: &[Attach {
+                        program: "direct_begin_raw",
+                        target: "mm_vmscan_direct_reclaim_begin",
+                    }],
+                    fields: &[],
                     values: &[],
                 },
                 Rung {
@@ -117,13 +140,14 @@ impl Signal for Reclaim {
                         program: "direct_begin_tp",
                         target: "vmscan/mm_vmscan_direct_reclaim_begin",
                     }],
-                    fields: PROCESS,
+                    fields: &[],
                     values: &[],
                 },
             ],
         },
         Probe {
             name: "memcg_begin",
+            context: Context::Task,
             rungs: &[
                 Rung {
                     mode: Mode::TpBtf,
@@ -131,7 +155,16 @@ impl Signal for Reclaim {
                         program: "memcg_begin_btf",
                         target: "mm_vmscan_memcg_reclaim_begin",
                     }],
-                    fields: PROCESS,
+                    fields: &[],
+                    values: &[],
+                },
+                Rung {
+                    mode: Mode::RawTp,
+                    programs: &[Attach {
+                        program: "memcg_begin_raw",
+                        target: "mm_vmscan_memcg_reclaim_begin",
+                    }],
+                    fields: &[],
                     values: &[],
                 },
                 Rung {
@@ -140,7 +173,7 @@ impl Signal for Reclaim {
                         program: "memcg_begin_tp",
                         target: "vmscan/mm_vmscan_memcg_reclaim_begin",
                     }],
-                    fields: PROCESS,
+                    fields: &[],
                     values: &[],
                 },
             ],
@@ -151,26 +184,36 @@ impl Signal for Reclaim {
         Ok(config.enabled.then_some(Self { ended: 0 }))
     }
 
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
+        let (global, memcg) = (loaded.has("direct_begin"), loaded.has("memcg_begin"));
+        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            for (_, cell) in cells {
+                for (attached, kind, begins) in [(global, "global", 0), (memcg, "memcg", 1)] {
+                    if attached {
+                        points.counter(&BEGINS, &[("reclaim.type", kind)], cell[begins]);
+                    }
+                }
+            }
+        }
+        points.about(About::default());
         let counters = loaded.counters("COUNTERS")?;
         let value = |counter: Counter| counters[counter as usize];
         if loaded.has("shrink") {
             points.counter(&SCANNED, &[], value(Counter::Scanned));
             points.counter(&RECLAIMED, &[], value(Counter::Reclaimed));
         }
-        let (global, memcg) = (loaded.has("direct_begin"), loaded.has("memcg_begin"));
-        if global {
-            points.counter(&BEGINS, &[("reclaim.type", "global")], value(Counter::GlobalBegins));
-        }
-        if memcg {
-            points.counter(&BEGINS, &[("reclaim.type", "memcg")], value(Counter::MemcgBegins));
-        }
         if global && memcg {
             points.gauge(&PROCESSES, &[], self.processes(loaded)?);
             points.counter(
                 &DROPPED,
                 &[("probe", "reclaim/direct_begin"), ("reason", "too many processes")],
-                value(Counter::ReclaimersFull),
+                value(Counter::GlobalUnplaced) + value(Counter::MemcgUnplaced),
             );
         }
         Ok(())
@@ -181,11 +224,11 @@ impl Reclaim {
     /// Everyone seen so far. Once half of the map is full, those that have ended make room; until
     /// then, asking /proc about each would be work for nothing.
     fn processes(&mut self, loaded: &mut Loaded) -> Result<u64> {
-        let seen = loaded.entries::<Process, u64>("RECLAIMERS")?;
+        let seen = loaded.entries::<Group, u64>("RECLAIMERS")?;
         let mut kept = seen.len() as u64;
         if kept > u64::from(MAX_PROCESSES / 2) {
             for (process, _) in seen.iter().filter(|(process, _)| !alive(process)) {
-                loaded.remove::<Process, u64>("RECLAIMERS", process)?;
+                loaded.remove::<Group, u64>("RECLAIMERS", process)?;
                 self.ended += 1;
                 kept -= 1;
             }
@@ -195,24 +238,14 @@ impl Reclaim {
 }
 
 /// Whether this very process lives, and not a later one with its pid.
-fn alive(process: &Process) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-    start_ticks(&stat).is_some_and(|ticks| {
-        // proc_pid_stat(5) gives the start in ticks of 10 ms, rounded down.
-        process.start_time / NANOS_PER_TICK == ticks
-    })
+fn alive(process: &Group) -> bool {
+    start_ticks(process.id as u32).is_some_and(|ticks| process.start / NANOS_PER_TICK == ticks)
 }
 
-/// `USER_HZ` is 100 on every architecture that Fathom runs on.
-const NANOS_PER_TICK: u64 = 10_000_000;
-
-/// The 22nd field; the second, the name in brackets, may contain anything.
-fn start_ticks(stat: &str) -> Option<u64> {
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
-/// What tells a process from a later one with its pid.
-const PROCESS: &[&str] = &["task_struct.group_leader", "task_struct.start_boottime"];
+const SHRUNK: &[&str] = &[
+    "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_scanned",
+    "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_reclaimed",
+];
 
 #[cfg(test)]
 mod tests {
@@ -221,16 +254,9 @@ mod tests {
     #[test]
     fn a_process_is_told_from_a_later_one_with_its_pid() {
         let pid = std::process::id();
-        let stat = fs::read_to_string("/proc/self/stat").expect("procfs is mounted");
-        let ticks = start_ticks(&stat).expect("the field is there");
-        let this = Process { start_time: ticks * NANOS_PER_TICK + 1, pid, pad: 0 };
+        let ticks = start_ticks(pid).expect("procfs is mounted");
+        let this = Group { start: ticks * NANOS_PER_TICK + 1, id: pid.into() };
         assert!(alive(&this));
-        assert!(!alive(&Process { start_time: this.start_time - NANOS_PER_TICK, ..this }));
-    }
-
-    #[test]
-    fn names_with_brackets_and_spaces_do_not_shift_fields() {
-        let fields = (3..=30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(start_ticks(&format!("7 (a) b) {fields}")), Some(22));
+        assert!(!alive(&Group { start: this.start - NANOS_PER_TICK, ..this }));
     }
 }

@@ -6,9 +6,14 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::groups::Groups;
 use crate::{
     config::{Mistakes, Section, schema},
-    ebpf::{globals::Globals, ladder::Probe, load::Loaded},
+    ebpf::{
+        globals::Globals,
+        ladder::Probe,
+        load::{Loaded, Request, Settings},
+    },
     metric::{Metric, Points},
 };
 
@@ -43,8 +48,26 @@ pub trait Signal: Sized + Send + 'static {
         true
     }
 
+    /// What `*` in the targets of its programs stands for.
+    fn names(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Cells that a group is expected to need in each of its maps.
+    const CELLS: u32 = 1;
+
+    /// The entries of maps whose number depends on the configuration.
+    fn sizes(&self) -> Vec<(&'static str, u32)> {
+        Vec::new()
+    }
+
     /// Reads the maps. What did not attach must not be emitted: ask [`Loaded::has`].
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()>;
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()>;
 }
 
 /// The section of a signal that can only be turned off.
@@ -65,31 +88,46 @@ impl Default for Switch {
 pub trait AnySignal: Send {
     /// See [`Signal::NAME`].
     fn name(&self) -> &'static str;
-    /// See [`Signal::OBJECT`].
-    fn object(&self) -> &'static [u8];
     /// The probes that are needed.
     fn probes(&self) -> Vec<&'static Probe>;
-    /// See [`Signal::globals`].
-    fn globals(&self, globals: &mut Globals) -> Result<()>;
+    /// What is to be loaded.
+    fn request<'a>(&self, globals: Globals, settings: &'a Settings) -> Result<Request<'a>>;
     /// See [`Signal::read`].
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()>;
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()>;
 }
 
 impl<S: Signal> AnySignal for S {
     fn name(&self) -> &'static str {
         S::NAME
     }
-    fn object(&self) -> &'static [u8] {
-        S::OBJECT
-    }
     fn probes(&self) -> Vec<&'static Probe> {
         S::PROBES.iter().filter(|probe| self.wants(probe.name)).collect()
     }
-    fn globals(&self, globals: &mut Globals) -> Result<()> {
-        Signal::globals(self, globals)
+    fn request<'a>(&self, mut globals: Globals, settings: &'a Settings) -> Result<Request<'a>> {
+        self.globals(&mut globals)?;
+        Ok(Request {
+            signal: S::NAME,
+            object: S::OBJECT,
+            probes: self.probes(),
+            globals,
+            names: self.names(),
+            cells: S::CELLS,
+            sizes: self.sizes(),
+            settings,
+        })
     }
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
-        Signal::read(self, loaded, points)
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
+        Signal::read(self, loaded, groups, points)
     }
 }
 

@@ -1,14 +1,17 @@
 //! System calls: how many, how long, how many bytes, which errors.
 
 use abi::{
-    exponential,
-    syscalls::{Counter, MAX_WATCHED, NUMBERS, RETURNS_BYTES, Stats, TIMED, UNWATCHED, WATCHED},
+    errno, exponential,
+    syscalls::{
+        Counter, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, RETURNS_BYTES, TIMED, UNWATCHED, WATCHED,
+    },
 };
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{
     errors,
+    groups::Groups,
     signal::{Disabled, Signal},
     system_call::{self, SystemCall},
 };
@@ -16,10 +19,10 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Mode, Probe, Rung},
+        ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
-    metric::{Attribute, Exponential, Kind, Metric, Points},
+    metric::{About, Attribute, Exponential, Kind, Metric, Points},
     receivers::iomonitor::DROPPED,
 };
 
@@ -141,22 +144,52 @@ impl Signal for Syscalls {
         Ok(())
     }
 
-    fn read(&mut self, loaded: &mut Loaded, points: &mut Points<'_>) -> Result<()> {
+    fn names(&self) -> Vec<&'static str> {
+        self.calls.iter().map(|call| call.name).collect()
+    }
+
+    /// A few calls, each in a few octaves.
+    const CELLS: u32 = 8;
+
+    fn sizes(&self) -> Vec<(&'static str, u32)> {
+        let calls = self.calls.len() as u32;
+        vec![("CELLS", calls * OCTAVES as u32), ("ERRORS", calls * errno::SLOTS)]
+    }
+
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
         if !loaded.has_any() {
             return Ok(());
         }
-        for (entry, call) in (0..).zip(&self.calls) {
-            let stats = Sum::of(&loaded.per_cpu("STATS", entry)?);
-            let attributes = [(SYSCALL.name, call.name)];
-            points.counter(&CALLS, &attributes, stats.calls);
-            if call.bytes {
-                points.counter(&IO, &attributes, stats.bytes);
-            }
-            errors::emit(points, &ERRORS, &attributes, &stats.errors);
-            if self.timed {
-                points.histogram(&DURATION, &attributes, stats.durations());
+        let errors = groups.read(Self::NAME, "ERRORS", loaded)?;
+        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            for (place, call) in (0..).zip(&self.calls) {
+                let cells = entries(cells, place * OCTAVES as u32, OCTAVES as u32);
+                let sum = Sum::of(cells);
+                // Of groups, most make few of the calls.
+                if sum.calls == 0 && !groups.is_host() {
+                    continue;
+                }
+                let attributes = [(SYSCALL.name, call.name)];
+                points.counter(&CALLS, &attributes, sum.calls);
+                if call.bytes {
+                    points.counter(&IO, &attributes, sum.bytes);
+                }
+                let mut by_error = [0; errno::SLOTS as usize];
+                let slots = entries(errors.of(owner), place * errno::SLOTS, errno::SLOTS);
+                slots.for_each(|(slot, count)| by_error[slot] = count[0]);
+                errors::emit(points, &ERRORS, &attributes, &by_error);
+                if self.timed {
+                    points.histogram(&DURATION, &attributes, sum.durations());
+                }
             }
         }
+        points.about(About::default());
         if self.timed {
             let counters = loaded.counters("COUNTERS")?;
             points.counter(
@@ -169,9 +202,22 @@ impl Signal for Syscalls {
     }
 }
 
+/// Of an owner's cells, those of `count` entries from `first` on, counted from there.
+fn entries(
+    cells: &[(u32, Vec<u64>)],
+    first: u32,
+    count: u32,
+) -> impl Iterator<Item = (usize, &[u64])> {
+    cells
+        .iter()
+        .filter(move |(entry, _)| (first..first + count).contains(entry))
+        .map(move |(entry, cell)| ((entry - first) as usize, cell.as_slice()))
+}
+
 /// Enter and exit. A thread that ends takes its entry along, so the map cannot fill with the dead.
 const TIMED_CALLS: Probe = Probe {
     name: "timed",
+    context: Context::Task,
     rungs: &[
         Rung {
             mode: Mode::TpBtf,
@@ -180,11 +226,17 @@ const TIMED_CALLS: Probe = Probe {
                 Attach { program: "thread_exit_btf", target: "sched_process_exit" },
                 Attach { program: "enter_btf", target: "sys_enter" },
             ],
-            fields: &[
-                "pt_regs.orig_ax",
-                "task_struct.thread_info.status",
-                "task_struct.pending.signal.sig",
+            fields: REGISTERS,
+            values: &[],
+        },
+        Rung {
+            mode: Mode::RawTp,
+            programs: &[
+                Attach { program: "exit_raw", target: "sys_exit" },
+                Attach { program: "thread_exit_raw", target: "sched_process_exit" },
+                Attach { program: "enter_raw", target: "sys_enter" },
             ],
+            fields: REGISTERS,
             values: &[],
         },
         Rung {
@@ -199,7 +251,22 @@ const TIMED_CALLS: Probe = Probe {
                 "trace_event_raw_sys_exit.id",
                 "trace_event_raw_sys_exit.ret",
                 "task_struct.thread_info.status",
-                "task_struct.pending.signal.sig",
+                KILLED,
+            ],
+            values: &[],
+        },
+        Rung {
+            mode: Mode::SyscallTracepoint,
+            programs: &[
+                Attach { program: "exit_call_tp", target: "syscalls/sys_exit_*" },
+                Attach { program: "thread_exit_tp", target: "sched/sched_process_exit" },
+                Attach { program: "enter_call_tp", target: "syscalls/sys_enter_*" },
+            ],
+            fields: &[
+                "trace_event_raw_sys_enter.id",
+                "trace_event_raw_sys_exit.id",
+                "trace_event_raw_sys_exit.ret",
+                KILLED,
             ],
             values: &[],
         },
@@ -209,15 +276,18 @@ const TIMED_CALLS: Probe = Probe {
 /// Exit alone, where nobody wants durations: half of the price.
 const COUNTED_CALLS: Probe = Probe {
     name: "counted",
+    context: Context::Task,
     rungs: &[
         Rung {
             mode: Mode::TpBtf,
             programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
-            fields: &[
-                "pt_regs.orig_ax",
-                "task_struct.thread_info.status",
-                "task_struct.pending.signal.sig",
-            ],
+            fields: REGISTERS,
+            values: &[],
+        },
+        Rung {
+            mode: Mode::RawTp,
+            programs: &[Attach { program: "exit_raw", target: "sys_exit" }],
+            fields: REGISTERS,
             values: &[],
         },
         Rung {
@@ -227,40 +297,49 @@ const COUNTED_CALLS: Probe = Probe {
                 "trace_event_raw_sys_exit.id",
                 "trace_event_raw_sys_exit.ret",
                 "task_struct.thread_info.status",
-                "task_struct.pending.signal.sig",
+                KILLED,
             ],
+            values: &[],
+        },
+        Rung {
+            mode: Mode::SyscallTracepoint,
+            programs: &[Attach { program: "exit_call_tp", target: "syscalls/sys_exit_*" }],
+            fields: &["trace_event_raw_sys_exit.id", "trace_event_raw_sys_exit.ret", KILLED],
             values: &[],
         },
     ],
 };
 
-/// One call's numbers, summed over the CPUs.
+/// The number of a call that returns, and whether it is one of this architecture.
+const REGISTERS: &[&str] = &["pt_regs.orig_ax", "task_struct.thread_info.status", KILLED];
+/// Whether a thread is being killed. Without it, a call that the thread is killed in counts as one that a
+/// signal interrupts.
+const KILLED: &str = "task_struct.pending.signal.sig?";
+
+/// One call's numbers.
 struct Sum {
     calls: u64,
     bytes: u64,
     nanos: u64,
     zeros: u64,
-    errors: Vec<u64>,
     buckets: Vec<u64>,
 }
 
 impl Sum {
-    fn of(cpus: &[Stats]) -> Self {
-        let columns = |of: fn(&Stats) -> &[u64]| {
-            let mut sums = vec![0; cpus.first().map_or(0, |s| of(s).len())];
-            for cpu in cpus {
-                sums.iter_mut().zip(of(cpu)).for_each(|(sum, value)| *sum += value);
-            }
-            sums
-        };
-        Self {
-            calls: cpus.iter().map(|s| s.calls).sum(),
-            bytes: cpus.iter().map(|s| s.bytes).sum(),
-            nanos: cpus.iter().map(|s| s.nanos).sum(),
-            zeros: cpus.iter().map(|s| s.zeros).sum(),
-            errors: columns(|s| &s.errors),
-            buckets: columns(|s| &s.buckets),
+    /// Of the cells by octave: see [`abi::syscalls::Cell`].
+    fn of<'a>(cells: impl Iterator<Item = (usize, &'a [u64])>) -> Self {
+        let buckets = vec![0; OCTAVES * OCTAVE];
+        let mut sum = Self { calls: 0, bytes: 0, nanos: 0, zeros: 0, buckets };
+        for (octave, cell) in cells {
+            let [calls, bytes, nanos, zeros, buckets @ ..] = cell else { continue };
+            sum.calls += calls;
+            sum.bytes += bytes;
+            sum.nanos += nanos;
+            sum.zeros += zeros;
+            let all = &mut sum.buckets[octave * OCTAVE..];
+            all.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
         }
+        sum
     }
 
     /// As OTLP carries it: the range of buckets that are not empty.

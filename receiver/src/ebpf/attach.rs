@@ -1,0 +1,102 @@
+//! One program: loaded, and attached where its type attaches.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::{Program, ProgramError};
+
+use super::{kernel::Kernel, tracefs};
+
+/// Loads a program and attaches it to each of `targets`.
+pub(super) fn attach(program: &mut Program, targets: &[String], kernel: &Kernel) -> Result<()> {
+    let first = targets.first().context("it has nowhere to attach")?;
+    match program {
+        Program::BtfTracePoint(program) => {
+            program.load(first, kernel.btf()?).map_err(explain)?;
+            program.attach().map_err(explain)?;
+        }
+        Program::RawTracePoint(program) => {
+            program.load().map_err(explain)?;
+            program.attach(first).map_err(explain)?;
+        }
+        Program::TracePoint(program) => {
+            for target in targets {
+                tracefs::event(target)?;
+            }
+            program.load().map_err(explain)?;
+            for target in targets {
+                let (category, name) =
+                    target.split_once('/').context("its target is not category/name")?;
+                program.attach(category, name).map_err(explain)?;
+            }
+        }
+        Program::FEntry(program) => {
+            program.load(first, kernel.btf()?).map_err(explain)?;
+            program.attach().map_err(explain)?;
+        }
+        Program::FExit(program) => {
+            program.load(first, kernel.btf()?).map_err(explain)?;
+            program.attach().map_err(explain)?;
+        }
+        Program::KProbe(program) => {
+            // Without them the kernel's own error would say nothing.
+            let supported = fs::exists("/sys/bus/event_source/devices/kprobe").unwrap_or(false);
+            if !supported {
+                bail!("this kernel has no kprobes");
+            }
+            program.load().map_err(explain)?;
+            program.attach(first.as_str(), 0).map_err(explain)?;
+        }
+        _ => bail!("it is of a type that the ladder does not know"),
+    }
+    Ok(())
+}
+
+/// Detaches a program and lets go of it.
+pub(super) fn unload(program: &mut Program) {
+    let unloaded = match program {
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::RawTracePoint(program) => program.unload(),
+        Program::TracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::KProbe(program) => program.unload(),
+        _ => return,
+    };
+    // One that was never loaded has nothing to unload.
+    let _: Result<(), ProgramError> = unloaded;
+}
+
+/// The kernel's reason, in a line: what the verifier said last, not the whole of its log.
+fn explain(error: ProgramError) -> anyhow::Error {
+    const LINES: usize = 3;
+    let ProgramError::LoadError { io_error, verifier_log } = &error else {
+        return anyhow!("{}", chain(&error));
+    };
+    let log = verifier_log.to_string();
+    let said: Vec<_> = log
+        .lines()
+        .map(str::trim)
+        // Statistics follow the reason; they end every log.
+        .filter(|l| !l.is_empty() && !STATISTICS.iter().any(|s| l.starts_with(s)))
+        .collect();
+    let last = said[said.len().saturating_sub(LINES)..].join(" | ");
+    match last.is_empty() {
+        true => anyhow!("the kernel refuses it: {io_error}"),
+        false => anyhow!("the verifier refuses it: {io_error}: {last}"),
+    }
+}
+
+/// How the lines begin that the verifier ends every log with.
+const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+
+/// An error with its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,214 @@
+//! Maps read whole: in batches, which takes one system call for thousands of entries, with the copies
+//! of all CPUs summed up.
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use abi::group::{Group, Key};
+use anyhow::{Context as _, Result};
+use aya::util::nr_cpus;
+use nix::libc;
+
+/// Commands of `bpf(2)` (include/uapi/linux/bpf.h).
+const LOOKUP_ELEM: libc::c_long = 1;
+const DELETE_ELEM: libc::c_long = 3;
+const LOOKUP_BATCH: libc::c_long = 24;
+/// Entries per system call. More are not read faster.
+const BATCH: usize = 1_024;
+/// `ENOTSUPP` of the kernel, which has no name outside: kernels before 5.13 have no batches for per-CPU
+/// arrays.
+const NOT_SUPPORTED: i32 = 524;
+
+/// The cells of a map: per-CPU values that consist of `u64`s, summed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Table {
+    /// Whose, one for each row.
+    pub keys: Vec<Key>,
+    /// `u64`s in a value.
+    pub columns: usize,
+    /// The values, row after row.
+    pub sums: Vec<u64>,
+}
+
+impl Table {
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = (&Key, &[u64])> {
+        self.keys.iter().zip(self.sums.chunks_exact(self.columns.max(1)))
+    }
+}
+
+/// A map to read: its descriptor and the sizes that decide the layout.
+pub(super) struct Source<'a> {
+    pub(super) fd: BorrowedFd<'a>,
+    pub(super) value_size: usize,
+    pub(super) entries: u32,
+}
+
+impl Source<'_> {
+    /// Reads a per-CPU array: every entry.
+    pub(super) fn array(&self) -> Result<Table> {
+        let mut table = self.table()?;
+        let mut read = |index: u32, values: &[u8]| {
+            table.keys.push(Key { group: Group::HOST, entry: index, pad: 0 });
+            sum(values, table.columns, &mut table.sums);
+        };
+        let each = self.each::<u32>(&mut read);
+        if let Err(error) = each {
+            if error.raw_os_error() != Some(NOT_SUPPORTED) {
+                return Err(error).context("cannot read a map");
+            }
+            let mut values = vec![0; self.stride()?];
+            for index in 0..self.entries {
+                self.lookup(&index, &mut values).context("cannot read a map's entry")?;
+                read(index, &values);
+            }
+        }
+        Ok(table)
+    }
+
+    /// Reads a per-CPU hash: every entry that there is.
+    pub(super) fn hash(&self) -> Result<Table> {
+        let mut table = self.table()?;
+        self.each::<Key>(&mut |key, values| {
+            table.keys.push(key);
+            sum(values, table.columns, &mut table.sums);
+        })
+        .context("cannot read a map")?;
+        Ok(table)
+    }
+
+    fn table(&self) -> Result<Table> {
+        Ok(Table { columns: self.value_size / mem::size_of::<u64>(), ..Table::default() })
+    }
+
+    /// Bytes of the values of an entry, of all CPUs.
+    fn stride(&self) -> Result<usize> {
+        let cpus = nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))?;
+        Ok(self.value_size.next_multiple_of(8) * cpus)
+    }
+
+    #[expect(unsafe_code, reason = "keys come as bytes")]
+    fn each<K: aya::Pod>(&self, read: &mut impl FnMut(K, &[u8])) -> io::Result<()> {
+        let stride = self.stride().map_err(io::Error::other)?;
+        let mut room = BATCH.min(self.entries as usize).max(1);
+        // The kernel's place in the map between two calls: a bucket's number, or an array's key.
+        let (mut place, mut next) = (0_u64, 0_u64);
+        let mut first = true;
+        loop {
+            let mut keys = vec![0_u8; room * mem::size_of::<K>()];
+            let mut values = vec![0_u8; room * stride];
+            let mut attributes = Batch {
+                in_batch: if first { 0 } else { &raw const place as u64 },
+                out_batch: &raw mut next as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: room as u32,
+                map_fd: self.fd.as_raw_fd() as u32,
+                elem_flags: 0,
+                flags: 0,
+            };
+            let result = bpf(LOOKUP_BATCH, &mut attributes);
+            let end = match result {
+                Ok(()) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                // A bucket with more entries than there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let entries = keys.chunks_exact(mem::size_of::<K>()).zip(values.chunks_exact(stride));
+            for (key, values) in entries.take(attributes.count as usize) {
+                // SAFETY: `K` is plain bytes, and there are as many as it has.
+                read(unsafe { key.as_ptr().cast::<K>().read_unaligned() }, values);
+            }
+            if end || attributes.count == 0 {
+                return Ok(());
+            }
+            (place, first) = (next, false);
+        }
+    }
+
+    /// Removes an entry of a hash.
+    pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
+        let mut attributes = Element {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: &raw const *key as u64,
+            value: 0,
+            flags: 0,
+        };
+        bpf(DELETE_ELEM, &mut attributes)
+    }
+
+    fn lookup(&self, key: &u32, values: &mut [u8]) -> io::Result<()> {
+        let mut attributes = Element {
+            map_fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: &raw const *key as u64,
+            value: values.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        bpf(LOOKUP_ELEM, &mut attributes)
+    }
+}
+
+/// The part of `bpf_attr` for batches.
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// The part of `bpf_attr` for single entries.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[expect(unsafe_code, reason = "a system call that no library has")]
+fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+    // SAFETY: the kernel reads and writes the attributes within their size, and the memory that they
+    // point to, which the callers keep and have made as large as the map's entries ask for.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, mem::size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Appends the sums over the CPUs of each column.
+fn sum(values: &[u8], columns: usize, sums: &mut Vec<u64>) {
+    let row = sums.len();
+    sums.resize(row + columns, 0);
+    for cpu in values.chunks_exact(columns * 8) {
+        for (sum, word) in sums[row..].iter_mut().zip(cpu.as_chunks::<8>().0) {
+            *sum = sum.wrapping_add(u64::from_ne_bytes(*word));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_summed_by_column() {
+        let words = [1_u64, 2, 10, 20, 100, 200];
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let mut sums = vec![7];
+        sum(&bytes, 2, &mut sums);
+        assert_eq!(sums, [7, 111, 222]);
+    }
+}

@@ -1,0 +1,217 @@
+//! The receiver at work: what has been attached, and how it is read.
+
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::sys::{Stats, enable_stats};
+use tracing::{error, info, warn};
+
+use super::{
+    config::Config,
+    groups::Groups,
+    own::{self, Scraped},
+    signal::{AnySignal, Disabled},
+};
+use crate::{
+    batch::Batch,
+    ebpf::{
+        capability,
+        globals::Globals,
+        group::{self, GroupBy},
+        kernel::Kernel,
+        ladder::Status,
+        load::{Loaded, Settings},
+        process,
+        scope::{self, Resolved, Scope},
+    },
+    metric::Points,
+};
+
+/// What has been attached.
+pub(super) struct Attached {
+    start: SystemTime,
+    signals: Vec<(Box<dyn AnySignal>, Loaded)>,
+    pub(super) statuses: Vec<Status>,
+    groups: Groups,
+    scope: Scope,
+    /// What the scope meant at the last collection.
+    resolved: Resolved,
+    /// Bytes that the maps can come to take.
+    memory: u64,
+    /// While this is open, the kernel measures run times.
+    _statistics: Option<std::os::fd::OwnedFd>,
+    resource: Vec<(&'static str, String)>,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Attached {
+    /// Loads and attaches the signals.
+    pub(super) fn new(
+        config: &Config,
+        mut scope: Scope,
+        wanted: Vec<Box<dyn AnySignal>>,
+    ) -> Result<Self> {
+        capability::check()?;
+        let kernel = Kernel::running();
+        scope.open()?;
+        let mounts = scope::mounts()?;
+        let by = config.group_by;
+        match by {
+            GroupBy::Process => ensure!(
+                process::ids_are_the_kernels(),
+                "group_by: process needs the ids of the host's pid namespace (`hostPID: true`, `--pid host`), \
+                 and this process is in another"
+            ),
+            GroupBy::Cgroup => {
+                ensure!(!mounts.is_empty(), "group_by: cgroup needs a cgroup v2 hierarchy");
+            }
+            GroupBy::Host => {}
+        }
+        let by_cgroup = scope.is_cgroups_alone() || by == GroupBy::Cgroup;
+        let owners = by_cgroup
+            && by != GroupBy::Process
+            && !scope.asks_for_tasks()
+            && group::memory_is_charged_in(&mounts);
+        let mut globals = Globals::default();
+        scope.set(&mut globals)?;
+        by.set(&mut globals, owners);
+        let mut needed = scope.needs();
+        needed.extend(by.needs());
+        if owners {
+            needed.extend(group::OWNER);
+        }
+        let settings = Settings {
+            forced: config.mode.forced(),
+            group_by: by,
+            max_groups: config.max_groups,
+            needed,
+        };
+
+        let requests = wanted.iter().map(|signal| signal.request(globals.clone(), &settings));
+        let requests = requests.collect::<Result<Vec<_>>>()?;
+        let memory: u64 = requests.iter().map(|r| r.memory(&kernel)).sum::<Result<u64>>().context(
+            "cannot compute \
+            the memory of the maps",
+        )?;
+        within_budget(memory, config)?;
+
+        let _statistics = match config.run_time {
+            true => Some(enable_stats(Stats::RunTime).context("cannot turn on run_time")?),
+            false => None,
+        };
+        let mut attached = Self {
+            // Every counter is zero at this moment.
+            start: SystemTime::now(),
+            signals: Vec::new(),
+            statuses: Vec::new(),
+            groups: Groups::new(by, mounts),
+            resolved: scope.resolve(),
+            scope,
+            memory,
+            _statistics,
+            resource: own::resource(),
+        };
+        for (signal, request) in wanted.into_iter().zip(requests) {
+            let (name, probes) = (signal.name(), request.probes.clone());
+            let loaded = Loaded::new(&kernel, request).and_then(|(mut loaded, statuses)| {
+                loaded.set_scope(&attached.resolved.cgroups, &attached.resolved.processes)?;
+                Ok((loaded, statuses))
+            });
+            match loaded {
+                Ok((loaded, statuses)) => {
+                    attached.signals.push((signal, loaded));
+                    attached.statuses.extend(statuses);
+                }
+                Err(error) => attached.statuses.extend(probes.iter().map(|probe| Status {
+                    probe: format!("{name}/{}", probe.name),
+                    mode: None,
+                    refused: probe.rungs.iter().map(|r| (r.mode, format!("{error:#}"))).collect(),
+                })),
+            }
+        }
+        Ok(attached)
+    }
+
+    /// Logs what has become of the probes; an error if there is not one to go on with.
+    pub(super) fn report(&self) -> Result<()> {
+        for status in &self.statuses {
+            match (status.mode, status.reason()) {
+                (Some(mode), reason) if reason.is_empty() => {
+                    info!(probe = status.probe, %mode, "Attached.");
+                }
+                (Some(mode), reason) => info!(probe = status.probe, %mode, reason, "Attached."),
+                (None, reason) => warn!(probe = status.probe, reason, "Not attached."),
+            }
+        }
+        info!(limit_mib = self.memory.div_ceil(MIB), "What the maps can come to take.");
+        for problem in &self.resolved.problems {
+            warn!("The scope is degraded: {problem}.");
+        }
+        let nothing = self.statuses.first().map(Status::reason).unwrap_or_default();
+        ensure!(
+            self.statuses.is_empty() || self.signals.iter().any(|(_, l)| l.has_any()),
+            "no probe attached: {nothing}",
+        );
+        Ok(())
+    }
+
+    /// Reads everything.
+    pub(super) fn collect(&mut self, disabled: &Disabled, scraped: &Scraped) -> Batch {
+        self.look_for_scope();
+        let mut points = Points::new(self.start, SystemTime::now(), disabled);
+        own::statuses(&mut points, &self.statuses);
+        own::scope(&mut points, &self.resolved.problems);
+        own::memory(&mut points, self.memory);
+        self.groups.begin();
+        for (signal, loaded) in &mut self.signals {
+            own::accounts(&mut points, loaded);
+            if let Err(error) = signal.read(loaded, &mut self.groups, &mut points) {
+                error!(signal = signal.name(), "cannot read its maps: {error:#}");
+                scraped.errors.add(1, &scraped.attributes);
+            }
+        }
+        let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        points.into_batch(&resource, "fathom/iomonitor")
+    }
+
+    /// Tells the programs what the scope means now, if that has changed.
+    fn look_for_scope(&mut self) {
+        let resolved = self.scope.resolve();
+        if resolved == self.resolved {
+            return;
+        }
+        for (signal, loaded) in &mut self.signals {
+            if let Err(error) = loaded.set_scope(&resolved.cgroups, &resolved.processes) {
+                error!(signal = signal.name(), "cannot change its scope: {error:#}");
+                return;
+            }
+        }
+        match (resolved.problems.is_empty(), resolved.problems == self.resolved.problems) {
+            (true, false) => info!("The scope is whole again."),
+            (false, false) => {
+                warn!("The scope is degraded: {}.", resolved.problems.join("; "));
+            }
+            _ => {}
+        }
+        self.resolved = resolved;
+    }
+}
+
+/// Refuses maps that could take more than is allowed, and names the key that makes them smaller.
+fn within_budget(memory: u64, config: &Config) -> Result<()> {
+    let budget = config.memory_budget_mib.saturating_mul(MIB);
+    if memory <= budget {
+        return Ok(());
+    }
+    let needed = memory.div_ceil(MIB);
+    let text = format!(
+        "the maps in the kernel could take {needed} MiB, more than memory_budget_mib ({})",
+        config.memory_budget_mib
+    );
+    if config.group_by == GroupBy::Host {
+        bail!("{text}: raise it, or watch fewer calls (signals::syscalls::calls)");
+    }
+    let fit = u128::from(config.max_groups) * u128::from(budget) / u128::from(memory);
+    bail!("{text}: lower max_groups (to some {fit}), or raise memory_budget_mib to {needed}")
+}

@@ -1,0 +1,164 @@
+//! `iomonitor`'s configuration.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use abi::group::DEFAULT_GROUPS;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{METRICS, SIGNALS};
+use crate::{
+    config::{Mistakes, Raw, schema},
+    ebpf::{group::GroupBy, ladder::Mode, scope},
+};
+
+/// Reading the maps takes some fraction of this.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The configuration of `iomonitor`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Time between two readings of the kernel's counters.
+    #[serde(with = "crate::config::duration")]
+    pub collection_interval: Duration,
+    /// Time before the first reading.
+    #[serde(with = "crate::config::duration")]
+    pub initial_delay: Duration,
+    /// The mechanism by which programs may attach.
+    pub mode: ModeChoice,
+    /// What a series stands for.
+    pub group_by: GroupBy,
+    /// Groups that there is room for. What happens for more of them is counted in one overflow series.
+    pub max_groups: u32,
+    /// The most memory that the maps in the kernel may come to take, in MiB. The receiver does not start if
+    /// they could take more.
+    pub memory_budget_mib: u64,
+    /// Whether the kernel measures the run time of its programs, all of them and not Fathom's alone, which
+    /// adds some 40 ns to each event.
+    pub run_time: bool,
+    /// Which tasks are counted.
+    pub scope: scope::Config,
+    /// The signals' own sections, by name. A signal that is not named has its defaults.
+    #[serde(serialize_with = "effective_signals")]
+    #[schemars(schema_with = "signals_schema")]
+    pub signals: BTreeMap<String, Raw>,
+    /// Switches for single metrics, by name.
+    #[schemars(schema_with = "metrics_schema")]
+    pub metrics: BTreeMap<String, MetricSwitch>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            collection_interval: Duration::from_secs(10),
+            initial_delay: Duration::from_secs(1),
+            mode: ModeChoice::Auto,
+            group_by: GroupBy::Host,
+            max_groups: DEFAULT_GROUPS,
+            memory_budget_mib: 256,
+            run_time: false,
+            scope: scope::Config::default(),
+            signals: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what belongs to no signal.
+    pub(super) fn check(&self, wrong: &mut Mistakes) {
+        let interval = self.collection_interval;
+        wrong.require(!interval.is_zero(), "collection_interval", "requires positive value");
+        wrong.require(
+            interval.is_zero() || interval >= SHORTEST,
+            "collection_interval",
+            "must be at least 1ms; a number without a unit is nanoseconds",
+        );
+        wrong.require(self.max_groups > 0, "max_groups", "must be a positive number");
+        wrong.require(self.memory_budget_mib > 0, "memory_budget_mib", "must be a positive number");
+    }
+}
+
+/// Every signal, with the defaults filled in.
+fn effective_signals<S: Serializer>(
+    signals: &BTreeMap<String, Raw>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(SIGNALS.iter().map(|signal| {
+        let section = signals.get(signal.name).map(Raw::section).unwrap_or_default();
+        (signal.name, (signal.effective)(&section))
+    }))
+}
+
+/// Every signal, by its name.
+fn signals_schema(_: &mut SchemaGenerator) -> Schema {
+    let signals = SIGNALS.iter().map(|signal| {
+        let mut schema = (signal.schema)();
+        schema["description"] = signal.description.into();
+        (signal.name.to_owned(), schema)
+    });
+    let signals: serde_json::Map<_, _> = signals.collect();
+    json_schema!({"type": "object", "additionalProperties": false, "properties": signals})
+}
+
+/// Every metric, by its name.
+fn metrics_schema(_: &mut SchemaGenerator) -> Schema {
+    let metrics = METRICS.iter().map(|metric| {
+        let mut schema = schema::of::<MetricSwitch>();
+        schema["description"] = metric.description.into();
+        (metric.name.to_owned(), schema)
+    });
+    let metrics: serde_json::Map<_, _> = metrics.collect();
+    json_schema!({"type": "object", "additionalProperties": false, "properties": metrics})
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum ModeChoice {
+    /// The first that works, the cheapest of those that lose nothing on this kernel first.
+    Auto,
+    /// Raw tracepoints with typed arguments alone.
+    TpBtf,
+    /// Raw tracepoints alone.
+    RawTp,
+    /// Classic tracepoints alone.
+    Tracepoint,
+    /// Classic tracepoints of single system calls alone.
+    SyscallTracepoint,
+    /// Trampolines at functions alone.
+    Fentry,
+    /// Breakpoints at functions alone.
+    Kprobe,
+}
+
+impl ModeChoice {
+    /// The one mode that is allowed, if there is one.
+    pub(super) fn forced(self) -> Option<Mode> {
+        match self {
+            Self::Auto => None,
+            Self::TpBtf => Some(Mode::TpBtf),
+            Self::RawTp => Some(Mode::RawTp),
+            Self::Tracepoint => Some(Mode::Tracepoint),
+            Self::SyscallTracepoint => Some(Mode::SyscallTracepoint),
+            Self::Fentry => Some(Mode::Fentry),
+            Self::Kprobe => Some(Mode::Kprobe),
+        }
+    }
+}
+
+/// `metrics::<name>`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricSwitch {
+    /// Whether the metric is emitted.
+    pub enabled: bool,
+}
+
+impl Default for MetricSwitch {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}

@@ -1,0 +1,293 @@
+//! The cells of a signal by group: read, named, and folded when their owner has ended.
+//!
+//! A sum over all series of a metric is the host's count at every moment: what finds no place is in the
+//! overflow series, and what an ended group has counted moves into the series `other` in the very
+//! collection in which its own ends.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use abi::{
+    group::{BY_GROUP, Group, Key},
+    scope::NANOS_PER_TICK,
+};
+use anyhow::Result;
+use nix::time::{ClockId, clock_gettime};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+use crate::{
+    ebpf::{group::GroupBy, load::Loaded, process},
+    metric::{About, Attribute, key_value, nanos},
+};
+
+/// The attributes of points by group.
+pub const ATTRIBUTES: &[Attribute] = &[
+    Attribute { name: "cgroup.id", description: "by cgroup: the inode number of its directory" },
+    Attribute {
+        name: "process.pid",
+        description: "by process: its id in the initial pid namespace",
+    },
+    Attribute {
+        name: "process.creation.time",
+        description: "by process: when it started, which tells it from a later one with its id",
+    },
+    Attribute { name: "ebpf.group", description: "`other`: all groups that have ended" },
+    Attribute {
+        name: "otel.metric.overflow",
+        description: "true: all that found no place in the map of groups (`max_groups`)",
+    },
+];
+
+/// Times at which the cgroups that exist are listed, which takes some microseconds for each.
+const LISTED: Duration = Duration::from_secs(10);
+/// Processes whose start is looked at in each collection, in turn: a number that is in use may be that of
+/// a later process.
+const CHECKED: usize = 128;
+
+/// Whose cells these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// Everything.
+    Host,
+    /// A group.
+    Group(Group),
+    /// A group that has ended; its cells are in `Other` from now on.
+    Ended(Group),
+    /// All groups that have ended.
+    Other,
+    /// What found no place.
+    Overflow,
+}
+
+/// The cells of a map, those of each owner together.
+pub struct Cells(BTreeMap<Owner, Vec<(u32, Vec<u64>)>>);
+
+impl Cells {
+    /// Owners with their cells: entry and columns.
+    pub fn iter(&self) -> impl Iterator<Item = (Owner, &[(u32, Vec<u64>)])> {
+        self.0.iter().map(|(owner, cells)| (*owner, cells.as_slice()))
+    }
+
+    /// One owner's.
+    pub fn of(&self, owner: Owner) -> &[(u32, Vec<u64>)] {
+        self.0.get(&owner).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+/// What a receiver counts by, and who lives.
+pub struct Groups {
+    by: GroupBy,
+    mounts: Vec<PathBuf>,
+    /// Wall clock less time since boot at the start, so that a process's start is always the same moment.
+    boot: Duration,
+    /// The ended groups' counts by signal, map and entry.
+    folded: BTreeMap<(&'static str, &'static str, u32), Vec<u64>>,
+    living: Living,
+}
+
+/// Who lives, as of this collection.
+#[derive(Default)]
+struct Living {
+    /// The groups that the last collection found in any map.
+    known: BTreeSet<Group>,
+    /// Those that this one has found.
+    found: BTreeSet<Group>,
+    /// The known ones that have ended since.
+    ended: BTreeSet<Group>,
+    /// Cgroups that have ended; something may still happen to the pages that they leave behind.
+    gone: BTreeSet<Group>,
+    cgroups_listed: Option<Instant>,
+    /// The last process whose start was looked at.
+    checked: Option<Group>,
+}
+
+/// Ended cgroups that are remembered.
+const REMEMBERED: usize = 65_536;
+
+impl Groups {
+    /// Nothing has been read yet.
+    pub fn new(by: GroupBy, mounts: Vec<PathBuf>) -> Self {
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+        let boot = Duration::from_nanos(nanos(SystemTime::now()))
+            .saturating_sub(since_boot.unwrap_or_default());
+        Self { by, mounts, boot, folded: BTreeMap::new(), living: Living::default() }
+    }
+
+    /// Whether the host is one group.
+    pub fn is_host(&self) -> bool {
+        self.by == GroupBy::Host
+    }
+
+    /// Reads the cells of a map and takes those of ended groups out of it.
+    pub fn read(
+        &mut self,
+        signal: &'static str,
+        map: &'static str,
+        loaded: &Loaded,
+    ) -> Result<Cells> {
+        let mut cells: BTreeMap<Owner, Vec<(u32, Vec<u64>)>> = BTreeMap::new();
+        let owner = if self.is_host() { Owner::Host } else { Owner::Overflow };
+        // Every entry of the host is there from the start, and counts; of the overflow, only what happened.
+        let all = loaded.cells(map)?;
+        for (key, values) in all.rows() {
+            if self.is_host() || values.iter().any(|value| *value > 0) {
+                cells.entry(owner).or_default().push((key.entry, values.to_vec()));
+            }
+        }
+        if self.is_host() {
+            return Ok(Cells(cells));
+        }
+        let by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
+        for (key, values) in by_group.rows() {
+            let living = &mut self.living;
+            let owner = if living.ended.contains(&key.group) {
+                Owner::Ended(key.group)
+            } else if living.gone.contains(&key.group) {
+                Owner::Other
+            } else {
+                living.found.insert(key.group);
+                Owner::Group(key.group)
+            };
+            if !matches!(owner, Owner::Group(_)) {
+                self.fold(signal, map, loaded, key, values)?;
+            }
+            if owner != Owner::Other {
+                cells.entry(owner).or_default().push((key.entry, values.to_vec()));
+            }
+        }
+        for ((_, _, entry), values) in
+            self.folded.iter().filter(|((s, m, _), _)| (*s, *m) == (signal, map))
+        {
+            cells.entry(Owner::Other).or_default().push((*entry, values.clone()));
+        }
+        Ok(Cells(cells))
+    }
+
+    fn fold(
+        &mut self,
+        signal: &'static str,
+        map: &'static str,
+        loaded: &Loaded,
+        key: &Key,
+        values: &[u64],
+    ) -> Result<()> {
+        loaded.remove_cell(&format!("{map}{BY_GROUP}"), key)?;
+        let sums = self.folded.entry((signal, map, key.entry)).or_default();
+        sums.resize(values.len(), 0);
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        Ok(())
+    }
+
+    /// Begins a collection: finds out which of the known groups have ended. They were known before it is
+    /// asked who lives, so none of them is new; and who has ended counts no more.
+    pub fn begin(&mut self) {
+        let living = &mut self.living;
+        living.known = std::mem::take(&mut living.found);
+        living.ended.clear();
+        if living.known.is_empty() {
+            return;
+        }
+        match self.by {
+            GroupBy::Host => {}
+            GroupBy::Process => living.processes(),
+            GroupBy::Cgroup => living.cgroups(&self.mounts),
+        }
+    }
+
+    /// How the points of an owner's cells are marked.
+    pub fn about(&self, owner: Owner) -> About {
+        match owner {
+            Owner::Host => About::default(),
+            Owner::Group(group) => self.of_group(group, false),
+            Owner::Ended(group) => self.of_group(group, true),
+            Owner::Other => marked("ebpf.group", Value::StringValue("other".to_owned())),
+            Owner::Overflow => marked("otel.metric.overflow", Value::BoolValue(true)),
+        }
+    }
+
+    fn of_group(&self, group: Group, ended: bool) -> About {
+        let id = Value::IntValue(i64::try_from(group.id).unwrap_or(i64::MAX));
+        if self.by == GroupBy::Cgroup {
+            return About { attributes: vec![key_value("cgroup.id", id)], start: 0, ended };
+        }
+        let started = self.boot + Duration::from_nanos(group.start);
+        let time = SystemTime::UNIX_EPOCH + started;
+        let time = humantime::format_rfc3339_millis(time).to_string();
+        About {
+            attributes: vec![
+                key_value("process.pid", id),
+                key_value("process.creation.time", Value::StringValue(time)),
+            ],
+            start: u64::try_from(started.as_nanos()).unwrap_or(0),
+            ended,
+        }
+    }
+}
+
+impl Living {
+    fn processes(&mut self) {
+        let ids = process::all();
+        let after = self.checked.map_or(0, |g| g.id + 1);
+        let mut replaced = BTreeSet::new();
+        let last = self.known.last().copied();
+        for group in self.known.iter().filter(|g| g.id >= after).take(CHECKED) {
+            let ticks = process::start_ticks(group.id as u32);
+            if ticks.is_some_and(|ticks| ticks != group.start / NANOS_PER_TICK) {
+                replaced.insert(*group);
+            }
+            self.checked = Some(*group);
+        }
+        if self.checked >= last {
+            self.checked = None;
+        }
+        let next = self.known.iter().skip(1).map(Some).chain([None]);
+        self.ended = self
+            .known
+            .iter()
+            .zip(next)
+            // Of two with one number, the earlier has ended.
+            .filter(|(g, next)| {
+                !ids.contains(&(g.id as u32))
+                    || replaced.contains(g)
+                    || next.is_some_and(|next| next.id == g.id)
+            })
+            .map(|(g, _)| *g)
+            .collect();
+    }
+
+    fn cgroups(&mut self, mounts: &[PathBuf]) {
+        if self.cgroups_listed.is_some_and(|at| at.elapsed() < LISTED) {
+            return;
+        }
+        let mut ids = BTreeSet::new();
+        for mount in mounts {
+            ids.extend(fs::metadata(mount).map(|root| root.ino()));
+            cgroups(mount, &mut ids);
+        }
+        self.ended = self.known.iter().filter(|g| !ids.contains(&g.id)).copied().collect();
+        self.gone.extend(&self.ended);
+        while self.gone.len() > REMEMBERED {
+            self.gone.pop_first();
+        }
+        self.cgroups_listed = Some(Instant::now());
+    }
+}
+
+fn marked(name: &str, value: Value) -> About {
+    About { attributes: vec![key_value(name, value)], ..About::default() }
+}
+
+/// Adds the ids of the cgroups below a directory: an entry's inode number is the cgroup's id.
+fn cgroups(directory: &Path, ids: &mut BTreeSet<u64>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            ids.insert(entry.ino());
+            cgroups(&entry.path(), ids);
+        }
+    }
+}

@@ -33,6 +33,9 @@ pub(super) struct Ended {
 /// How long a machine may take. An emulated one is about ten times slower than this one.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
 
+/// Lines that may wait to be shown.
+const LINES: usize = 1_024;
+
 impl Machine<'_> {
     /// Boots it, and shows line by line what its script prints.
     pub(super) fn run(&self, directory: &Path) -> Result<Ended> {
@@ -42,7 +45,7 @@ impl Machine<'_> {
         let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = Killed(child.context("start qemu-system-x86_64")?);
         let output = BufReader::new(child.0.stdout.take().context("stdout")?);
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(LINES);
         thread::spawn(move || {
             for line in output.split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
@@ -94,6 +97,11 @@ impl Machine<'_> {
 }
 
 impl Ended {
+    /// The names of the tests that failed.
+    pub(super) fn failed_tests(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+    }
+
     pub(super) fn success(&self) -> bool {
         self.status == Some(0)
     }

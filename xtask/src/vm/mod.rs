@@ -7,6 +7,7 @@ mod boot;
 mod cpio;
 mod disks;
 mod initramfs;
+mod matrix;
 mod modules;
 mod packages;
 mod programs;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use self::matrix::{Declared, Matrix};
 use crate::tools;
 
 /// A kernel that is supported, and the Debian release whose cloud kernel stands for it.
@@ -60,25 +62,57 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&directory)?;
     let directory = directory.canonicalize()?;
     let programs = programs::build(&directory)?;
-    let script = match &args.shell_command {
-        Some(command) => command.clone(),
-        None => format!("kernel --test-threads=1 {}", quoted(&args.test)),
-    };
-    let disks = disks::make(&directory, &programs, args.file_system, &script)?;
-    let mut failed = Vec::new();
+    let declared = Declared::read()?;
+    let (mut matrix, mut failed) = (Matrix::default(), Vec::new());
     for kernel in kernels {
         println!("\n=== Linux {}", kernel.version);
         let files = packages::fetch(&directory, kernel, args.update)?;
+        let script = args.script(kernel, &declared);
+        let disks = disks::make(&directory, &programs, args.file_system, &script)?;
         let initramfs = initramfs::make(&directory, kernel, &files)?;
         let machine =
             boot::Machine { kernel, image: &files.image, initramfs: &initramfs, disks: &disks };
         let ended = machine.run(&directory)?;
+        println!("=== Linux {}: {ended}", kernel.version);
         if !ended.success() {
             failed.push(format!("{}: {ended}", kernel.version));
+            failed.extend(ended.failed_tests().map(|name| format!("{}: {name}", kernel.version)));
+        }
+        if args.shell_command.is_none() {
+            matrix.add(kernel.version, &ended.lines);
         }
     }
-    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    if args.shell_command.is_none()
+        && let Err(error) = matrix.judge(&declared)
+    {
+        failed.push(error.to_string());
+    }
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
+}
+
+impl Args {
+    /// What a machine runs: the table of what attaches, then the tests.
+    fn script(&self, kernel: &Kernel, declared: &Declared) -> String {
+        if let Some(command) = &self.shell_command {
+            return command.clone();
+        }
+        let mut skip = String::new();
+        for (name, why) in declared.skipped(kernel.version) {
+            println!("not run there: {name}: {why}");
+            skip += &format!(" --skip {}", quoted(&[name.to_owned()]));
+        }
+        // An emulated machine is some ten times slower than the one that the tests' deadlines are for.
+        format!(
+            "for mode in {}; do echo \"{}$mode\"; fathom probes --mode $mode; done\n\
+             echo '{}'\n\
+             FATHOM_TEST_SLOWDOWN=10 kernel --test-threads=1 {}{skip}\n",
+            matrix::MODES.join(" "),
+            matrix::MODE,
+            matrix::TESTS,
+            quoted(&self.test),
+        )
+    }
 }
 
 fn chosen(versions: &[String]) -> Result<Vec<&'static Kernel>> {

@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 pub mod field;
+pub mod folio;
 pub mod group;
 pub mod registers;
 pub mod scope;

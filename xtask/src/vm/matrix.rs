@@ -110,7 +110,8 @@ impl Matrix {
         for probe in probes {
             println!("{probe}");
             for kernel in &self.kernels {
-                let cell = |mode: &'static str| self.cells.get(&(kernel.clone(), probe.clone(), mode));
+                let cell =
+                    |mode: &'static str| self.cells.get(&(kernel.clone(), probe.clone(), mode));
                 let first = match cell("auto") {
                     Some(Ok(by)) => by.as_str(),
                     _ => "-",

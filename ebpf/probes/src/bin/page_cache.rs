@@ -17,19 +17,13 @@ use aya_ebpf::{
 use probes::{
     NO_PREALLOC, count,
     field::{Address, Memory, Trusted, present, probe_at, record, set},
+    folio::pages,
     group, registers, task,
 };
 
 probes::program!();
 
 probes::fields! {
-    OFFSET_FOLIO_FLAGS,
-    OFFSET_FOLIO__FLAGS_1,
-    OFFSET_FOLIO__FOLIO_ORDER,
-    OFFSET_PAGE_FLAGS,
-    OFFSET_PAGE_COMPOUND_ORDER,
-    SIZE_PAGE,
-    ENUM_PAGEFLAGS_PG_HEAD,
     OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER,
     OFFSET_ADDRESS_SPACE_HOST,
     OFFSET_INODE_I_SIZE,
@@ -71,32 +65,6 @@ fn add(group: Group, pages: u64, field: impl FnOnce(&mut Cell) -> &mut u64) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += pages;
     }
-}
-
-/// Pages in a folio: one event can stand for up to 512 and more. Where a large one keeps its order
-/// has moved twice.
-#[inline(always)]
-fn pages(folio: impl Memory) -> u64 {
-    let head = 1 << (set(&ENUM_PAGEFLAGS_PG_HEAD) & 63);
-    if !present(&OFFSET_FOLIO_FLAGS) {
-        // Linux before 5.16: a compound page's second page.
-        let flags: u64 = folio.read(&OFFSET_PAGE_FLAGS);
-        if flags & head == 0 {
-            return 1;
-        }
-        let second = Address(folio.address() + u64::from(set(&SIZE_PAGE)));
-        return 1 << (second.read::<u8>(&OFFSET_PAGE_COMPOUND_ORDER) & 63);
-    }
-    let flags: u64 = folio.read(&OFFSET_FOLIO_FLAGS);
-    if flags & head == 0 {
-        return 1;
-    }
-    if present(&OFFSET_FOLIO__FOLIO_ORDER) {
-        return 1 << (folio.read::<u8>(&OFFSET_FOLIO__FOLIO_ORDER) & 63);
-    }
-    // In the low byte of the second page's flags since Linux 6.6 (include/linux/page-flags.h).
-    let flags: u64 = folio.read(&OFFSET_FOLIO__FLAGS_1);
-    1 << (flags & 63)
 }
 
 /// As many by the record, which says the order where folios can be large.

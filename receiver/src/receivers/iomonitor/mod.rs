@@ -5,8 +5,10 @@
 
 mod attached;
 pub mod config;
+mod dirty;
 mod errors;
 mod fadvise;
+mod folio;
 mod groups;
 mod own;
 mod page_cache;
@@ -37,6 +39,7 @@ use crate::{
 /// Every signal.
 pub const SIGNALS: &[Factory] = &[
     signal::<page_cache::PageCache>(),
+    signal::<dirty::Dirty>(),
     signal::<fadvise::Fadvise>(),
     signal::<reclaim::Reclaim>(),
     signal::<syscalls::Syscalls>(),

@@ -4,6 +4,7 @@ use abi::page_cache::Counter;
 use anyhow::{Context as _, Result, bail};
 
 use super::{
+    folio::{FOLIO, HEAD},
     groups::Groups,
     signal::{Disabled, Signal, Switch},
     system_call,
@@ -249,10 +250,6 @@ impl Signal for PageCache {
     }
 }
 
-/// A folio's order: its flags say whether it is large, and where it says how large has moved twice.
-const FOLIO: &[&str] =
-    &["folio.flags|page.flags", "folio._folio_order|folio._flags_1|page.compound_order", "page"];
-const HEAD: &[&str] = &["pageflags.PG_head"];
 /// Records without an order are of kernels whose page cache has events for single pages alone.
 const RECORD: &[&str] = &["trace_event_raw_mm_filemap_op_page_cache.order|page.compound_order"];
 /// A lookup, and the read that it is for.

@@ -1,0 +1,84 @@
+//! Pages of files that are made dirty.
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    folio::{FOLIO, HEAD},
+    groups::Groups,
+    signal::{Disabled, Signal, Switch},
+};
+use crate::{
+    config::Mistakes,
+    ebpf::{
+        ladder::{Attach, Context, Mode, Probe, Rung},
+        load::Loaded,
+    },
+    metric::{About, Kind, Metric, Points},
+};
+
+const DIRTIED: Metric = Metric {
+    name: "ebpf.page_cache.dirtied",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages of files that were clean and became dirty, by tasks of the scope.",
+    caveat: "Not the number of pages written to: writing to a dirty page again changes nothing. Direct I/O, DAX and tmpfs \
+             have no dirty pages.",
+    attributes: &[],
+};
+
+/// Pages by the kernel's accounting of dirty ones.
+pub struct Dirty;
+
+impl Signal for Dirty {
+    const NAME: &'static str = "dirty";
+    const DESCRIPTION: &'static str = "What is written to the page cache and has to reach a disk.";
+    const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/dirty.o");
+    const METRICS: &'static [Metric] = &[DIRTIED];
+    type Config = Switch;
+
+    const PROBES: &'static [Probe] = &[Probe {
+        name: "dirtied",
+        // With interrupts off.
+        context: Context::Interrupt,
+        // The classic record does not say how many pages a folio has.
+        rungs: &[
+            rung(
+                Mode::TpBtf,
+                &[Attach { program: "dirtied_btf", target: "writeback_dirty_folio" }],
+            ),
+            rung(Mode::TpBtf, &[Attach { program: "dirtied_btf", target: "writeback_dirty_page" }]),
+            rung(
+                Mode::RawTp,
+                &[Attach { program: "dirtied_raw", target: "writeback_dirty_folio" }],
+            ),
+            rung(Mode::RawTp, &[Attach { program: "dirtied_raw", target: "writeback_dirty_page" }]),
+        ],
+    }];
+
+    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+        Ok(config.enabled.then_some(Self))
+    }
+
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
+        if !loaded.has("dirtied") {
+            return Ok(());
+        }
+        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            for (_, cell) in cells {
+                points.counter(&DIRTIED, &[], *cell.first().context("a cell of nothing")?);
+            }
+        }
+        points.about(About::default());
+        Ok(())
+    }
+}
+
+const fn rung(mode: Mode, programs: &'static [Attach]) -> Rung {
+    Rung { mode, programs, fields: FOLIO, values: HEAD }
+}

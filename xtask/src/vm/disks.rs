@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{cpio::Archive, programs::Programs};
+use super::{Kernel, cpio::Archive, programs::Programs};
 use crate::steps::run;
 
 /// What the tests' files lie on.
@@ -43,6 +43,7 @@ const SIZE: u64 = 2 << 30;
 
 pub(super) fn make(
     directory: &Path,
+    kernel: &Kernel,
     programs: &Programs,
     file_system: FileSystem,
     script: &str,
@@ -51,7 +52,8 @@ pub(super) fn make(
     if !empty.is_file() {
         format(&empty, file_system)?;
     }
-    let path = directory.join("programs.cpio");
+    // One for each kernel: two commands may run at a time.
+    let path = directory.join(format!("{}-programs.cpio", kernel.version));
     let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
     archive.directory("bin")?;
     archive.directory("bin/deps")?;

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("\n=== Linux {}", kernel.version);
         let files = packages::fetch(&directory, kernel, args.update)?;
         let script = args.script(kernel, &declared);
-        let disks = disks::make(&directory, &programs, args.file_system, &script)?;
+        let disks = disks::make(&directory, kernel, &programs, args.file_system, &script)?;
         let initramfs = initramfs::make(&directory, kernel, &files)?;
         let machine =
             boot::Machine { kernel, image: &files.image, initramfs: &initramfs, disks: &disks };

@@ -56,6 +56,11 @@ impl Cgroup {
     pub fn add(&self, pid: Pid) -> Result<()> {
         move_to(&self.path, pid)
     }
+
+    /// Moves a process out of it, to the top of the hierarchy.
+    pub fn leave(&self, pid: Pid) -> Result<()> {
+        move_to(&hierarchy("cgroup2", "")?, pid)
+    }
 }
 
 /// Moves a process back to the top of every hierarchy that a test could have moved it in.

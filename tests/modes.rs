@@ -50,11 +50,13 @@ impl Mode {
     }
 }
 
+/// By probe and mechanism, why it does not attach.
+type Holes = BTreeMap<(String, Mode), Option<String>>;
+
 /// Why a probe does not attach by a mechanism on this kernel; `None` if it does. A test of what does not
 /// attach cannot run: it says so, and the matrix of kernels says whether that was to be expected.
 pub fn hole(probe: &str, mode: Mode) -> Result<Option<String>> {
-    static PROBES: OnceLock<Result<BTreeMap<(String, Mode), Option<String>>, String>> =
-        OnceLock::new();
+    static PROBES: OnceLock<Result<Holes, String>> = OnceLock::new();
     let probes = PROBES.get_or_init(|| ask().map_err(|error| format!("{error:#}")));
     match probes {
         Ok(probes) => probes
@@ -66,7 +68,7 @@ pub fn hole(probe: &str, mode: Mode) -> Result<Option<String>> {
 }
 
 /// What `fathom probes` says of every mechanism.
-fn ask() -> Result<BTreeMap<(String, Mode), Option<String>>> {
+fn ask() -> Result<Holes> {
     let mut probes = BTreeMap::new();
     for mode in [Mode::Auto].into_iter().chain(Mode::EACH) {
         let output = Command::new(binary()?).args(["probes", "--mode", mode.name()]).output()?;

@@ -21,6 +21,8 @@ enum Command {
     Check,
     /// The tests in virtual machines, one for each supported kernel.
     Vm(vm::Args),
+    /// What watching costs, beside empty programs at the same hooks; as root, on a quiet machine, some five minutes.
+    Bench,
     /// Rules of the source tree that no other tool knows.
     Tidy,
     /// Write the documents that are generated from the code: docs/signals.md, docs/schema.json, docs/components.
@@ -42,6 +44,11 @@ fn main() -> Result<()> {
         Command::Test => test::run(),
         Command::Check => check::run(),
         Command::Vm(args) => vm::run(&args),
+        Command::Bench => {
+            steps::run(&mut steps::cargo(["build", "--release"]))?;
+            let bench = ["bench", "--package", "tests", "--features", "kernel", "--bench", "bench"];
+            steps::run(&mut steps::cargo(bench))
+        }
         Command::Tidy => tidy::run(),
         Command::Generate => steps::run(
             steps::cargo(["test", "--quiet", "--package", "fathom", "--test", "reference"])

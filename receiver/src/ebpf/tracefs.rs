@@ -48,7 +48,7 @@ pub fn offset(class: &str, field: &str, events: &[&str]) -> Result<u32> {
     bail!("no tracepoint's format has a field {field}")
 }
 
-/// A line such as `	field:unsigned long args[6];	offset:16;	size:48;	signed:0;`.
+/// A line such as `field:unsigned long args[6]; offset:16; size:48; signed:0;`, whose parts tabs part.
 fn parse(format: &str, name: &str) -> Option<u32> {
     format.lines().find_map(|line| {
         let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;

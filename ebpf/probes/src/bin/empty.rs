@@ -1,0 +1,34 @@
+//! Programs that do nothing: what it costs to be called at all, which `cargo xtask bench` subtracts.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
+
+probes::program!();
+
+/// At any raw tracepoint.
+#[btf_tracepoint(function = "sys_enter")]
+pub fn first_btf(_: BtfTracePointContext) -> i32 {
+    0
+}
+
+/// At another.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn second_btf(_: BtfTracePointContext) -> i32 {
+    0
+}
+
+/// At any classic tracepoint.
+#[tracepoint]
+pub fn first_tp(_: TracePointContext) -> u32 {
+    0
+}
+
+/// At another.
+#[tracepoint]
+pub fn second_tp(_: TracePointContext) -> u32 {
+    0
+}

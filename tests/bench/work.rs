@@ -1,0 +1,103 @@
+//! The events, as fast as one CPU makes them.
+
+use std::{
+    fs::File,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    time::Instant,
+};
+
+use anyhow::Result;
+use nix::{
+    fcntl::{PosixFadviseAdvice, posix_fadvise},
+    unistd::getppid,
+};
+use tests::{file, random};
+
+/// Short enough that many end undisturbed.
+const BATCHES: usize = 200;
+
+/// A way to raise events.
+pub(crate) struct Work {
+    /// Events, or what counts as one, in a call of `run`.
+    events: usize,
+    run: Box<dyn Fn()>,
+}
+
+impl Work {
+    /// `pread64` of a page that is cached.
+    pub(crate) fn cached_read() -> Result<Self> {
+        let (directory, file) = file(1 << 16)?;
+        let run = move || {
+            let _ = &directory;
+            let mut buffer = [0; 4_096];
+            for i in 0..1_000 {
+                let read = file.read_at(&mut buffer, i % 16 * 4_096);
+                assert_eq!(read.ok(), Some(4_096), "the file is long enough");
+            }
+        };
+        run();
+        Ok(Self { events: 1_000, run: Box::new(run) })
+    }
+
+    /// A system call that nobody watches.
+    pub(crate) fn unwatched() -> Self {
+        let run = || {
+            for _ in 0..2_000 {
+                let _ = std::hint::black_box(getppid());
+            }
+        };
+        Self { events: 2_000, run: Box::new(run) }
+    }
+
+    /// Pages that enter the page cache one by one, from a hole in a file, and leave it again.
+    pub(crate) fn pages() -> Result<Self> {
+        let directory = file::directory()?;
+        let path = directory.path().join("sparse");
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.set_len(1 << 20)?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)?;
+        let run = move || {
+            let _ = &directory;
+            let mut buffer = [0; 4_096];
+            for i in 0..256 {
+                let read = file.read_at(&mut buffer, i * 4_096);
+                assert_eq!(read.ok(), Some(4_096), "the file is long enough");
+            }
+            let dropped = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            assert!(dropped.is_ok(), "a file takes advice");
+        };
+        Ok(Self { events: 256, run: Box::new(run) })
+    }
+
+    /// Advice that changes nothing.
+    pub(crate) fn advice() -> Result<Self> {
+        let (directory, file) = file(1 << 16)?;
+        let run = move || {
+            let _ = (&directory, file.as_raw_fd());
+            for _ in 0..2_000 {
+                let taken = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_NORMAL);
+                assert!(taken.is_ok(), "a file takes advice");
+            }
+        };
+        Ok(Self { events: 2_000, run: Box::new(run) })
+    }
+
+    /// ns per event: the tenth percentile of many batches.
+    pub(crate) fn nanos(&self) -> f64 {
+        let mut batches: Vec<f64> = (0..BATCHES)
+            .map(|_| {
+                let began = Instant::now();
+                (self.run)();
+                began.elapsed().as_nanos() as f64 / self.events as f64
+            })
+            .collect();
+        batches.sort_by(f64::total_cmp);
+        batches[BATCHES / 10]
+    }
+}
+
+fn file(size: u64) -> Result<(tempfile::TempDir, File)> {
+    let directory = file::directory()?;
+    let path = file::cold(&directory, &mut random::rng(), size)?;
+    Ok((directory, File::open(path)?))
+}

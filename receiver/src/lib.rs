@@ -7,6 +7,7 @@ pub mod component;
 pub mod config;
 pub mod ebpf;
 pub mod exporters;
+pub mod extensions;
 pub mod metric;
 pub mod pipeline;
 pub mod processors;

@@ -1,8 +1,8 @@
 //! Wires a checked configuration into running tasks, and stops them from the left.
 //!
-//! Start: exporters, then processors, then receivers, so that nothing is produced before it can be
-//! taken. Stop: receivers are told; every other task ends when its input closes, having sent what
-//! it held; one deadline covers all.
+//! Start: extensions, exporters, then processors, then receivers, so that nothing is produced before it
+//! can be taken. Stop: receivers are told; every other task ends when its input closes, having sent
+//! what it held; when all have ended, the extensions are told. One deadline covers all.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,6 +19,7 @@ use crate::{
     channel::{Output, channel},
     component::{Context, Task},
     config::{Id, Pipeline, Plan},
+    extensions::auth::Authenticators,
     telemetry::Items,
 };
 
@@ -30,13 +31,22 @@ pub struct Running {
     tasks: JoinSet<Result<()>>,
     names: BTreeMap<TaskId, String>,
     stop: CancellationToken,
+    extensions: JoinSet<Result<()>>,
+    stop_extensions: CancellationToken,
+    authenticators: Authenticators,
 }
 
 impl Running {
     /// Starts everything that the plan names. On an error, what had started is stopped again.
     pub async fn start(plan: Plan, meter: &Meter) -> Result<Self> {
-        let mut running =
-            Self { tasks: JoinSet::new(), names: BTreeMap::new(), stop: CancellationToken::new() };
+        let mut running = Self {
+            tasks: JoinSet::new(),
+            names: BTreeMap::new(),
+            stop: CancellationToken::new(),
+            extensions: JoinSet::new(),
+            stop_extensions: CancellationToken::new(),
+            authenticators: Authenticators::default(),
+        };
         match running.wire(plan, meter).await {
             Ok(()) => Ok(running),
             Err(error) => {
@@ -47,6 +57,19 @@ impl Running {
     }
 
     async fn wire(&mut self, plan: Plan, meter: &Meter) -> Result<()> {
+        for (id, mut extension) in plan.extensions {
+            let cx = Context { stop: self.stop_extensions.clone(), ..self.context(&id, meter) };
+            extension
+                .start(&cx)
+                .instrument(span("extension", &id))
+                .await
+                .with_context(|| format!("cannot start extension \"{id}\""))?;
+            self.authenticators.add(id.clone(), extension.auth());
+            let task = extension.run(cx).instrument(span("extension", &id));
+            let handle = self.extensions.spawn(task);
+            self.names.insert(handle.id(), format!("extension {id}"));
+        }
+
         let mut exporters: BTreeMap<Id, Output> = BTreeMap::new();
         for (id, mut exporter) in plan.exporters {
             let cx = self.context(&id, meter);
@@ -102,7 +125,12 @@ impl Running {
     }
 
     fn context(&self, id: &Id, meter: &Meter) -> Context {
-        Context { id: id.clone(), meter: meter.clone(), stop: self.stop.clone() }
+        Context {
+            id: id.clone(),
+            meter: meter.clone(),
+            stop: self.stop.clone(),
+            authenticators: self.authenticators.clone(),
+        }
     }
 
     fn spawn(&mut self, kind: &'static str, id: Id, task: Task<'static>) {
@@ -117,12 +145,16 @@ impl Running {
 
     /// Returns when a component has failed, with its error.
     pub async fn failure(&mut self) -> anyhow::Error {
-        while let Some(ended) = self.tasks.join_next_with_id().await {
+        loop {
+            let ended = tokio::select! {
+                ended = self.tasks.join_next_with_id() => ended,
+                Some(ended) = self.extensions.join_next_with_id() => Some(ended),
+            };
+            let Some(ended) = ended else { return anyhow!("every component has ended") };
             if let Some(error) = self.ended(ended) {
                 return error;
             }
         }
-        anyhow!("every component has ended")
     }
 
     /// The error of an ended task, if it had one.
@@ -145,7 +177,14 @@ impl Running {
         self.stop.cancel();
         let mut clean = true;
         loop {
-            match timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            let ended = async {
+                if let Some(ended) = self.tasks.join_next_with_id().await {
+                    return Some(ended);
+                }
+                self.stop_extensions.cancel();
+                self.extensions.join_next_with_id().await
+            };
+            match timeout_at(deadline, ended).await {
                 Ok(None) => break,
                 Ok(Some(ended)) => {
                     if let Some(error) = self.ended(ended) {
@@ -158,6 +197,7 @@ impl Running {
                         warn!("{name} did not end within {DEADLINE:?}; what it held is lost");
                     }
                     self.tasks.shutdown().await;
+                    self.extensions.shutdown().await;
                     return false;
                 }
             }

@@ -333,6 +333,7 @@ mod tests {
             id: Id { kind: "batch".into(), name: String::new() },
             meter: provider.meter("test"),
             stop: Default::default(),
+            authenticators: Default::default(),
         };
         let (to, input) = channel();
         let (out, mut from) = channel();

@@ -15,6 +15,7 @@ use crate::{
     config::{Id, Mistakes, Section, schema},
     extensions::auth::{Auth, Authenticators},
     metric::Metric,
+    status::{Reporter, Statuses},
 };
 
 /// What every component has.
@@ -131,6 +132,10 @@ pub struct Context {
     pub stop: CancellationToken,
     /// The extensions that secure what is sent and served, by their ids.
     pub authenticators: Authenticators,
+    /// Where the component says how it is.
+    pub status: Reporter,
+    /// How all components are.
+    pub statuses: Statuses,
 }
 
 /// A boxed future of a component.

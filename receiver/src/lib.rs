@@ -12,4 +12,5 @@ pub mod metric;
 pub mod pipeline;
 pub mod processors;
 pub mod receivers;
+pub mod status;
 pub mod telemetry;

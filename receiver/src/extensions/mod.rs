@@ -5,7 +5,11 @@ use crate::component::{AnyExtension, Factory, extension};
 pub mod auth;
 mod basicauth;
 mod bearertokenauth;
+mod health_check;
 
 /// Every extension.
-pub const EXTENSIONS: &[Factory<Box<dyn AnyExtension>>] =
-    &[extension::<basicauth::BasicAuth>(), extension::<bearertokenauth::BearerTokenAuth>()];
+pub const EXTENSIONS: &[Factory<Box<dyn AnyExtension>>] = &[
+    extension::<basicauth::BasicAuth>(),
+    extension::<bearertokenauth::BearerTokenAuth>(),
+    extension::<health_check::HealthCheck>(),
+];

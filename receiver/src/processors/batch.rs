@@ -334,6 +334,8 @@ mod tests {
             meter: provider.meter("test"),
             stop: Default::default(),
             authenticators: Default::default(),
+            status: Default::default(),
+            statuses: Default::default(),
         };
         let (to, input) = channel();
         let (out, mut from) = channel();

@@ -84,6 +84,8 @@ mod tests {
             meter: opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"),
             stop: Default::default(),
             authenticators: Default::default(),
+            status: Default::default(),
+            statuses: Default::default(),
         };
         let ((to, input), (out, mut from)) = (channel(), channel());
         let (now, none) = (SystemTime::now(), BTreeSet::new());

@@ -201,6 +201,8 @@ async fn run() -> Running {
         meter: opentelemetry::global::meter("test"),
         stop: CancellationToken::new(),
         authenticators: Default::default(),
+        status: Default::default(),
+        statuses: Default::default(),
     };
     exporter.start(&cx).await.expect("a free port");
     let address = exporter.listeners[0].local_addr().expect("bound");

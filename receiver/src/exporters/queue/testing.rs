@@ -32,6 +32,8 @@ pub(crate) fn context(kind: &str) -> (Context, Metered) {
         meter: provider.meter("test"),
         stop: CancellationToken::new(),
         authenticators: Default::default(),
+        status: Default::default(),
+        statuses: Default::default(),
     };
     (cx, Metered { registry, _provider: provider })
 }

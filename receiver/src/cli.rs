@@ -15,6 +15,7 @@ use fathom::{
     config::{self, Kinds, Plan, Style},
     ebpf::capability,
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     pipeline::Running,
     processors::PROCESSORS,
     receivers::{
@@ -31,8 +32,12 @@ use tracing::{error, info, warn};
 const QUICKSTART: &str = include_str!("../../otelcol-config/quickstart.yaml");
 
 /// What configurations may name.
-const KINDS: Kinds<'static> =
-    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+const KINDS: Kinds<'static> = Kinds {
+    receivers: RECEIVERS,
+    processors: PROCESSORS,
+    exporters: EXPORTERS,
+    extensions: EXTENSIONS,
+};
 
 /// Watches the Linux kernel's storage path with eBPF and speaks OpenTelemetry.
 ///
@@ -233,7 +238,11 @@ fn list<K>(factories: &[Factory<K>]) -> Vec<Component> {
             aliases: f.aliases,
             description: f.description,
             module: MODULE,
-            stability: Signal::ALL.map(|signal| (signal.name(), stability(f, signal))).into(),
+            stability: match f.signals {
+                // What handles no signal is an extension.
+                [] => BTreeMap::from([("extension", f.stability.name())]),
+                _ => Signal::ALL.map(|signal| (signal.name(), stability(f, signal))).into(),
+            },
         })
         .collect();
     list.sort_by_key(|c| c.name);
@@ -258,7 +267,7 @@ fn components() -> Result<ExitCode> {
         processors: Vec<Component>,
         exporters: Vec<Component>,
         connectors: [Component; 0],
-        extensions: [Component; 0],
+        extensions: Vec<Component>,
         providers: [BTreeMap<&'static str, &'static str>; 5],
     }
     let all = Components {
@@ -271,7 +280,7 @@ fn components() -> Result<ExitCode> {
         processors: list(PROCESSORS),
         exporters: list(EXPORTERS),
         connectors: [],
-        extensions: [],
+        extensions: list(EXTENSIONS),
         providers: ["env", "file", "http", "https", "yaml"]
             .map(|scheme| BTreeMap::from([("scheme", scheme), ("module", MODULE)])),
     };

@@ -1,6 +1,6 @@
 //! What a component is: a type with a typed configuration that is checked before anything starts,
-//! and one native `async fn` that runs it. The lists in `receivers`, `processors` and `exporters`
-//! hold a [`Factory`] each; the types are erased once, there.
+//! and one native `async fn` that runs it. The lists in `receivers`, `processors`, `exporters` and
+//! `extensions` hold a [`Factory`] each; the types are erased once, there.
 
 use std::{future::Future, pin::Pin};
 
@@ -13,7 +13,9 @@ use crate::{
     batch::Signal,
     channel::{Input, Output},
     config::{Id, Mistakes, Section, schema},
+    extensions::auth::{Auth, Authenticators},
     metric::Metric,
+    status::{Reporter, Statuses},
 };
 
 /// What every component has.
@@ -99,6 +101,26 @@ pub trait Exporter: Component {
     fn run(self, cx: Context, input: Input) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
+/// Serves the agent and its components; no data flows through it. It starts before everything else and
+/// stops after it.
+pub trait Extension: Component {
+    /// Reads, binds: what can fail at start.
+    fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
+    /// How it secures what other components send and serve. Asked once, after the start.
+    fn auth(&self) -> Auth {
+        Auth::default()
+    }
+    /// Runs until `cx.stop` is cancelled, which happens when all pipelines have ended.
+    fn run(self, cx: Context) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async move {
+            cx.stop.cancelled().await;
+            Ok(())
+        }
+    }
+}
+
 /// What the agent gives a running component.
 #[derive(Clone)]
 pub struct Context {
@@ -108,6 +130,12 @@ pub struct Context {
     pub meter: Meter,
     /// Cancelled when receivers must stop. Processors and exporters wait for their input to end.
     pub stop: CancellationToken,
+    /// The extensions that secure what is sent and served, by their ids.
+    pub authenticators: Authenticators,
+    /// Where the component says how it is.
+    pub status: Reporter,
+    /// How all components are.
+    pub statuses: Statuses,
 }
 
 /// A boxed future of a component.
@@ -156,6 +184,28 @@ impl<E: Exporter> AnyExporter for E {
     }
     fn run(self: Box<Self>, cx: Context, input: Input) -> Task<'static> {
         Box::pin(Exporter::run(*self, cx, input))
+    }
+}
+
+/// A configured extension, its type erased.
+pub trait AnyExtension: Send {
+    /// See [`Extension::start`].
+    fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
+    /// See [`Extension::auth`].
+    fn auth(&self) -> Auth;
+    /// See [`Extension::run`].
+    fn run(self: Box<Self>, cx: Context) -> Task<'static>;
+}
+
+impl<E: Extension> AnyExtension for E {
+    fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
+        Box::pin(Extension::start(self, cx))
+    }
+    fn auth(&self) -> Auth {
+        Extension::auth(self)
+    }
+    fn run(self: Box<Self>, cx: Context) -> Task<'static> {
+        Box::pin(Extension::run(*self, cx))
     }
 }
 
@@ -222,5 +272,10 @@ pub const fn processor<P: Processor>() -> Factory<Box<dyn AnyProcessor>> {
 
 /// The factory of exporter `E`.
 pub const fn exporter<E: Exporter>() -> Factory<Box<dyn AnyExporter>> {
+    factory::<E, _>(|section| section.configure(E::new).map(|made| Box::new(made) as _))
+}
+
+/// The factory of extension `E`.
+pub const fn extension<E: Extension>() -> Factory<Box<dyn AnyExtension>> {
     factory::<E, _>(|section| section.configure(E::new).map(|made| Box::new(made) as _))
 }

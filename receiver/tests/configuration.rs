@@ -3,6 +3,7 @@
 use fathom::{
     config::{Kinds, Plan, load},
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     processors::PROCESSORS,
     receivers::RECEIVERS,
 };
@@ -12,7 +13,12 @@ service: {pipelines: {metrics: {receivers: [iomonitor], exporters: [debug]}}}
 ";
 
 fn check(yaml: &str) -> Result<Plan, String> {
-    let kinds = Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+    let kinds = Kinds {
+        receivers: RECEIVERS,
+        processors: PROCESSORS,
+        exporters: EXPORTERS,
+        extensions: EXTENSIONS,
+    };
     load(&[format!("yaml:{yaml}")], &[], &kinds).map_err(|report| report.to_string())
 }
 
@@ -135,7 +141,12 @@ fn values_are_read_as_the_field_wants_them() {
 
 #[test]
 fn later_sources_override_earlier_ones() {
-    let kinds = Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+    let kinds = Kinds {
+        receivers: RECEIVERS,
+        processors: PROCESSORS,
+        exporters: EXPORTERS,
+        extensions: EXTENSIONS,
+    };
     let base =
         format!("yaml:receivers: {{iomonitor: {{mode: auto}}}}\nexporters: {{debug: }}{PIPELINE}");
     let over = "yaml:receivers::iomonitor::mode: wrong".to_owned();

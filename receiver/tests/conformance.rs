@@ -6,21 +6,27 @@ use fathom::{
     config::{Kinds, load},
     ebpf::globals,
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     metric::Metric,
     processors::PROCESSORS,
     receivers::{RECEIVERS, iomonitor::SIGNALS},
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 
-const KINDS: Kinds<'static> =
-    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+const KINDS: Kinds<'static> = Kinds {
+    receivers: RECEIVERS,
+    processors: PROCESSORS,
+    exporters: EXPORTERS,
+    extensions: EXTENSIONS,
+};
 
 /// Kind, name and default configuration of every component.
 fn components() -> Vec<(&'static str, &'static str, serde_json::Value)> {
     let receivers = RECEIVERS.iter().map(|f| ("receivers", f.name, (f.default_config)()));
     let processors = PROCESSORS.iter().map(|f| ("processors", f.name, (f.default_config)()));
     let exporters = EXPORTERS.iter().map(|f| ("exporters", f.name, (f.default_config)()));
-    receivers.chain(processors).chain(exporters).collect()
+    let extensions = EXTENSIONS.iter().map(|f| ("extensions", f.name, (f.default_config)()));
+    receivers.chain(processors).chain(exporters).chain(extensions).collect()
 }
 
 fn metrics() -> impl Iterator<Item = &'static Metric> {

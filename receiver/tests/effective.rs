@@ -6,13 +6,18 @@ use std::{fs, path::Path};
 use fathom::{
     config::{Kinds, Style, print, yaml},
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     processors::PROCESSORS,
     receivers::RECEIVERS,
 };
 use serde_json::{Value, json};
 
-const KINDS: Kinds<'static> =
-    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+const KINDS: Kinds<'static> = Kinds {
+    receivers: RECEIVERS,
+    processors: PROCESSORS,
+    exporters: EXPORTERS,
+    extensions: EXTENSIONS,
+};
 const REVEAL: Style = Style { reveal: true, nanos: false };
 
 fn effective(uri: String, style: Style) -> Value {

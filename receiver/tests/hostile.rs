@@ -6,12 +6,17 @@ use std::{fs, io::Write as _, time::Duration};
 use fathom::{
     config::{Kinds, load},
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     processors::PROCESSORS,
     receivers::RECEIVERS,
 };
 
-const KINDS: Kinds<'static> =
-    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+const KINDS: Kinds<'static> = Kinds {
+    receivers: RECEIVERS,
+    processors: PROCESSORS,
+    exporters: EXPORTERS,
+    extensions: EXTENSIONS,
+};
 
 /// Without optimization, on a machine that does other things, too.
 const SOON: Duration = Duration::from_secs(2);

@@ -14,12 +14,17 @@ use fastrand::Rng;
 use fathom::{
     config::{Kinds, Style, load, print, yaml},
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     processors::PROCESSORS,
     receivers::RECEIVERS,
 };
 
-const KINDS: Kinds<'static> =
-    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+const KINDS: Kinds<'static> = Kinds {
+    receivers: RECEIVERS,
+    processors: PROCESSORS,
+    exporters: EXPORTERS,
+    extensions: EXTENSIONS,
+};
 const REVEAL: Style = Style { reveal: true, nanos: false };
 
 /// What means something to the readers.

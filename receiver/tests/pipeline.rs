@@ -10,7 +10,10 @@ use anyhow::{Result, bail};
 use fathom::{
     batch::{Batch, Signal},
     channel::{Input, Output},
-    component::{Component, Context, Exporter, Processor, Receiver, exporter, processor, receiver},
+    component::{
+        Component, Context, Exporter, Extension, Processor, Receiver, exporter, extension,
+        processor, receiver,
+    },
     config::{Kinds, Mistakes, load},
     metric::{Kind, Metric, Points},
     pipeline::Running,
@@ -146,12 +149,38 @@ impl Exporter for Sink {
     }
 }
 
+/// Notes when it starts and ends.
+struct Help;
+
+impl Component for Help {
+    const NAME: &'static str = "help";
+    const DESCRIPTION: &'static str = "A test.";
+    const SIGNALS: &'static [Signal] = &[];
+    type Config = Config;
+    fn new(_: Config) -> Result<Self, Mistakes> {
+        Ok(Self)
+    }
+}
+
+impl Extension for Help {
+    async fn start(&mut self, cx: &Context) -> Result<()> {
+        note(cx, "started");
+        Ok(())
+    }
+    async fn run(self, cx: Context) -> Result<()> {
+        cx.stop.cancelled().await;
+        note(&cx, "stopped");
+        Ok(())
+    }
+}
+
 /// Starts what the YAML says.
 async fn start(yaml: &str) -> Result<Running> {
     let kinds = Kinds {
         receivers: &[receiver::<Source>()],
         processors: &[processor::<Hold>()],
         exporters: &[exporter::<Sink>()],
+        extensions: &[extension::<Help>()],
     };
     happened().clear();
     let plan = load(&[format!("yaml:{yaml}")], &[], &kinds).expect("the YAML is valid");
@@ -162,7 +191,9 @@ const TWO_PIPELINES: &str = "
 receivers: {source/a: , source/b: , source/unused: }
 processors: {hold: }
 exporters: {sink/x: , sink/y: }
+extensions: {help/a: , help/b: , help/unused: }
 service:
+  extensions: [help/b, help/a]
   pipelines:
     metrics: {receivers: [source/a, source/b], processors: [hold], exporters: [sink/x, sink/y]}
     metrics/2: {receivers: [source/b], processors: [hold], exporters: [sink/y]}
@@ -180,6 +211,11 @@ async fn data_fans_in_and_out_and_shutdown_runs_from_the_left() {
     // Exporters before receivers; what no pipeline uses, not at all.
     assert!(at("sink/x started").max(at("sink/y started")) < at("source/a started"));
     assert!(!events.iter().any(|e| e.starts_with("source/unused")));
+    // Extensions first and last, as far as the service names them, in its order.
+    assert_eq!(&events[..2], ["help/b started", "help/a started"]);
+    let last = events.last_chunk::<2>().expect("events");
+    assert!(last.iter().all(|e| e.starts_with("help/") && e.ends_with("stopped")), "{last:?}");
+    assert!(!events.iter().any(|e| e.starts_with("help/unused")));
     // Two batches of each receiver: the first pipeline has two receivers, the second one; each has a
     // processor of its own.
     let ends: Vec<_> = events.iter().filter(|e| e.starts_with("hold ended")).collect();
@@ -260,6 +296,7 @@ async fn what_passes_is_counted() {
         receivers: &[receiver::<Source>()],
         processors: &[processor::<Hold>()],
         exporters: &[exporter::<Sink>()],
+        extensions: &[extension::<Help>()],
     };
     let plan = load(&[format!("yaml:{TWO_PIPELINES}")], &[], &kinds).expect("valid");
     let running = Running::start(plan, &provider.meter("test")).await.expect("it starts");

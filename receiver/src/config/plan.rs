@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     batch::Signal,
-    component::{AnyExporter, AnyProcessor, AnyReceiver, Factory},
+    component::{AnyExporter, AnyExtension, AnyProcessor, AnyReceiver, Factory},
     telemetry,
 };
 
@@ -23,10 +23,14 @@ pub struct Kinds<'a> {
     pub processors: &'a [Factory<Box<dyn AnyProcessor>>],
     /// The exporters.
     pub exporters: &'a [Factory<Box<dyn AnyExporter>>],
+    /// The extensions.
+    pub extensions: &'a [Factory<Box<dyn AnyExtension>>],
 }
 
 /// A configuration without mistakes.
 pub struct Plan {
+    /// The extensions that `service::extensions` names, in its order.
+    pub extensions: Vec<(Id, Box<dyn AnyExtension>)>,
     /// The receivers that pipelines use.
     pub receivers: Vec<(Id, Box<dyn AnyReceiver>)>,
     /// The exporters that pipelines use.
@@ -145,9 +149,8 @@ impl Check<'_> {
         let mut receivers = self.components("receivers", kinds.receivers);
         let mut processors = self.components("processors", kinds.processors);
         let mut exporters = self.components("exporters", kinds.exporters);
-        for section in ["extensions", "connectors"] {
-            self.components::<()>(section, &[]);
-        }
+        let mut extensions = self.components("extensions", kinds.extensions);
+        self.components::<()>("connectors", &[]);
         // A section of the wrong type has been reported as that.
         let nothing = |section: &str| {
             root.get(section)
@@ -162,11 +165,13 @@ impl Check<'_> {
                 }
             }
         }
+        let extensions = self.extensions(&mut extensions);
         let (telemetry, pipelines) = self.service(&receivers, &mut processors, &exporters);
         let used = |ids: fn(&Pipeline) -> &Vec<Id>| -> BTreeSet<Id> {
             pipelines.iter().flat_map(ids).cloned().collect()
         };
         Plan {
+            extensions,
             receivers: take(&mut receivers, &used(|p| &p.receivers)),
             exporters: take(&mut exporters, &used(|p| &p.exporters)),
             pipelines,
@@ -255,6 +260,36 @@ impl Check<'_> {
         all
     }
 
+    /// The extensions that the service names, as far as they exist.
+    fn extensions(
+        &mut self,
+        all: &mut All<'_, Box<dyn AnyExtension>>,
+    ) -> Vec<(Id, Box<dyn AnyExtension>)> {
+        let path = "service::extensions";
+        let Some(named) = self.root.get("service").and_then(|s| s.get("extensions")) else {
+            return Vec::new();
+        };
+        let mut used = Vec::new();
+        for (i, id) in self.ids(path, named) {
+            match all.get_mut(&id) {
+                // One that is named twice is still one.
+                Some(described) => used.extend(described.made.take().map(|made| (id, made))),
+                // One that is configured but wrong has been reported.
+                None if self.wrong.len() == MOST || self.is_refused("extensions", &id) => {}
+                None => {
+                    let message = format!("references extension \"{id}\" which is not configured");
+                    self.add_at(path, &join(path, &i.to_string()), message);
+                    let valid: Vec<_> = all.keys().map(Id::to_string).collect();
+                    let valid: Vec<_> = valid.iter().map(String::as_str).collect();
+                    if !valid.is_empty() {
+                        self.hint(&id.to_string(), &valid);
+                    }
+                }
+            }
+        }
+        used
+    }
+
     fn service(
         &mut self,
         receivers: &All<'_, Box<dyn AnyReceiver>>,
@@ -269,15 +304,6 @@ impl Check<'_> {
         }
         for (key, _) in service.entries().iter().filter(|(k, _)| !KEYS.contains(&&*k.name)) {
             self.unknown_key("service", key, &KEYS);
-        }
-        if let Some(extensions) = service.get("extensions") {
-            for (i, id) in self.ids("service::extensions", extensions) {
-                self.add_at(
-                    "service::extensions",
-                    &format!("service::extensions::{i}"),
-                    format!("references extension \"{id}\" which is not configured"),
-                );
-            }
         }
         let section = Section::new(service.get("telemetry").cloned().unwrap_or_default());
         let checked =

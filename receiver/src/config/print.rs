@@ -41,7 +41,7 @@ fn effective(root: &Node, kinds: &Kinds<'_>) -> Value {
         "processors": components(root, "processors", kinds.processors),
         "exporters": components(root, "exporters", kinds.exporters),
         "connectors": object(root.get("connectors")),
-        "extensions": object(root.get("extensions")),
+        "extensions": components(root, "extensions", kinds.extensions),
         "service": service,
     })
 }

@@ -37,7 +37,7 @@ pub fn schema(kinds: &Kinds<'_>) -> Value {
             "processors": components("What happens to it.", kinds.processors),
             "exporters": components("Where it goes.", kinds.exporters),
             "connectors": components::<()>("There are none.", &[]),
-            "extensions": components::<()>("There are none.", &[]),
+            "extensions": components("What serves the agent itself.", kinds.extensions),
             "service": service(),
         },
     });

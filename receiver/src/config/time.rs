@@ -69,7 +69,7 @@ impl JsonSchema for duration {
 const PATTERN: &str = r"^(0|\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+) ?[a-zA-Zµμ]+ ?)+)$";
 
 /// As Go's `Duration.String` writes it.
-fn text(duration: Duration) -> String {
+pub fn text(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (unit, name) = match nanos {
         0 => return "0s".to_owned(),

@@ -6,12 +6,13 @@ mod debug;
 mod file;
 mod otlp_grpc;
 mod otlp_http;
-mod prometheus;
+// Its server is the extensions', too.
+pub(crate) mod prometheus;
 // Shared by the exporters that send.
 mod connect;
 mod otlp;
 mod proxy;
-mod queue;
+pub(crate) mod queue;
 mod retry;
 mod tls;
 

@@ -25,6 +25,7 @@ use crate::{
     channel::Input,
     component::Context,
     config::Mistakes,
+    status::Reporter,
     telemetry::Items,
 };
 
@@ -138,6 +139,7 @@ pub async fn run<S: Sender>(
         sender,
         retry: retry.clone(),
         stopping,
+        status: cx.status.clone(),
         counts: Arc::new(Counts {
             sent: items("otelcol_exporter_sent"),
             send_failed: items("otelcol_exporter_send_failed"),
@@ -343,6 +345,7 @@ struct Worker<S> {
     retry: retry::Config,
     /// Cancelled when no more waits between attempts are allowed.
     stopping: CancellationToken,
+    status: Reporter,
     counts: Arc<Counts>,
 }
 
@@ -351,7 +354,14 @@ impl<S: Sender> Worker<S> {
     async fn deliver(&self, item: Item) {
         let mut backoff = Backoff::new(&self.retry);
         loop {
-            let (reason, after) = match self.sender.send(&item.batch).await {
+            let result = self.sender.send(&item.batch).await;
+            match &result {
+                Ok(_) => self.status.ok(),
+                Err(Failure::Retryable { reason, .. } | Failure::Permanent { reason }) => {
+                    self.status.recoverable(reason);
+                }
+            }
+            let (reason, after) = match result {
                 Ok(sent) => return item.sent(sent),
                 Err(Failure::Permanent { reason }) => return item.lost(&reason),
                 Err(Failure::Retryable { reason, after }) => (reason, after),
@@ -381,6 +391,6 @@ impl<S: Sender> Worker<S> {
 }
 
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -333,6 +333,9 @@ mod tests {
             id: Id { kind: "batch".into(), name: String::new() },
             meter: provider.meter("test"),
             stop: Default::default(),
+            authenticators: Default::default(),
+            status: Default::default(),
+            statuses: Default::default(),
         };
         let (to, input) = channel();
         let (out, mut from) = channel();

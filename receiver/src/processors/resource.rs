@@ -83,6 +83,9 @@ mod tests {
             id: Id { kind: "resource".into(), name: String::new() },
             meter: opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"),
             stop: Default::default(),
+            authenticators: Default::default(),
+            status: Default::default(),
+            statuses: Default::default(),
         };
         let ((to, input), (out, mut from)) = (channel(), channel());
         let (now, none) = (SystemTime::now(), BTreeSet::new());

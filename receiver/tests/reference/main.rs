@@ -14,6 +14,7 @@ use std::{
 use fathom::{
     config::{Kinds, Style, load, print, schema::schema},
     exporters::EXPORTERS,
+    extensions::EXTENSIONS,
     metric::{Kind, Metric},
     processors::PROCESSORS,
     receivers::{RECEIVERS, iomonitor::SIGNALS},
@@ -23,8 +24,12 @@ use serde_json::Value;
 
 use self::components::Component;
 
-const KINDS: Kinds<'static> =
-    Kinds { receivers: RECEIVERS, processors: PROCESSORS, exporters: EXPORTERS };
+const KINDS: Kinds<'static> = Kinds {
+    receivers: RECEIVERS,
+    processors: PROCESSORS,
+    exporters: EXPORTERS,
+    extensions: EXTENSIONS,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -57,6 +62,7 @@ fn all_components() -> Vec<Component> {
     let mut all = components::of("receivers", RECEIVERS);
     all.extend(components::of("processors", PROCESSORS));
     all.extend(components::of("exporters", EXPORTERS));
+    all.extend(components::of("extensions", EXTENSIONS));
     all
 }
 
@@ -74,7 +80,7 @@ fn the_pages_of_components_are_what_their_types_say() {
         current(&format!("docs/components/{path}"), text);
     }
     let folder = root().join("docs/components");
-    for kind in ["receivers", "processors", "exporters"] {
+    for kind in ["receivers", "processors", "exporters", "extensions"] {
         for entry in fs::read_dir(folder.join(kind)).expect("a folder") {
             let file = entry.expect("an entry").path();
             let path = file.strip_prefix(&folder).expect("a path below").to_string_lossy();

@@ -3,9 +3,9 @@
 mod endpoint;
 mod send;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use hyper::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tonic::{
@@ -26,6 +26,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::Mistakes,
+    extensions::auth,
 };
 
 /// The configuration of `otlp_grpc`.
@@ -39,6 +40,9 @@ pub struct Config {
     pub tls: tls::Config,
     /// Sent with every request.
     pub headers: Headers,
+    /// The extension that adds credentials to every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::Config>,
     /// How this agent names itself.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user_agent: String,
@@ -73,6 +77,7 @@ impl Default for Config {
             endpoint: String::new(),
             tls: tls::Config::default(),
             headers: Headers::default(),
+            auth: None,
             user_agent: String::new(),
             authority: String::new(),
             compression: Compression::Gzip,
@@ -118,6 +123,7 @@ pub struct OtlpGrpc {
     address: Option<Address>,
     headers: MetadataMap,
     channel: Option<Channel>,
+    auth: Option<Arc<dyn auth::Client>>,
 }
 
 impl Component for OtlpGrpc {
@@ -157,23 +163,34 @@ impl Component for OtlpGrpc {
             wrong.require(!keepalive.time.is_zero(), "keepalive::time", positive);
             wrong.require(!keepalive.timeout.is_zero(), "keepalive::timeout", positive);
         }
+        if let Some(auth) = &config.auth {
+            wrong.nest("auth", auth.check());
+        }
         wrong.nest("tls", config.tls.check());
         wrong.nest("retry_on_failure", config.retry_on_failure.check());
         wrong.nest("sending_queue", config.sending_queue.check());
         let headers = MetadataMap::from_headers(headers);
-        wrong.or(Self { config, address, headers, channel: None })
+        wrong.or(Self { config, address, headers, channel: None, auth: None })
     }
 }
 
 impl Exporter for OtlpGrpc {
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
-    async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
+    async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
+        if let Some(auth) = &self.config.auth {
+            self.auth = Some(auth.client(&cx.authenticators, "gRPC")?);
+            // As in the Collector: whoever listens on the way would have them.
+            ensure!(
+                self.address.as_ref().is_some_and(|address| address.secure),
+                "the credentials require transport level security (auth needs tls)"
+            );
+        }
         self.connect(Proxy::of_environment(&self.config.tls)?)
     }
 
     async fn run(self, cx: Context, input: Input) -> anyhow::Result<()> {
         let channel = self.channel.context("it was not started")?;
-        let sender = Grpc::new(channel, &self.config, self.headers);
+        let sender = Grpc::new(channel, &self.config, self.headers, self.auth);
         let Config { sending_queue, retry_on_failure, .. } = &self.config;
         queue::run(&cx, input, sending_queue, retry_on_failure, sender).await;
         Ok(())

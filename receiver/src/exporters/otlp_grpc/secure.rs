@@ -196,3 +196,39 @@ async fn a_proxy_tunnels_to_the_server_with_and_without_tls() {
         assert!(lower.contains("proxy-authorization: basic yw5uonnly3jlda=="), "{asked}");
     }
 }
+
+#[tokio::test]
+async fn credentials_travel_over_tls_alone() {
+    struct Fixed;
+    impl auth::Client for Fixed {
+        fn header(&self) -> auth::Credentials<'_> {
+            Box::pin(async { Ok(("authorization".parse()?, "Bearer x".parse()?)) })
+        }
+    }
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
+    let peer = Peer::default();
+    let endpoint = peer
+        .serve(Some(ServerTlsConfig::new().identity(identity)))
+        .await
+        .replace("127.0.0.1", "localhost");
+    let (mut cx, metered) = context("otlp_grpc");
+    let known = auth::Auth { client: Some(Arc::new(Fixed)) };
+    cx.authenticators.add(crate::config::Id::parse("fixed").unwrap(), known);
+    let auth = Some(auth::Config { authenticator: "fixed".to_owned() });
+
+    let mut plain = OtlpGrpc::new(Config { auth: auth.clone(), ..config("localhost:1") }).unwrap();
+    let error = plain.start(&cx).await.unwrap_err().to_string();
+    assert!(error.starts_with("the credentials require transport level security"), "{error}");
+
+    let tls = serde_json::from_value(json!({"ca_pem": made.cert.pem()})).unwrap();
+    let mut exporter = OtlpGrpc::new(Config { auth, tls, ..config(&endpoint) }).unwrap();
+    exporter.start(&cx).await.unwrap();
+    let (out, input) = crate::channel::channel();
+    let task = tokio::spawn(exporter.run(cx, input));
+    out.send(batch(7)).await.unwrap();
+    metered.wait_for("otelcol_exporter_sent", 7).await;
+    drop(out);
+    task.await.unwrap().unwrap();
+    assert_eq!(peer.headers.lock().unwrap()[0].get("authorization").unwrap(), "Bearer x");
+}

@@ -1,6 +1,6 @@
 //! One attempt: a batch becomes a call, and its status a verdict.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry_proto::tonic::collector::{
     logs::v1::logs_service_client::LogsServiceClient,
@@ -21,6 +21,7 @@ use crate::{
         otlp::{Partial, compression::Compression},
         queue::{Failure, Sender, Sent},
     },
+    extensions::auth::Client,
 };
 
 /// The wait before a peer that could not be reached is tried again within one attempt: that of gRPC.
@@ -60,27 +61,43 @@ pub struct Grpc {
     timeout: Duration,
     wait_for_ready: bool,
     headers: MetadataMap,
+    auth: Option<Arc<dyn Client>>,
 }
 
 impl Grpc {
     /// Calls over `channel`.
-    pub fn new(channel: Channel, config: &Config, headers: MetadataMap) -> Self {
+    pub fn new(
+        channel: Channel,
+        config: &Config,
+        headers: MetadataMap,
+        auth: Option<Arc<dyn Client>>,
+    ) -> Self {
         Self {
             clients: Clients::new(channel, config.compression),
             timeout: config.timeout,
             wait_for_ready: config.wait_for_ready,
             headers,
+            auth,
         }
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    async fn request<T>(&self, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
-        *request.metadata_mut() = self.headers.clone();
+        let mut headers = self.headers.clone();
+        if let Some(auth) = &self.auth {
+            // Without credentials now, but perhaps later: the attempt is made again.
+            let unavailable = |e| Status::unavailable(format!("{e:#}"));
+            let (name, value) = auth.header().await.map_err(unavailable)?;
+            let mut all = headers.into_headers();
+            all.insert(name, value);
+            headers = MetadataMap::from_headers(all);
+        }
+        *request.metadata_mut() = headers;
         if !self.timeout.is_zero() {
             // Tells the peer, too.
             request.set_timeout(self.timeout);
         }
-        request
+        Ok(request)
     }
 
     async fn call(&self, batch: &Batch) -> Result<Partial, Status> {
@@ -88,15 +105,15 @@ impl Grpc {
         let mut clients = self.clients.clone();
         Ok(match batch {
             Batch::Metrics(metrics) => {
-                let response = clients.metrics.export(self.request(metrics.clone())).await?;
+                let response = clients.metrics.export(self.request(metrics.clone()).await?).await?;
                 response.into_inner().partial_success.into()
             }
             Batch::Logs(logs) => {
-                let response = clients.logs.export(self.request(logs.clone())).await?;
+                let response = clients.logs.export(self.request(logs.clone()).await?).await?;
                 response.into_inner().partial_success.into()
             }
             Batch::Traces(traces) => {
-                let response = clients.traces.export(self.request(traces.clone())).await?;
+                let response = clients.traces.export(self.request(traces.clone()).await?).await?;
                 response.into_inner().partial_success.into()
             }
         })

@@ -28,6 +28,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::{Mistakes, Secret},
+    extensions::auth as authentication,
 };
 
 /// The configuration of `otlp_http`.
@@ -50,6 +51,9 @@ pub struct Config {
     pub compression_params: Params,
     /// Sent with every request.
     pub headers: Headers,
+    /// The extension that adds credentials to every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<authentication::Config>,
     /// The time for one attempt; zero is no limit.
     #[serde(with = "crate::config::duration")]
     pub timeout: Duration,
@@ -98,6 +102,7 @@ impl Default for Config {
             compression: Compression::Gzip,
             compression_params: Params::default(),
             headers: Headers::default(),
+            auth: None,
             timeout: Duration::from_secs(30),
             tls: tls::Config::default(),
             proxy_url: None,
@@ -177,6 +182,9 @@ impl Component for OtlpHttp {
             wrong.nest("headers", mistakes);
             HeaderMap::new()
         });
+        if let Some(auth) = &config.auth {
+            wrong.nest("auth", auth.check());
+        }
         wrong.nest("tls", config.tls.check());
         wrong.nest("retry_on_failure", config.retry_on_failure.check());
         wrong.nest("sending_queue", config.sending_queue.check());
@@ -227,8 +235,10 @@ fn url(text: &str) -> Result<Uri, String> {
 
 impl Exporter for OtlpHttp {
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
-    async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
+    async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.config;
+        let auth = config.auth.as_ref();
+        let auth = auth.map(|auth| auth.client(&cx.authenticators, "HTTP")).transpose()?;
         let secure = self.urls.iter().flatten().any(|url| url.scheme_str() == Some("https"));
         let protocols: &[_] = match config.force_attempt_http2 {
             true => &["h2", "http/1.1"],
@@ -243,7 +253,7 @@ impl Exporter for OtlpHttp {
         let connector = Connector::new(tls, proxy, config.timeout);
         let headers = std::mem::take(&mut self.headers);
         self.sender =
-            Some(Http::new(config, connector, self.urls.clone(), authorizations, headers));
+            Some(Http::new(config, connector, self.urls.clone(), authorizations, headers, auth));
         Ok(())
     }
 
@@ -255,6 +265,8 @@ impl Exporter for OtlpHttp {
     }
 }
 
+#[cfg(test)]
+mod auth;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use prost::Message as _;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 use super::{Config, Encoding, Urls, answer::Answer};
@@ -28,6 +28,7 @@ use crate::{
         },
         queue::{Failure, Sender, Sent},
     },
+    extensions::auth::Client as Authenticator,
 };
 
 /// Idle connections to a host that Go keeps where nothing is configured.
@@ -42,6 +43,7 @@ pub struct Http {
     client: Client<Connector, Full<Bytes>>,
     targets: [Option<Target>; Signal::ALL.len()],
     headers: HeaderMap,
+    auth: Option<Arc<dyn Authenticator>>,
     encoding: Encoding,
     compression: Compression,
     params: Params,
@@ -65,6 +67,7 @@ impl Http {
         urls: Urls,
         mut authorizations: [Option<HeaderValue>; Signal::ALL.len()],
         configured: HeaderMap,
+        auth: Option<Arc<dyn Authenticator>>,
     ) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
@@ -110,6 +113,7 @@ impl Http {
             client: builder.build(connector),
             targets,
             headers,
+            auth,
             encoding: config.encoding,
             compression: config.compression,
             params: config.compression_params.clone(),
@@ -141,7 +145,7 @@ impl Http {
     async fn attempt(
         &self,
         signal: Signal,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
     ) -> Result<Sent, Failure> {
         let _room = match &self.room {
             // It is never closed.
@@ -150,6 +154,10 @@ impl Http {
         };
         let url = request.uri().clone();
         let failed = |reason: String| Failure::Retryable { reason, after: None };
+        if let Some(auth) = &self.auth {
+            let (name, value) = auth.header().await.map_err(|e| failed(format!("{e:#}")))?;
+            request.headers_mut().insert(name, value);
+        }
         let response = self
             .client
             .request(request)

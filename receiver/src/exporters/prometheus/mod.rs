@@ -21,7 +21,7 @@ use crate::{
 mod buckets;
 mod labels;
 mod name;
-mod serve;
+pub(crate) mod serve;
 mod store;
 mod text;
 mod value;
@@ -116,7 +116,7 @@ impl Component for Prometheus {
 
 impl Exporter for Prometheus {
     async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
-        self.listeners = serve::bind(&self.config.endpoint).await?;
+        self.listeners = serve::bind(&self.config.endpoint, "metrics", "/metrics").await?;
         Ok(())
     }
 

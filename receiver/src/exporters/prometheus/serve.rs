@@ -87,7 +87,11 @@ impl Page {
 }
 
 /// Listens at `endpoint`: at every address of its host, of which the first must be free.
-pub(super) async fn bind(endpoint: &str) -> anyhow::Result<Vec<TcpListener>> {
+pub(crate) async fn bind(
+    endpoint: &str,
+    what: &str,
+    path: &str,
+) -> anyhow::Result<Vec<TcpListener>> {
     let failed = || format!("endpoint: cannot listen at {endpoint}");
     // As in Go, no host means every address.
     let target =
@@ -105,7 +109,7 @@ pub(super) async fn bind(endpoint: &str) -> anyhow::Result<Vec<TcpListener>> {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 let address = listener.local_addr()?;
-                tracing::info!(%address, "serving metrics at http://{address}/metrics");
+                tracing::info!(%address, "serving {what} at http://{address}{path}");
                 listeners.push(listener);
             }
             Err(error) if listeners.is_empty() => return Err(error).with_context(failed),
@@ -135,7 +139,8 @@ pub(super) async fn serve(
     listening.join_all().await;
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves what comes in on one listener until `stop`, then lets responses in flight end.
+pub(crate) async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -237,10 +242,10 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_includes_v4_and_a_taken_port_is_named() {
-        let listeners = bind("localhost:0").await.expect("a free port");
+        let listeners = bind("localhost:0", "metrics", "/metrics").await.expect("a free port");
         let address = listeners[0].local_addr().expect("bound");
         assert!(address.is_ipv4());
-        let error = bind(&address.to_string()).await.expect_err("taken");
+        let error = bind(&address.to_string(), "metrics", "/metrics").await.expect_err("taken");
         let text = format!("{error:#}");
         assert!(text.contains("endpoint") && text.contains(&address.to_string()), "{text}");
     }

@@ -200,6 +200,9 @@ async fn run() -> Running {
         id: Id { kind: "prometheus".to_owned(), name: String::new() },
         meter: opentelemetry::global::meter("test"),
         stop: CancellationToken::new(),
+        authenticators: Default::default(),
+        status: Default::default(),
+        statuses: Default::default(),
     };
     exporter.start(&cx).await.expect("a free port");
     let address = exporter.listeners[0].local_addr().expect("bound");

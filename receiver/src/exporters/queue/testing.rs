@@ -27,7 +27,14 @@ pub(crate) fn context(kind: &str) -> (Context, Metered) {
         .unwrap();
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
     let id = Id { kind: kind.to_owned(), name: String::new() };
-    let cx = Context { id, meter: provider.meter("test"), stop: CancellationToken::new() };
+    let cx = Context {
+        id,
+        meter: provider.meter("test"),
+        stop: CancellationToken::new(),
+        authenticators: Default::default(),
+        status: Default::default(),
+        statuses: Default::default(),
+    };
     (cx, Metered { registry, _provider: provider })
 }
 

@@ -19,6 +19,9 @@ async fn after(config: serde_json::Value, before: &[(&str, &str)]) -> Vec<(Strin
         id: Id { kind: "resourcedetection".into(), name: String::new() },
         meter: opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"),
         stop: Default::default(),
+        authenticators: Default::default(),
+        status: Default::default(),
+        statuses: Default::default(),
     };
     let ((to, input), (out, mut from)) = (channel(), channel());
     let resource = Resource { attributes: pairs(before), ..Default::default() };

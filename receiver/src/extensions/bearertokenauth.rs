@@ -1,0 +1,203 @@
+//! `bearertokenauth`: a token, from the configuration or from a file that may change.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context as _, Result, ensure};
+use hyper::http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::auth::{Auth, Client, Credentials};
+use crate::{
+    batch::Signal,
+    component::{Component, Context, Extension},
+    config::{Mistakes, Secret},
+};
+
+/// The configuration of `bearertokenauth`.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The header that carries the token.
+    pub header: String,
+    /// What stands before the token; empty is the token alone.
+    pub scheme: String,
+    /// The token.
+    pub token: Secret,
+    /// Several tokens, instead. The first is sent.
+    pub tokens: Vec<Secret>,
+    /// A file with the token in its first line, instead. It is read for every request.
+    pub filename: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            header: "Authorization".to_owned(),
+            scheme: "Bearer".to_owned(),
+            token: Secret::default(),
+            tokens: Vec::new(),
+            filename: PathBuf::new(),
+        }
+    }
+}
+
+/// The extension.
+pub struct BearerTokenAuth(Arc<Bearer>);
+
+struct Bearer {
+    config: Config,
+    header: HeaderName,
+}
+
+impl Component for BearerTokenAuth {
+    const NAME: &'static str = "bearertokenauth";
+    const DESCRIPTION: &'static str = "Authenticates exporters by a token.";
+    const SIGNALS: &'static [Signal] = &[];
+    const EXAMPLE: &'static str = "filename: /var/run/secrets/token";
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        let mut wrong = Mistakes::default();
+        let token = !config.token.expose().is_empty();
+        if token && !config.tokens.is_empty() {
+            wrong.add("tokens", "either tokens or token should be specified, not both");
+        }
+        let file = !config.filename.as_os_str().is_empty();
+        wrong.require(token || file || !config.tokens.is_empty(), "", "no bearer token provided");
+        let header = config.header.parse().unwrap_or_else(|_| {
+            wrong.add("header", "is no name for a header");
+            HeaderName::from_static("authorization")
+        });
+        let line = |text: &str| value(&config.scheme, text).is_ok();
+        wrong.require(line(""), "scheme", "has a value that no header can have");
+        if line("") {
+            let no = "has a value that no header can have";
+            wrong.require(line(config.token.expose()), "token", no);
+            for (i, token) in config.tokens.iter().enumerate() {
+                wrong.require(line(token.expose()), &format!("tokens::{i}"), no);
+            }
+        }
+        wrong.or(Self(Arc::new(Bearer { config, header })))
+    }
+}
+
+impl Extension for BearerTokenAuth {
+    async fn start(&mut self, _: &Context) -> Result<()> {
+        let Config { filename, token, tokens, .. } = &self.0.config;
+        if filename.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if !token.expose().is_empty() || !tokens.is_empty() {
+            warn!("a filename is specified. Configured token(s) is ignored!");
+        }
+        if let Err(error) = self.0.token().await {
+            // What writes it may start later. Until then requests wait, and are tried again.
+            warn!("{error:#}");
+        }
+        Ok(())
+    }
+
+    fn auth(&self) -> Auth {
+        Auth { client: Some(self.0.clone()) }
+    }
+}
+
+impl Bearer {
+    async fn token(&self) -> Result<String> {
+        let Config { filename, token, tokens, .. } = &self.config;
+        if filename.as_os_str().is_empty() {
+            return Ok(tokens.first().unwrap_or(token).expose().to_owned());
+        }
+        let named = || format!("cannot read the token in {}", filename.display());
+        let text = tokio::fs::read_to_string(filename).await.with_context(named)?;
+        let token = text.lines().next().unwrap_or_default().trim();
+        // Who rewrites a file empties it first: that is no token.
+        ensure!(!token.is_empty(), "{}: its first line is empty", named());
+        Ok(token.to_owned())
+    }
+}
+
+fn value(scheme: &str, token: &str) -> Result<HeaderValue> {
+    let text = if scheme.is_empty() { token.to_owned() } else { format!("{scheme} {token}") };
+    let mut value = HeaderValue::from_str(&text).context("the token cannot stand in a header")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Client for Bearer {
+    fn header(&self) -> Credentials<'_> {
+        Box::pin(async {
+            Ok((self.header.clone(), value(&self.config.scheme, &self.token().await?)?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn made(config: Value) -> Result<BearerTokenAuth, Mistakes> {
+        BearerTokenAuth::new(serde_json::from_value(config).expect("of the right types"))
+    }
+
+    fn mistakes(config: Value) -> Vec<(String, String)> {
+        let wrong = made(config).err().unwrap_or_default();
+        wrong.0.into_iter().map(|m| (m.path, m.message)).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_its_key() {
+        let no = "has a value that no header can have".to_owned();
+        assert_eq!(mistakes(json!({})), [(String::new(), "no bearer token provided".to_owned())]);
+        assert_eq!(
+            mistakes(json!({"header": "a b", "token": "x", "tokens": ["y", "a\nb"]})),
+            [
+                (
+                    "tokens".to_owned(),
+                    "either tokens or token should be specified, not both".to_owned()
+                ),
+                ("header".to_owned(), "is no name for a header".to_owned()),
+                ("tokens::1".to_owned(), no.clone()),
+            ]
+        );
+        assert_eq!(mistakes(json!({"scheme": "\n", "token": "x"})), [("scheme".to_owned(), no)]);
+    }
+
+    async fn header(auth: &BearerTokenAuth) -> Result<(String, String)> {
+        let (name, value) = auth.auth().client.expect("it is for clients").header().await?;
+        assert!(value.is_sensitive(), "logs must not show it");
+        Ok((name.to_string(), value.to_str()?.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn the_header_is_scheme_and_token() {
+        for (config, expected) in [
+            (json!({"token": "a"}), ("authorization", "Bearer a")),
+            (json!({"tokens": ["b", "c"]}), ("authorization", "Bearer b")),
+            (json!({"token": "d", "scheme": "", "header": "X-Key"}), ("x-key", "d")),
+        ] {
+            let auth = made(config).expect("valid");
+            let (name, value) = header(&auth).await.expect("a header");
+            assert_eq!((name.as_str(), value.as_str()), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_is_taken_up_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let auth = made(json!({"filename": path, "token": "ignored"})).expect("valid");
+        let error = header(&auth).await.expect_err("there is no file");
+        assert!(format!("{error:#}").contains("No such file"), "{error:#}");
+        for token in ["first", "second"] {
+            std::fs::write(&path, format!(" {token} \nother\n")).expect("written");
+            assert_eq!(header(&auth).await.expect("a header").1, format!("Bearer {token}"));
+        }
+        std::fs::write(&path, "").expect("written");
+        let error = header(&auth).await.expect_err("it is empty");
+        assert!(format!("{error:#}").ends_with("its first line is empty"), "{error:#}");
+    }
+}

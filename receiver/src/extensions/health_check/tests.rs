@@ -1,0 +1,109 @@
+//! The extension as whoever asks sees it: over HTTP.
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::*;
+use crate::{exporters::queue::testing::context, status::Reporter};
+
+/// The extension at work, and the exporter and the receiver of its only pipeline.
+async fn serving(config: Value) -> (String, Context, Reporter) {
+    let (cx, _) = context("health_check");
+    let (exporter, receiver) = (Reporter::default(), Reporter::default());
+    cx.statuses.add("pipeline:metrics/a", "exporter:x".to_owned(), exporter.clone());
+    cx.statuses.add("pipeline:metrics/a", "receiver:y".to_owned(), receiver.clone());
+    receiver.set(Status::Ok, String::new());
+    let config = serde_json::from_value(config).expect("of the right types");
+    let mut made = HealthCheck::new(config).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    made.start(&cx).await.expect("it listens");
+    let address = made.listeners[0].local_addr().expect("an address").to_string();
+    tokio::spawn(made.run(cx.clone()));
+    (address, cx, exporter)
+}
+
+async fn ask(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("answered");
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+    (head[9..12].parse().expect("a status"), body.to_owned())
+}
+
+#[tokio::test]
+async fn version_1_is_ready_when_everything_is() {
+    let (address, _cx, exporter) = serving(json!({"endpoint": "127.0.0.1:0"})).await;
+    let (code, body) = ask(&address, "/").await;
+    assert_eq!(code, 503);
+    assert!(body.contains("\"Server not available\""), "{body}");
+    exporter.set(Status::Ok, String::new());
+    exporter.recoverable("away");
+    let (code, body) = ask(&address, "/").await;
+    assert_eq!(code, 200, "an error that may pass is no reason to restart the agent");
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(body["status"], "Server available");
+    exporter.set(Status::Stopping, String::new());
+    assert_eq!(ask(&address, "/").await.0, 503);
+    assert_eq!(ask(&address, "/other").await.0, 404);
+}
+
+#[tokio::test]
+async fn version_1_says_what_it_is_told_to() {
+    let config = json!({"endpoint": "127.0.0.1:0", "path": "/up", "response_body": {"healthy": "yes", "unhealthy": "no"}});
+    let (address, _cx, exporter) = serving(config).await;
+    assert_eq!(ask(&address, "/up").await, (503, "no".to_owned()));
+    exporter.set(Status::Ok, String::new());
+    assert_eq!(ask(&address, "/up").await, (200, "yes".to_owned()));
+}
+
+#[tokio::test]
+async fn version_2_shows_the_component_that_is_unwell() {
+    let config = json!({"use_v2": true, "http": {"endpoint": "127.0.0.1:0"},
+        "component_health": {"include_recoverable_errors": true, "recovery_duration": "200ms"}});
+    let (address, _cx, exporter) = serving(config).await;
+    assert_eq!(ask(&address, "/status").await.0, 503);
+    exporter.set(Status::Ok, String::new());
+    let (code, body) = ask(&address, "/status").await;
+    assert_eq!((code, body.contains("components")), (200, false), "{body}");
+
+    exporter.recoverable("connection refused");
+    for (path, pointer) in [
+        ("/status?verbose", "/components/pipeline:metrics~1a/components/exporter:x/error"),
+        ("/status?pipeline=metrics%2Fa&verbose=true", "/components/exporter:x/error"),
+        ("/status?pipeline=metrics/a&verbose=false", "/error"),
+    ] {
+        let (code, body) = ask(&address, path).await;
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((code, &body["healthy"]), (200, &json!(true)), "it may still pass");
+        assert_eq!(body["status"], "StatusRecoverableError");
+        assert_eq!(body.pointer(pointer), Some(&json!("connection refused")), "{body}");
+    }
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let (code, body) = ask(&address, "/status").await;
+    assert_eq!((code, body.contains("\"healthy\":false")), (500, true), "{body}");
+    exporter.ok();
+    assert_eq!(ask(&address, "/status").await.0, 200);
+    assert_eq!(ask(&address, "/status?pipeline=traces").await.0, 404);
+}
+
+#[test]
+fn what_is_wrong_is_said_at_its_key() {
+    for (config, path, message) in [
+        (json!({"endpoint": ""}), "endpoint", "http endpoint required"),
+        (json!({"path": "up"}), "path", "path must start with /"),
+        (json!({"use_v2": true}), "", "must specify at least one protocol"),
+        (
+            json!({"use_v2": true, "http": {"status": {"path": "x"}}}),
+            "http::status::path",
+            "path must start with /",
+        ),
+    ] {
+        let config = serde_json::from_value(config).expect("of the right types");
+        let wrong = HealthCheck::new(config).err().expect("a mistake");
+        assert_eq!((wrong.0[0].path.as_str(), wrong.0[0].message.as_str()), (path, message));
+    }
+}

@@ -192,6 +192,9 @@ fn enrichment() -> Result<(Output, Input)> {
         id: Id { kind: "enrichment".into(), name: String::new() },
         meter: opentelemetry::global::meter("test"),
         stop: Default::default(),
+        authenticators: Default::default(),
+        status: Default::default(),
+        statuses: Default::default(),
     };
     let ((to, input), (output, from)) = (channel(), channel());
     tokio::spawn(processor.run(cx, input, output));

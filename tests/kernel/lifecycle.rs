@@ -105,7 +105,8 @@ fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
             // An empty label is none.
             let label = |name| probe.labels.get(name).map_or("", String::as_str);
             ensure!(probe.value == attached && label("mode") == by, "{mode:?}: {probe:?}");
-            ensure!(label("reason").is_empty() != refused, "{mode:?}: {probe:?}");
+            // One that attached may have been refused at a function that other kernels have.
+            ensure!(!refused || !label("reason").is_empty(), "{mode:?}: {probe:?}");
         }
         let series = scrape.all("ebpf_cache_read_attempts_total", &[]).count();
         let counted = hole("page_cache/lookups", mode)?.is_none();
@@ -185,7 +186,7 @@ fn the_quickstart_says_within_two_seconds_what_it_attached_and_where_to_look() -
     ensure!(began.elapsed() < most, "{:?}: {log}", began.elapsed());
     ensure!(log.contains(&format!("http://{address}/metrics")), "{log}");
     for probe in ["syscalls", "page_cache", "fadvise", "reclaim"] {
-        ensure!(log.lines().any(|line| line.contains(probe) && line.contains("tp_btf")), "{log}");
+        ensure!(log.lines().any(|line| line.contains(probe) && line.contains("mode=")), "{log}");
     }
     Ok(())
 }
@@ -200,7 +201,7 @@ fn probes_are_shown_without_running() -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    for part in ["syscalls", "page_cache", "fadvise", "reclaim", "tp_btf"] {
+    for part in ["syscalls", "page_cache", "fadvise", "reclaim"] {
         ensure!(shown.contains(part), "no {part} in {shown}");
     }
     Ok(())

@@ -102,7 +102,8 @@ fn names_path(bytes: &[u8], path: &str) -> bool {
 /// A signal is one name in five places: a kernel program without its other four is not finished.
 fn incomplete_signals(files: &[PathBuf]) -> Vec<String> {
     let programs = files.iter().filter(|path| path.starts_with("ebpf/probes/src/bin"));
-    let signals = programs.filter_map(|path| path.file_stem()?.to_str());
+    // The programs that do nothing are the bench's.
+    let signals = programs.filter_map(|path| path.file_stem()?.to_str()).filter(|n| *n != "empty");
     let mut wrong = Vec::new();
     for signal in signals {
         for place in [

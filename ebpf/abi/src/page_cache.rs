@@ -17,8 +17,6 @@ crate::counters! {
     pub enum Counter {
         /// Lookups that could not be followed across a read, because the map of tasks was full.
         LookupsUntracked,
-        /// Returns from a read that the kernel did not report.
-        ReturnsMissed,
     }
 }
 
@@ -34,17 +32,6 @@ crate::shared! {
         pub last_index: u64,
         /// Reads that the task had finished by then: tells one read's batches from the next read.
         pub reads: u64,
-    }
-}
-
-crate::shared! {
-    /// A read that a task is in, where a probe at the entry of a function has to remember it for the
-    /// probe at its return.
-    pub struct Read {
-        /// The address of the request, whose position moves as it is served.
-        pub request: u64,
-        /// Bytes that were read before this function was called; they are part of what it returns.
-        pub already: u64,
     }
 }
 

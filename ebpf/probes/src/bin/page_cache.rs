@@ -4,15 +4,12 @@
 
 use abi::{
     group::Group,
-    page_cache::{Cell, Counter, Lookup, MAX_TASKS, Read},
+    page_cache::{Cell, Counter, Lookup, MAX_TASKS},
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, map, raw_tracepoint, tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{
-        BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
-        TracePointContext,
-    },
+    programs::{BtfTracePointContext, FExitContext, RawTracePointContext, TracePointContext},
 };
 use probes::{
     NO_PREALLOC, count,
@@ -53,10 +50,6 @@ probes::cells! {
 /// The latest lookup of each thread.
 #[map]
 static LOOKUPS: HashMap<u64, Lookup> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
-
-/// The read that each thread is in, where a function's entry and return are two programs.
-#[map]
-static READS: HashMap<u64, Read> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
 
 /// Adds `pages` to the field of the group's cell that `field` picks.
 #[inline(always)]
@@ -251,43 +244,10 @@ pub fn reads_fexit(ctx: FExitContext) -> i32 {
     0
 }
 
-/// The entry of [`reads_fexit`]'s function.
-#[kprobe]
-pub fn reads_enter(ctx: ProbeContext) -> u32 {
-    if group::in_scope().is_none() {
-        return 0;
-    }
-    let (Some(request), Some(already)) = (ctx.arg(0), ctx.arg(2)) else { return 0 };
-    let thread = task::thread();
-    if READS.get_ptr(&thread).is_some() {
-        // The kernel follows a limited number of returns at a time.
-        count(&COUNTERS, Counter::ReturnsMissed as u32, 1);
-    }
-    if READS.insert(&thread, &Read { request, already }, 0).is_err() {
-        count(&COUNTERS, Counter::LookupsUntracked as u32, 1);
-    }
-    0
-}
-
-/// The return of [`reads_fexit`]'s function.
-#[kretprobe]
-pub fn reads_return(ctx: RetProbeContext) -> u32 {
-    let thread = task::thread();
-    let Some(read) = READS.get_ptr(&thread) else { return 0 };
-    // SAFETY: only this thread writes its entry.
-    let Read { request, already } = unsafe { *read };
-    let _ = READS.remove(&thread);
-    let position: u64 = Address(request).read(&OFFSET_KIOCB_KI_POS);
-    served(group::current(), position, ctx.ret::<i64>() - already as i64);
-    0
-}
-
 #[inline(always)]
 fn ended() {
     // A thread that never read has none.
-    let thread = task::thread();
-    let _ = LOOKUPS.remove(&thread);
-    let _ = READS.remove(&thread);
+    let _ = LOOKUPS.remove(&task::thread());
 }
 
 /// `sched_process_exit`: a thread's entries go with it.

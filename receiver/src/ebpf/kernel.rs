@@ -1,6 +1,8 @@
 //! The kernel that programs are loaded into, as far as they must be told about it. What it can do is
 //! asked of its types, never of its version: distributions change kernels without changing versions.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
 use anyhow::{Context as _, Result, bail};
 use aya::Btf;
 
@@ -10,6 +12,8 @@ use super::{btf::Types, tracefs};
 pub struct Kernel {
     /// Its types in the two forms that are needed; the reason if it has none.
     types: Result<(Types, Btf), String>,
+    /// What has been looked up: every object asks for the same fields, and a search goes through all types.
+    found: RefCell<BTreeMap<String, Result<u32, String>>>,
     /// Whether a task can be preempted inside a raw tracepoint's program.
     pub preemptible: bool,
     /// Whether the helper for a typed pointer to the current task exists.
@@ -35,6 +39,7 @@ impl Kernel {
             // Linux 6.1: before, a warning goes to the kernel's log (kernel/bpf/verifier.c).
             may_allocate: has("bpf_mem_alloc"),
             types,
+            found: RefCell::default(),
         }
     }
 
@@ -50,6 +55,17 @@ impl Kernel {
     /// fields are in the `format` files too, which kernels without BTF have: those of the events that the
     /// record is named after, or of `events`.
     pub fn field(&self, path: &str, events: &[&str]) -> Result<u32> {
+        if self.types.is_err() {
+            return self.look_up(path, events);
+        }
+        let mut found = self.found.borrow_mut();
+        let result = found
+            .entry(path.to_owned())
+            .or_insert_with(|| self.look_up(path, events).map_err(|error| format!("{error:#}")));
+        result.clone().map_err(anyhow::Error::msg)
+    }
+
+    fn look_up(&self, path: &str, events: &[&str]) -> Result<u32> {
         match (&self.types, path.strip_prefix(tracefs::RECORD)) {
             (Ok((types, _)), _) if path.contains('.') => types.offset(path),
             (Ok((types, _)), _) => types.size(path),

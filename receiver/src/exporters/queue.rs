@@ -381,6 +381,6 @@ impl<S: Sender> Worker<S> {
 }
 
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod attributes;
 mod batch;
 mod deltatocumulative;
 mod enrichment;
+mod memory_limiter;
 mod resource;
 mod resourcedetection;
 
@@ -16,6 +17,7 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<batch::BatchProcessor>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<enrichment::Enrichment>(),
+    processor::<memory_limiter::MemoryLimiter>(),
     processor::<resource::ResourceProcessor>(),
     processor::<resourcedetection::ResourceDetection>(),
 ];

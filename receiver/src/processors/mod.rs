@@ -7,6 +7,7 @@ mod attributes;
 mod batch;
 mod deltatocumulative;
 mod enrichment;
+mod matching;
 mod memory_limiter;
 mod resource;
 mod resourcedetection;

@@ -14,3 +14,4 @@ pub mod processors;
 pub mod receivers;
 pub mod status;
 pub mod telemetry;
+mod value;

@@ -11,7 +11,7 @@ mod resolve;
 pub use self::{
     cache::Cache,
     find::{Found, NotFound, Rule, View},
-    mount::{Mount, mounts, unified},
+    mount::{Membership, Mount, Relative, memberships, mounts, unified},
     path::{Container, Identity, Pod, Qos, Runtime, pod_uid},
     resolve::{Counts, Known, Resolver},
 };

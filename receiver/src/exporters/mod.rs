@@ -16,6 +16,9 @@ pub(crate) mod queue;
 mod retry;
 mod tls;
 
+#[cfg(test)]
+pub(crate) use queue::testing;
+
 /// Every exporter.
 pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] = &[
     exporter::<debug::Debug>(),

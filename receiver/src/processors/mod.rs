@@ -7,6 +7,8 @@ mod attributes;
 mod batch;
 mod deltatocumulative;
 mod enrichment;
+mod matching;
+mod memory_limiter;
 mod resource;
 mod resourcedetection;
 
@@ -16,6 +18,7 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<batch::BatchProcessor>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<enrichment::Enrichment>(),
+    processor::<memory_limiter::MemoryLimiter>(),
     processor::<resource::ResourceProcessor>(),
     processor::<resourcedetection::ResourceDetection>(),
 ];

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
+    common::v1::{AnyValue, InstrumentationScope, KeyValue},
     resource::v1::Resource,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{Config, name};
+use crate::value;
 
 /// One resource and scope: what every point below it has in common.
 pub(super) struct Origin {
@@ -159,30 +160,7 @@ fn encode(out: &mut Vec<u8>, attributes: &[KeyValue]) {
     out.push(0xff);
 }
 
-/// An attribute's value as a label shows it: what is not a string as in JSON.
+/// An attribute's value as a label shows it.
 fn text(value: Option<&AnyValue>) -> String {
-    match value.and_then(|v| v.value.as_ref()) {
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(value) => json(value).to_string(),
-        None => String::new(),
-    }
-}
-
-fn json(value: &Value) -> serde_json::Value {
-    let inner = |v: &Option<AnyValue>| {
-        v.as_ref().and_then(|v| v.value.as_ref()).map_or(serde_json::Value::Null, json)
-    };
-    match value {
-        Value::StringValue(text) => text.as_str().into(),
-        Value::BoolValue(value) => (*value).into(),
-        Value::IntValue(value) => (*value).into(),
-        Value::DoubleValue(value) => (*value).into(),
-        Value::ArrayValue(array) => array.values.iter().map(|v| inner(&Some(v.clone()))).collect(),
-        Value::KvlistValue(list) => serde_json::Value::Object(
-            list.values.iter().map(|kv| (kv.key.clone(), inner(&kv.value))).collect(),
-        ),
-        Value::BytesValue(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
-        // Only profiles have a string table.
-        Value::StringValueStrindex(_) => serde_json::Value::Null,
-    }
+    value::text(value.and_then(|v| v.value.as_ref()))
 }

@@ -1,3 +1,5 @@
+//! Every action, on what it finds and on what it does not.
+
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Proto;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a selection takes and what it leaves.
+
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Limits, what is refused above them, and wrong configurations.
+
 use std::{collections::BTreeSet, time::SystemTime};
 
 use super::*;

@@ -8,6 +8,7 @@ pub mod config;
 pub mod ebpf;
 pub mod exporters;
 pub mod metric;
+mod ottl;
 pub mod pipeline;
 pub mod processors;
 pub mod receivers;

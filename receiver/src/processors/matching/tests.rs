@@ -87,7 +87,7 @@ fn exclude_is_asked_after_include() {
 
 #[test]
 fn mistakes_have_the_collector_s_text() {
-    let error = |include| selection(include, json!(null)).err().expect("wrong");
+    let error = |include| selection(include, json!(null)).expect_err("wrong");
     assert_eq!(
         error(json!({"match_type": "strict"})),
         "at least one of \"attributes\", \"libraries\",  or \"resources\" field must be specified"

@@ -1,3 +1,5 @@
+//! Conditions, parsed and asked.
+
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, any_value::Value},
     metrics::v1::{Gauge, NumberDataPoint, Sum, metric::Data},

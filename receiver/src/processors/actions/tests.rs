@@ -1,3 +1,5 @@
+//! What the actions do, and what is wrong with them.
+
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Proto;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What `filter` drops, counts and refuses.
+
 use opentelemetry_proto::tonic::{
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     metrics::v1::{

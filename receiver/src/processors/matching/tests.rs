@@ -1,3 +1,5 @@
+//! Which items are meant.
+
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Limits, decisions, and what is refused.
+
 use std::{collections::BTreeSet, time::SystemTime};
 
 use super::*;

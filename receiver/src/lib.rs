@@ -9,6 +9,7 @@ pub mod ebpf;
 pub mod exporters;
 pub mod extensions;
 pub mod metric;
+mod ottl;
 pub mod pipeline;
 pub mod processors;
 pub mod receivers;

@@ -7,6 +7,7 @@ mod attributes;
 mod batch;
 mod deltatocumulative;
 mod enrichment;
+mod filter;
 mod matching;
 mod memory_limiter;
 mod resource;
@@ -18,6 +19,7 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<batch::BatchProcessor>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<enrichment::Enrichment>(),
+    processor::<filter::Filter>(),
     processor::<memory_limiter::MemoryLimiter>(),
     processor::<resource::ResourceProcessor>(),
     processor::<resourcedetection::ResourceDetection>(),

@@ -1,4 +1,4 @@
-//! Every action, on what it finds and on what it does not.
+//! What the actions do, and what is wrong with them.
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Proto;
 

@@ -1,4 +1,4 @@
-//! What a selection takes and what it leaves.
+//! Which items are meant.
 
 use opentelemetry_proto::tonic::common::v1::AnyValue;
 use serde_json::json;
@@ -89,10 +89,7 @@ fn exclude_is_asked_after_include() {
 
 #[test]
 fn mistakes_have_the_collector_s_text() {
-    let error = |include| match selection(include, json!(null)) {
-        Ok(_) => panic!("it is wrong"),
-        Err(error) => error,
-    };
+    let error = |include| selection(include, json!(null)).expect_err("wrong");
     assert_eq!(
         error(json!({"match_type": "strict"})),
         "at least one of \"attributes\", \"libraries\",  or \"resources\" field must be specified"

@@ -1,4 +1,4 @@
-//! Limits, what is refused above them, and wrong configurations.
+//! Limits, decisions, and what is refused.
 
 use std::{collections::BTreeSet, time::SystemTime};
 

@@ -1,0 +1,229 @@
+//! Conditions, parsed and asked.
+
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, any_value::Value},
+    metrics::v1::{Gauge, NumberDataPoint, Sum, metric::Data},
+    trace::v1::Status,
+};
+
+use super::*;
+use crate::metric::pairs;
+
+fn holds(context: Context, of: Of<'_>, condition: &str) -> bool {
+    let resource = Resource { attributes: pairs(&[("host", "one")]), ..Default::default() };
+    let scope = InstrumentationScope { name: "lib".into(), ..Default::default() };
+    let conditions = Conditions::new(context, &[condition.to_owned()]);
+    let conditions = conditions.unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    conditions.hold(&Item { resource: Some(&resource), scope: Some(&scope), of })
+}
+
+fn error(context: Context, condition: &str) -> String {
+    let wrong = Conditions::new(context, &["true".to_owned(), condition.to_owned()]);
+    let mut wrong = wrong.err().unwrap_or_else(|| panic!("{condition} is taken"));
+    assert_eq!((wrong.len(), wrong[0].0), (1, 1));
+    let prefix = format!("unable to parse OTTL condition {condition:?}: ");
+    let text = wrong.remove(0).1;
+    text.strip_prefix(&prefix).unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
+fn attribute(value: Value) -> Vec<KeyValue> {
+    let mut attributes = pairs(&[("k", "")]);
+    attributes[0].value = Some(AnyValue { value: Some(value) });
+    attributes
+}
+
+#[test]
+fn values_compare_as_in_the_collector() {
+    let log = |value| LogRecord { attributes: attribute(value), ..Default::default() };
+    let (text, int, double) = (
+        log(Value::StringValue("b".into())),
+        log(Value::IntValue(5)),
+        log(Value::DoubleValue(5.5)),
+    );
+    let ask = |log: &LogRecord, rest: &str| {
+        holds(Context::Log, Of::Log(log), &format!("attributes[\"k\"] {rest}"))
+    };
+    for yes in ["== \"b\"", "!= \"a\"", "> \"a\"", ">= \"b\"", "< \"c\"", "!= 5", "!= nil"] {
+        assert!(ask(&text, yes), "b {yes}");
+    }
+    for no in ["== 5", "> 5", "<= 5", "== nil", "<= nil", "< \"b\"", "== true"] {
+        assert!(!ask(&text, no), "b {no}");
+    }
+    for yes in ["== 5", "== 5.0", "< 5.5", ">= -7", "!= \"5\""] {
+        assert!(ask(&int, yes), "5 {yes}");
+    }
+    for yes in ["> 5", "<= 5.5", "< 1.0e3"] {
+        assert!(ask(&double, yes), "5.5 {yes}");
+    }
+    let of = Of::Log(&text);
+    for yes in ["attributes[\"x\"] == nil", "nil == attributes[\"x\"]", "attributes[\"x\"] <= nil"]
+    {
+        assert!(holds(Context::Log, of, yes), "{yes}");
+    }
+}
+
+#[test]
+fn and_binds_stronger_than_or_and_not_strongest() {
+    let log = LogRecord::default();
+    let ask = |condition: &str| holds(Context::Log, Of::Log(&log), condition);
+    assert!(ask("true or false and false"));
+    assert!(!ask("(true or false) and false"));
+    assert!(ask("not false and true"));
+    assert!(!ask("not (false or true)"));
+    assert!(ask("not 1 == 2"));
+    assert!(ask("IsMatch(\"abc\", \"^a\") == true"));
+}
+
+#[test]
+fn metrics_and_points_have_their_paths() {
+    let point = NumberDataPoint { attributes: pairs(&[("a", "1")]), ..Default::default() };
+    let sum = Sum { data_points: vec![point], aggregation_temporality: 2, is_monotonic: true };
+    let metric = Metric {
+        name: "m.one".into(),
+        description: "d".into(),
+        unit: "By".into(),
+        data: Some(Data::Sum(sum)),
+        ..Default::default()
+    };
+    let of_metric = [
+        "name == \"m.one\" and metric.unit == \"By\" and description == \"d\"",
+        "type == METRIC_DATA_TYPE_SUM and is_monotonic == true",
+        "aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE",
+        "resource.attributes[\"host\"] == \"one\" and instrumentation_scope.name == \"lib\"",
+        "HasAttrKeyOnDatapoint(\"a\") and not HasAttrKeyOnDatapoint(\"b\")",
+        "HasAttrOnDatapoint(\"a\", \"1\") and not HasAttrOnDatapoint(\"a\", \"2\")",
+        "IsMatch(name, \"^m\\\\.\")",
+    ];
+    for condition in of_metric {
+        assert!(holds(Context::Metric, Of::Metric(&metric), condition), "{condition}");
+    }
+    let attributes = pairs(&[("a", "1")]);
+    let point = Point {
+        attributes: &attributes,
+        number: Some(number_data_point::Value::AsInt(7)),
+        time: 9,
+        ..Default::default()
+    };
+    let of_point = [
+        "metric.name == \"m.one\" and metric.type == METRIC_DATA_TYPE_SUM",
+        "attributes[\"a\"] == \"1\" and datapoint.attributes[\"b\"] == nil",
+        "value_int == 7 and value_double == 0.0 and count == nil and time_unix_nano == 9",
+        "flags == FLAG_NONE",
+    ];
+    for condition in of_point {
+        let of = Of::Point(About::of(&metric), point);
+        assert!(holds(Context::DataPoint, of, condition), "{condition}");
+    }
+    let gauge = Metric { data: Some(Data::Gauge(Gauge::default())), ..Default::default() };
+    assert!(holds(Context::Metric, Of::Metric(&gauge), "is_monotonic == nil and type == 1"));
+}
+
+#[test]
+fn logs_spans_and_resources_have_their_paths() {
+    let body = serde_json::json!({"a": [1, {"b": "c"}]});
+    let log = LogRecord {
+        body: Some(value::from_config(&body)),
+        severity_number: 17,
+        severity_text: "ERROR".into(),
+        trace_id: vec![0xab, 1],
+        ..Default::default()
+    };
+    let of_log = [
+        "body[\"a\"][1][\"b\"] == \"c\" and body[\"a\"][2] == nil and body[\"a\"][-1] == nil",
+        "severity_number >= SEVERITY_NUMBER_ERROR and severity_text == \"ERROR\"",
+        "trace_id.string == \"ab01\"",
+        "IsMatch(body, \"b.*c\") and body != nil",
+    ];
+    for condition in of_log {
+        assert!(holds(Context::Log, Of::Log(&log), condition), "{condition}");
+    }
+    let status = Status { code: 2, message: "bad".into() };
+    let span = Span { name: "GET".into(), kind: 3, status: Some(status), ..Default::default() };
+    let of_span = [
+        "name == \"GET\" and kind == SPAN_KIND_CLIENT",
+        "status.code == STATUS_CODE_ERROR and status.message == \"bad\"",
+        "parent_span_id.string == \"\"",
+    ];
+    for condition in of_span {
+        assert!(holds(Context::Span, Of::Span(&span), condition), "{condition}");
+    }
+    assert!(holds(Context::Resource, Of::Resource, "attributes[\"host\"] == \"one\""));
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_its_position() {
+    let cases = [
+        (
+            "name == ",
+            "condition has invalid syntax: 1:9: unexpected token \"<EOF>\" (expected Value)",
+        ),
+        (
+            "name",
+            "condition has invalid syntax: 1:5: unexpected token \"<EOF>\" (expected \
+             <opcomparison> Value)",
+        ),
+        (
+            "(name == \"a\"",
+            "condition has invalid syntax: 1:13: unexpected token \"<EOF>\" \
+                            (expected \")\")",
+        ),
+        ("name == \"a\" \"b\"", "condition has invalid syntax: 1:13: unexpected token \"b\""),
+        (
+            "name == \"a",
+            "condition has invalid syntax: 1:9: invalid input text: a string has no \
+                        end",
+        ),
+        (
+            "name == \"\\.\"",
+            "condition has invalid syntax: 1:9: invalid quoted string: invalid syntax",
+        ),
+        ("name = \"a\"", "condition has invalid syntax: 1:6: invalid input text '='"),
+        ("not not true", "condition has invalid syntax: 1:5: unexpected token \"not\""),
+        (
+            "1 == 99999999999999999999",
+            "condition has invalid syntax: 1:6: invalid number \
+                                       \"99999999999999999999\": it is out of range",
+        ),
+        ("UnknownFunc(body)", "undefined function \"UnknownFunc\" (at 1:1)"),
+        (
+            "set(name, 1)",
+            "converter names must start with an uppercase letter but got 'set' (at 1:1)",
+        ),
+        ("type == METRIC_DATA_TYPE_X", "enum symbol, METRIC_DATA_TYPE_X, not found (at 1:9)"),
+        (
+            "IsMatch(name)",
+            "error while parsing arguments for call to \"IsMatch\": incorrect number of arguments. \
+             Expected: 2 Received: 1 (at 1:1)",
+        ),
+        (
+            "IsMatch(name, \"(\")",
+            "couldn't create function: the pattern supplied to IsMatch is not a valid regexp \
+             pattern: `(` (at 1:1)",
+        ),
+        (
+            "true and no.such == 1",
+            "segment \"such\" from path \"no.such\" is not a valid path nor a valid OTTL keyword \
+             for the metric context (at 1:10)",
+        ),
+        ("name[\"a\"] == 1", "path \"name\" has no keys (at 1:1)"),
+        (
+            "resource.attributes == nil",
+            "path \"resource.attributes\" needs a key: resource.attributes[\"key\"] (at 1:1)",
+        ),
+    ];
+    for (condition, expected) in cases {
+        assert_eq!(error(Context::Metric, condition), expected, "{condition}");
+    }
+    let elsewhere = error(Context::Log, "HasAttrKeyOnDatapoint(\"a\")");
+    assert_eq!(elsewhere, "undefined function \"HasAttrKeyOnDatapoint\" (at 1:1)");
+    assert!(error(Context::Resource, "instrumentation_scope.name == \"a\"").contains("resource"));
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused() {
+    for deep in ["(".repeat(100_000), "IsMatch(".repeat(100_000)] {
+        assert!(error(Context::Log, &deep).starts_with("nested too deeply"));
+    }
+    let many = vec!["true"; 10_000].join(" and ");
+    assert!(holds(Context::Resource, Of::Resource, &many));
+}

@@ -1,0 +1,270 @@
+//! The configuration of `filter`, and the checks that say what it means.
+
+use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
+use serde::{Deserialize, Serialize};
+
+use super::{Filter, Logs, Metrics, Names, Traces};
+use crate::{
+    config::Mistakes,
+    ottl::{Conditions, Context},
+    processors::matching::{self, Attribute, Attributes, Selection, Texts},
+};
+
+/// The configuration of `filter`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What to do when a condition fails. No condition that is taken here can fail.
+    pub error_mode: ErrorMode,
+    /// Which metrics and data points are dropped.
+    pub metrics: MetricsConfig,
+    /// Which log records are dropped.
+    pub logs: LogsConfig,
+    /// Which spans are dropped.
+    pub traces: TracesConfig,
+    /// Which spans are kept, in the older form.
+    pub spans: SpansConfig,
+}
+
+/// What to do when a condition fails.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorMode {
+    /// Drop everything.
+    #[default]
+    Propagate,
+    /// Say so and go on.
+    Ignore,
+    /// Go on.
+    Silent,
+}
+
+/// Which metrics and data points are dropped.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Conditions on resources; if one holds, all below the resource is dropped.
+    pub resource: Option<Vec<String>>,
+    /// Conditions on metrics; if one holds, the metric is dropped.
+    pub metric: Option<Vec<String>>,
+    /// Conditions on data points; if one holds, the point is dropped.
+    pub datapoint: Option<Vec<String>>,
+    /// What is kept, in the older form.
+    pub include: Option<MetricProperties>,
+    /// What is dropped, in the older form.
+    pub exclude: Option<MetricProperties>,
+}
+
+/// What a metric has, in the older form.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricProperties {
+    /// How texts are compared: `strict` or `regexp`.
+    pub match_type: String,
+    /// Accepted as the Collector's; regular expressions are fast without a cache.
+    pub regexp: Option<matching::Regexp>,
+    /// The metric's name: one of these.
+    pub metric_names: Vec<String>,
+    /// Attributes of the resource: all of these.
+    pub resource_attributes: Vec<Attribute>,
+}
+
+/// Which log records are dropped.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogsConfig {
+    /// Conditions on resources; if one holds, all below the resource is dropped.
+    pub resource: Option<Vec<String>>,
+    /// Conditions on log records; if one holds, the record is dropped.
+    pub log_record: Option<Vec<String>>,
+    /// What is kept, in the older form.
+    pub include: Option<LogProperties>,
+    /// What is dropped, in the older form.
+    pub exclude: Option<LogProperties>,
+}
+
+/// What a log record has, in the older form.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogProperties {
+    /// How texts are compared: `strict` or `regexp`.
+    pub match_type: String,
+    /// Attributes of the resource: all of these.
+    pub resource_attributes: Vec<Attribute>,
+    /// Attributes of the record: all of these.
+    pub record_attributes: Vec<Attribute>,
+    /// The severity text: one of these.
+    pub severity_texts: Vec<String>,
+    /// The severity number.
+    pub severity_number: Option<LogSeverity>,
+    /// The body: one of these.
+    pub bodies: Vec<String>,
+}
+
+/// The least severity.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSeverity {
+    /// The least severity, by its short name or its number.
+    pub min: String,
+    /// Whether a record without one matches.
+    pub match_undefined: bool,
+}
+
+/// Which spans are dropped.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracesConfig {
+    /// Conditions on resources; if one holds, all below the resource is dropped.
+    pub resource: Option<Vec<String>>,
+    /// Conditions on spans; if one holds, the span is dropped.
+    pub span: Option<Vec<String>>,
+}
+
+/// Which spans are kept, in the older form.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpansConfig {
+    /// What is kept.
+    pub include: Option<matching::Config>,
+    /// What is dropped. Asked after `include`.
+    pub exclude: Option<matching::Config>,
+}
+
+/// Checks everything.
+pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
+    let Config { error_mode: _, metrics, logs, traces, spans } = config;
+    let mut wrong = Mistakes::default();
+    wrong.require(
+        (metrics.resource.is_none() && metrics.metric.is_none() && metrics.datapoint.is_none())
+            || (metrics.include.is_none() && metrics.exclude.is_none()),
+        "metrics",
+        "cannot use \"metrics.resource\", \"metrics.metric\", \"metrics.datapoint\" and the settings \
+         \"metrics.include\", \"metrics.exclude\" at the same time",
+    );
+    wrong.require(
+        (logs.resource.is_none() && logs.log_record.is_none())
+            || (logs.include.is_none() && logs.exclude.is_none()),
+        "logs",
+        "cannot use \"logs.resource\", \"logs.log\" and the settings \"logs.include\", \
+         \"logs.exclude\" at the same time",
+    );
+    wrong.require(
+        (traces.resource.is_none() && traces.span.is_none())
+            || (spans.include.is_none() && spans.exclude.is_none()),
+        "traces",
+        "cannot use \"traces.resource\", \"traces.span\", \"traces.spanevent\" and the span settings \
+         \"spans.include\", \"spans.exclude\" at the same time",
+    );
+    let mut conditions = |path: &str, context, list: Option<Vec<String>>| {
+        Conditions::new(context, &list?)
+            .map_err(|all| {
+                for (i, message) in all {
+                    wrong.add(format!("{path}::{i}"), message);
+                }
+            })
+            .ok()
+    };
+    let metrics_resource = conditions("metrics::resource", Context::Resource, metrics.resource);
+    let metric = conditions("metrics::metric", Context::Metric, metrics.metric);
+    let point = conditions("metrics::datapoint", Context::DataPoint, metrics.datapoint);
+    let logs_resource = conditions("logs::resource", Context::Resource, logs.resource);
+    let record = conditions("logs::log_record", Context::Log, logs.log_record);
+    let traces_resource = conditions("traces::resource", Context::Resource, traces.resource);
+    let span = conditions("traces::span", Context::Span, traces.span);
+
+    let mut names = |path: &str, properties: Option<MetricProperties>| match names(properties?) {
+        Ok(names) => Some(names),
+        Err(message) => {
+            wrong.add(path, message);
+            None
+        }
+    };
+    let include = names("metrics::include", metrics.include);
+    let exclude = names("metrics::exclude", metrics.exclude);
+    let mut record_properties =
+        |path: &str, properties: Option<LogProperties>| match log_properties(properties?) {
+            Ok(config) => config,
+            Err(message) => {
+                wrong.add(path, message);
+                None
+            }
+        };
+    let log_include = record_properties("logs::include::severity_number::min", logs.include);
+    let log_exclude = record_properties("logs::exclude::severity_number::min", logs.exclude);
+    let mut selection = |path: &str, include, exclude| {
+        Selection::new(include, exclude).unwrap_or_else(|nested| {
+            wrong.nest(path, nested);
+            Selection::default()
+        })
+    };
+    let logs_selection = selection("logs", log_include, log_exclude);
+    let spans_selection = selection("spans", spans.include, spans.exclude);
+    wrong.or(Filter {
+        metrics: Metrics { resource: metrics_resource, metric, point, include, exclude },
+        logs: Logs { resource: logs_resource, record, selection: logs_selection },
+        traces: Traces { resource: traces_resource, span, selection: spans_selection },
+    })
+}
+
+fn names(properties: MetricProperties) -> Result<Names, String> {
+    let MetricProperties { match_type, regexp: _, metric_names, resource_attributes } = properties;
+    if match_type == "expr" {
+        return Err("match_type expr is not available: write conditions below metrics::metric or \
+                    metrics::datapoint"
+            .to_owned());
+    }
+    let names = match metric_names.is_empty() {
+        true => None,
+        false => Some(Texts::new(&match_type, metric_names)?),
+    };
+    Ok(Names { names, resource: Attributes::new(&match_type, resource_attributes)? })
+}
+
+/// The same in the form that matching has; nothing if nothing is asked for, which the Collector
+/// ignores.
+fn log_properties(properties: LogProperties) -> Result<Option<matching::Config>, String> {
+    let LogProperties {
+        match_type,
+        resource_attributes,
+        record_attributes,
+        severity_texts,
+        severity_number,
+        bodies,
+    } = properties;
+    let severity = match severity_number {
+        Some(LogSeverity { min, match_undefined }) => {
+            let min = severity(&min)
+                .ok_or_else(|| format!("'{min}' is not a valid severity: not a valid severity"))?;
+            Some(matching::Severity { min, match_undefined })
+        }
+        None => None,
+    };
+    let empty = resource_attributes.is_empty()
+        && record_attributes.is_empty()
+        && severity_texts.is_empty()
+        && bodies.is_empty()
+        && severity.is_none();
+    Ok((!empty).then(|| matching::Config {
+        match_type,
+        resources: resource_attributes,
+        attributes: record_attributes,
+        log_severity_texts: severity_texts,
+        log_severity_number: severity,
+        log_bodies: bodies,
+        ..Default::default()
+    }))
+}
+
+fn severity(text: &str) -> Option<i32> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    match text.parse() {
+        Ok(number) => (1..=24).contains(&number).then_some(number),
+        Err(_) => {
+            let name = format!("SEVERITY_NUMBER_{}", text.to_uppercase());
+            SeverityNumber::from_str_name(&name).map(i32::from).filter(|number| *number > 0)
+        }
+    }
+}

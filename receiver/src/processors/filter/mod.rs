@@ -1,0 +1,261 @@
+//! `filter`: drops metrics, data points, log records and spans, by conditions in OTTL or by what they
+//! have.
+
+mod config;
+
+use opentelemetry::{KeyValue, metrics::Counter};
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
+    common::v1::InstrumentationScope,
+    metrics::v1::{Metric, metric::Data},
+    resource::v1::Resource,
+};
+
+pub use self::config::Config;
+use super::matching::{self, Attributes, Kind, Selection, Texts};
+use crate::{
+    batch::{Batch, Signal},
+    channel::{Input, Output},
+    component::{Component, Context, Processor},
+    config::Mistakes,
+    ottl::{About, Conditions, Item, Of, Point},
+};
+
+/// The processor.
+pub struct Filter {
+    metrics: Metrics,
+    logs: Logs,
+    traces: Traces,
+}
+
+/// What drops metrics and points.
+struct Metrics {
+    resource: Option<Conditions>,
+    metric: Option<Conditions>,
+    point: Option<Conditions>,
+    include: Option<Names>,
+    exclude: Option<Names>,
+}
+
+/// Names of metrics and attributes of their resources, in the older form.
+struct Names {
+    names: Option<Texts>,
+    resource: Attributes,
+}
+
+/// What drops log records.
+struct Logs {
+    resource: Option<Conditions>,
+    record: Option<Conditions>,
+    selection: Selection,
+}
+
+/// What drops spans.
+struct Traces {
+    resource: Option<Conditions>,
+    span: Option<Conditions>,
+    selection: Selection,
+}
+
+impl Component for Filter {
+    const NAME: &'static str = "filter";
+    const DESCRIPTION: &'static str = "Drops metrics, data points, log records and spans.";
+    const SIGNALS: &'static [Signal] = &Signal::ALL;
+    const EXAMPLE: &'static str = "metrics:\n  datapoint:\n    - 'metric.name == \
+                                   \"ebpf.syscall.duration\" and attributes[\"syscall.name\"] == \
+                                   \"fsync\"'";
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        config::check(config)
+    }
+}
+
+impl Processor for Filter {
+    async fn run(self, cx: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
+        let attributes = [KeyValue::new("filter", cx.id.to_string())];
+        // In the order of `Signal`.
+        let dropped: [Counter<u64>; 3] = ["datapoints", "logs", "spans"].map(|items| {
+            cx.meter.u64_counter(format!("otelcol_processor_filter_{items}.filtered")).build()
+        });
+        while let Some(mut batch) = input.recv().await {
+            let before = batch.items();
+            let rest = match &mut batch {
+                Batch::Metrics(request) => self.metrics.filter(request),
+                Batch::Logs(request) => self.logs.filter(request),
+                Batch::Traces(request) => self.traces.filter(request),
+            };
+            let gone = (before - batch.items()) as u64;
+            dropped[batch.signal() as usize].add(gone, &attributes);
+            if rest {
+                out.send(batch).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hold(conditions: &Option<Conditions>, item: &Item<'_>) -> bool {
+    conditions.as_ref().is_some_and(|conditions| conditions.hold(item))
+}
+
+fn of_resource(resource: &Option<Resource>) -> Item<'_> {
+    Item { resource: resource.as_ref(), scope: None, of: Of::Resource }
+}
+
+impl Metrics {
+    /// Drops what is to be dropped; whether something is left.
+    fn filter(&self, request: &mut ExportMetricsServiceRequest) -> bool {
+        let whole = self.metric.is_none()
+            && self.point.is_none()
+            && self.include.is_none()
+            && self.exclude.is_none();
+        request.resource_metrics.retain_mut(|of| {
+            if hold(&self.resource, &of_resource(&of.resource)) {
+                return false;
+            }
+            let attributes = of.resource.as_ref().map_or(&[][..], |r| &r.attributes);
+            let include = self.include.as_ref().is_none_or(|i| i.resource.matches(attributes));
+            let exclude = self
+                .exclude
+                .as_ref()
+                .is_some_and(|e| !e.resource.is_empty() && e.resource.matches(attributes));
+            if !include || exclude {
+                return false;
+            }
+            if whole {
+                return true;
+            }
+            let resource = of.resource.as_ref();
+            of.scope_metrics.retain_mut(|part| {
+                let scope = part.scope.as_ref();
+                part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric));
+                !part.metrics.is_empty()
+            });
+            !of.scope_metrics.is_empty()
+        });
+        !request.resource_metrics.is_empty()
+    }
+
+    fn keeps(
+        &self,
+        resource: Option<&Resource>,
+        scope: Option<&InstrumentationScope>,
+        metric: &mut Metric,
+    ) -> bool {
+        let named =
+            |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(&metric.name));
+        if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
+            return false;
+        }
+        if hold(&self.metric, &Item { resource, scope, of: Of::Metric(metric) }) {
+            return false;
+        }
+        let Some(conditions) = &self.point else { return true };
+        let mut data = metric.data.take();
+        // The type is the data's, and the data is being changed.
+        let about = About::new(metric, data.as_ref());
+        let keep = |point: Point<'_>| {
+            !conditions.hold(&Item { resource, scope, of: Of::Point(about, point) })
+        };
+        macro_rules! retain {
+            ($data:ident, $point:ident => $more:expr) => {{
+                $data.data_points.retain(|$point| {
+                    keep(Point {
+                        attributes: &$point.attributes,
+                        start: $point.start_time_unix_nano,
+                        time: $point.time_unix_nano,
+                        flags: $point.flags,
+                        ..$more
+                    })
+                });
+                !$data.data_points.is_empty()
+            }};
+        }
+        let none = Point::default();
+        let rest = match &mut data {
+            Some(Data::Gauge(d)) => retain!(d, p => Point { number: p.value, ..none }),
+            Some(Data::Sum(d)) => retain!(d, p => Point { number: p.value, ..none }),
+            Some(Data::Histogram(d)) => {
+                retain!(d, p => Point { count: Some(p.count), sum: p.sum, ..none })
+            }
+            Some(Data::ExponentialHistogram(d)) => {
+                retain!(d, p => Point { count: Some(p.count), sum: p.sum, ..none })
+            }
+            Some(Data::Summary(d)) => {
+                retain!(d, p => Point { count: Some(p.count), sum: Some(p.sum), ..none })
+            }
+            None => true,
+        };
+        metric.data = data;
+        rest
+    }
+}
+
+impl Logs {
+    /// Drops what is to be dropped; whether something is left.
+    fn filter(&self, request: &mut ExportLogsServiceRequest) -> bool {
+        if self.resource.is_none() && self.record.is_none() && self.selection.is_all() {
+            return true;
+        }
+        request.resource_logs.retain_mut(|of| {
+            if hold(&self.resource, &of_resource(&of.resource)) {
+                return false;
+            }
+            let resource = of.resource.as_ref();
+            of.scope_logs.retain_mut(|part| {
+                let scope = part.scope.as_ref();
+                part.log_records.retain(|log| {
+                    let item = matching::Item {
+                        resource: resource.map_or(&[], |resource| &resource.attributes),
+                        scope,
+                        attributes: &log.attributes,
+                        kind: Kind::Log(log),
+                    };
+                    self.selection.means(&item)
+                        && !hold(&self.record, &Item { resource, scope, of: Of::Log(log) })
+                });
+                !part.log_records.is_empty()
+            });
+            !of.scope_logs.is_empty()
+        });
+        !request.resource_logs.is_empty()
+    }
+}
+
+impl Traces {
+    /// Drops what is to be dropped; whether something is left.
+    fn filter(&self, request: &mut ExportTraceServiceRequest) -> bool {
+        if self.resource.is_none() && self.span.is_none() && self.selection.is_all() {
+            return true;
+        }
+        request.resource_spans.retain_mut(|of| {
+            if hold(&self.resource, &of_resource(&of.resource)) {
+                return false;
+            }
+            let resource = of.resource.as_ref();
+            of.scope_spans.retain_mut(|part| {
+                let scope = part.scope.as_ref();
+                part.spans.retain(|span| {
+                    let item = matching::Item {
+                        resource: resource.map_or(&[], |resource| &resource.attributes),
+                        scope,
+                        attributes: &span.attributes,
+                        kind: Kind::Span(span),
+                    };
+                    self.selection.means(&item)
+                        && !hold(&self.span, &Item { resource, scope, of: Of::Span(span) })
+                });
+                !part.spans.is_empty()
+            });
+            !of.scope_spans.is_empty()
+        });
+        !request.resource_spans.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! What `filter` drops, counts and refuses.
+
+use opentelemetry_proto::tonic::{
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    metrics::v1::{
+        Gauge, Histogram, HistogramDataPoint, NumberDataPoint, ResourceMetrics, ScopeMetrics,
+        number_data_point::Value,
+    },
+    trace::v1::{ResourceSpans, ScopeSpans, Span},
+};
+use serde_json::json;
+
+use super::*;
+use crate::{channel::channel, exporters::testing::context, metric::pairs};
+
+fn filter(config: serde_json::Value) -> Result<Filter, Vec<(String, String)>> {
+    let config = serde_json::from_value(config).expect("of the right types");
+    Filter::new(config)
+        .map_err(|wrong| wrong.0.into_iter().map(|one| (one.path, one.message)).collect())
+}
+
+fn resource(host: &str) -> Option<Resource> {
+    Some(Resource { attributes: pairs(&[("host", host)]), ..Default::default() })
+}
+
+/// On host one: a gauge `a` with the values 1, 2 and 3, and a histogram `b` with one point; on host
+/// two: a gauge `a` with the value 1.
+fn metrics() -> Batch {
+    let gauge = |values: &[i64]| {
+        let point = |value: &i64| NumberDataPoint {
+            value: Some(Value::AsInt(*value)),
+            attributes: pairs(&[("n", &value.to_string())]),
+            ..Default::default()
+        };
+        let data_points = values.iter().map(point).collect();
+        let data = Some(Data::Gauge(Gauge { data_points }));
+        Metric { name: "a".into(), data, ..Default::default() }
+    };
+    let histogram = Histogram {
+        data_points: vec![HistogramDataPoint { count: 4, sum: Some(8.0), ..Default::default() }],
+        aggregation_temporality: 2,
+    };
+    let data = Some(Data::Histogram(histogram));
+    let histogram = Metric { name: "b".into(), data, ..Default::default() };
+    let of = |host, metrics| ResourceMetrics {
+        resource: resource(host),
+        scope_metrics: vec![ScopeMetrics { metrics, ..Default::default() }],
+        ..Default::default()
+    };
+    Batch::Metrics(ExportMetricsServiceRequest {
+        resource_metrics: vec![
+            of("one", vec![gauge(&[1, 2, 3]), histogram]),
+            of("two", vec![gauge(&[1])]),
+        ],
+    })
+}
+
+fn logs() -> Batch {
+    let log_records = [("INFO", 9), ("ERROR", 17), ("", 0)]
+        .map(|(text, severity_number)| LogRecord {
+            severity_text: text.into(),
+            severity_number,
+            ..Default::default()
+        })
+        .into();
+    let scope_logs = vec![ScopeLogs { log_records, ..Default::default() }];
+    Batch::Logs(ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: resource("one"),
+            scope_logs,
+            ..Default::default()
+        }],
+    })
+}
+
+fn spans() -> Batch {
+    let spans = ["GET", "POST"].map(|name| Span { name: name.into(), ..Default::default() }).into();
+    let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
+    Batch::Traces(ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: resource("one"),
+            scope_spans,
+            ..Default::default()
+        }],
+    })
+}
+
+/// What comes out, and how many items were counted as dropped.
+async fn filtered(config: serde_json::Value, batch: Batch) -> (Option<Batch>, u64) {
+    let processor = filter(config).expect("valid");
+    let (cx, metered) = context("filter");
+    let ((to, input), (out, mut from)) = (channel(), channel());
+    to.send(batch).await.expect("it has room");
+    drop(to);
+    Processor::run(processor, cx, input, out).await.expect("it does not fail");
+    (from.recv().await, metered.count("otelcol_processor_filter_"))
+}
+
+/// How many items are left; nothing comes out if none are.
+async fn left(config: serde_json::Value, batch: Batch) -> usize {
+    let before = batch.items();
+    let (rest, dropped) = filtered(config, batch).await;
+    let items = rest.as_ref().map_or(0, Batch::items);
+    assert_eq!(dropped as usize, before - items, "what is dropped is counted");
+    assert_eq!(rest.is_none(), items == 0, "an empty block is not sent");
+    items
+}
+
+#[tokio::test]
+async fn metrics_are_dropped_by_conditions() {
+    let cases = [
+        (json!({}), 5),
+        (json!({"resource": ["attributes[\"host\"] == \"two\""]}), 4),
+        (json!({"metric": ["name == \"a\""]}), 1),
+        (json!({"metric": ["name == \"a\"", "type == METRIC_DATA_TYPE_HISTOGRAM"]}), 0),
+        (json!({"metric": ["HasAttrOnDatapoint(\"n\", \"1\")"]}), 1),
+        (json!({"datapoint": ["value_int > 1"]}), 3),
+        (json!({"datapoint": ["count == 4 and metric.name == \"b\" and sum == 8"]}), 4),
+        (json!({"datapoint": ["metric.type == METRIC_DATA_TYPE_GAUGE"]}), 1),
+        (
+            json!({"metric": ["name == \"b\""], "datapoint": ["attributes[\"n\"] == \"1\" and \
+                resource.attributes[\"host\"] == \"one\""]}),
+            3,
+        ),
+    ];
+    for (config, expected) in cases {
+        let rest = left(json!({"metrics": config.clone()}), metrics()).await;
+        assert_eq!(rest, expected, "{config}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_without_points_is_dropped_with_them() {
+    let config = json!({"metrics": {"datapoint": ["metric.name == \"a\""]}});
+    let (rest, dropped) = filtered(config, metrics()).await;
+    let Some(Batch::Metrics(rest)) = rest else { panic!("the histogram is left") };
+    assert_eq!(dropped, 4);
+    assert_eq!(rest.resource_metrics.len(), 1);
+    let metrics = &rest.resource_metrics[0].scope_metrics[0].metrics;
+    assert_eq!(metrics.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(matches!(&metrics[0].data, Some(Data::Histogram(data)) if data.data_points.len() == 1));
+}
+
+#[tokio::test]
+async fn metrics_are_dropped_in_the_older_form() {
+    let strict = |names: &[&str]| json!({"match_type": "strict", "metric_names": names});
+    let two =
+        json!({"match_type": "strict", "resource_attributes": [{"key": "host", "value": "two"}]});
+    let cases = [
+        (json!({"include": strict(&["a"])}), 4),
+        (json!({"exclude": strict(&["a"])}), 1),
+        (json!({"include": {"match_type": "regexp", "metric_names": ["^[ab]$"]}}), 5),
+        (json!({"include": strict(&["a"]), "exclude": two.clone()}), 3),
+        (json!({"include": two}), 1),
+        (json!({"exclude": {"match_type": "strict"}}), 5),
+    ];
+    for (config, expected) in cases {
+        let rest = left(json!({"metrics": config.clone()}), metrics()).await;
+        assert_eq!(rest, expected, "{config}");
+    }
+}
+
+#[tokio::test]
+async fn log_records_are_dropped() {
+    let severity = |min: &str, undefined: bool| {
+        json!({"match_type": "strict",
+            "severity_number": {"min": min, "match_undefined": undefined}})
+    };
+    let cases = [
+        (json!({}), 3),
+        (json!({"log_record": ["severity_number < SEVERITY_NUMBER_WARN"]}), 1),
+        (json!({"resource": ["attributes[\"host\"] == \"one\""]}), 0),
+        (json!({"include": severity("warn", false)}), 1),
+        (json!({"include": severity("9", true)}), 3),
+        (json!({"exclude": {"match_type": "regexp", "severity_texts": ["^(INFO|ERROR)$"]}}), 1),
+        (json!({"exclude": {"match_type": "strict"}}), 3),
+    ];
+    for (config, expected) in cases {
+        assert_eq!(left(json!({"logs": config.clone()}), logs()).await, expected, "{config}");
+    }
+}
+
+#[tokio::test]
+async fn spans_are_dropped() {
+    let cases = [
+        (json!({"traces": {"span": ["name == \"GET\""]}}), 1),
+        (json!({"traces": {"resource": ["IsMatch(attributes[\"host\"], \"^o\")"]}}), 0),
+        (json!({"spans": {"include": {"match_type": "strict", "span_names": ["POST"]}}}), 1),
+        (json!({"spans": {"exclude": {"match_type": "regexp", "span_names": ["T$"]}}}), 0),
+    ];
+    for (config, expected) in cases {
+        assert_eq!(left(config.clone(), spans()).await, expected, "{config}");
+    }
+}
+
+#[test]
+fn every_mistake_has_its_place_and_the_collector_s_text() {
+    let wrong = filter(json!({
+        "metrics": {"metric": ["name == \"a\"", "name ="], "datapoint": ["Foo()"], "include": {}},
+        "logs": {"include": {"severity_number": {"min": "loud"}}},
+        "spans": {"include": {}, "exclude": {"match_type": "x", "services": ["a"]}},
+    }))
+    .err()
+    .expect("wrong");
+    let paths: Vec<_> = wrong.iter().map(|(path, _)| path.as_str()).collect();
+    let expected = [
+        "metrics",
+        "metrics::metric::1",
+        "metrics::datapoint::0",
+        "logs::include::severity_number::min",
+        "spans::include",
+        "spans::exclude",
+    ];
+    assert_eq!(paths, expected, "{wrong:#?}");
+    assert_eq!(
+        wrong[0].1,
+        "cannot use \"metrics.resource\", \"metrics.metric\", \"metrics.datapoint\" and the \
+         settings \"metrics.include\", \"metrics.exclude\" at the same time"
+    );
+    assert_eq!(
+        wrong[2].1,
+        "unable to parse OTTL condition \"Foo()\": undefined function \"Foo\" (at 1:1)"
+    );
+    assert_eq!(wrong[3].1, "'loud' is not a valid severity: not a valid severity");
+
+    let expr = filter(json!({"metrics": {"include": {"match_type": "expr"}}})).err();
+    assert!(expr.expect("wrong")[0].1.starts_with("match_type expr is not available"));
+}

@@ -1,10 +1,16 @@
 //! The agent under test: the real binary, as a user starts it.
+#![expect(
+    unsafe_code,
+    reason = "between fork and exec: what makes a container of a process is asked for by the process itself"
+)]
 
 use std::{
     ffi::OsStr,
-    io::{BufRead, BufReader},
+    fs::OpenOptions,
+    io::{self, BufRead, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -13,6 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -49,6 +56,7 @@ pub struct Setup {
     pub iomonitor: Value,
     /// The exporters beside Prometheus, by their ids.
     pub exporters: Vec<(&'static str, Value)>,
+    container: Option<PathBuf>,
 }
 
 impl Setup {
@@ -60,12 +68,18 @@ impl Setup {
             "mode": mode.name(),
             "scope": {"cgroups": [cgroup.path()]},
         });
-        Self { iomonitor, exporters: Vec::new() }
+        Self { iomonitor, exporters: Vec::new(), container: None }
     }
 
     /// With a key of the receiver changed.
     pub fn with(mut self, key: &str, value: Value) -> Self {
         self.iomonitor[key] = value;
+        self
+    }
+
+    /// In a container, as far as cgroups are concerned: inside `cgroup`, which it takes for the root of them all.
+    pub fn contained(mut self, cgroup: &Cgroup) -> Self {
+        self.container = Some(cgroup.path().to_owned());
         self
     }
 
@@ -156,12 +170,14 @@ impl Agent {
 
     /// Starts one with these arguments, which make it serve Prometheus on `metrics`.
     pub fn run<A: AsRef<OsStr>>(metrics: SocketAddr, arguments: &[A]) -> Result<Self> {
-        let mut child = Command::new(binary()?)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start fathom")?;
+        let mut command = Command::new(binary()?);
+        command.args(arguments);
+        Self::start_command(metrics, command)
+    }
+
+    fn start_command(metrics: SocketAddr, mut command: Command) -> Result<Self> {
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("start fathom")?;
         let stderr = BufReader::new(child.stderr.take().context("stderr")?);
         let log = Arc::new(Mutex::new(String::new()));
         let logging = thread::spawn({
@@ -180,7 +196,12 @@ impl Agent {
     fn spawn(setup: &Setup) -> Result<Self> {
         let metrics = free_address()?;
         let config = setup.file(metrics)?;
-        let mut agent = Self::run(metrics, &[OsStr::new("--config"), config.path().as_os_str()])?;
+        let mut command = Command::new(binary()?);
+        command.arg("--config").arg(config.path());
+        if let Some(container) = &setup.container {
+            contain(&mut command, container)?;
+        }
+        let mut agent = Self::start_command(metrics, command)?;
         agent.config = Some(config);
         Ok(agent)
     }
@@ -245,6 +266,19 @@ impl Drop for Agent {
         // Shown only when the test fails.
         println!("log of the agent:\n{}", self.log());
     }
+}
+
+/// Makes the process join the cgroup before it starts, and see nothing above it.
+fn contain(command: &mut Command, cgroup: &Path) -> Result<()> {
+    let mut procs = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
+    let enter = move || {
+        // cgroups(7): 0 is the process that writes.
+        procs.write_all(b"0")?;
+        unshare(CloneFlags::CLONE_NEWCGROUP).map_err(io::Error::from)
+    };
+    // SAFETY: two system calls, and no memory is allocated.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
 }
 
 /// An address of the loopback that nothing listens on.

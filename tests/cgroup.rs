@@ -47,6 +47,18 @@ impl Cgroup {
         Ok(Self { path })
     }
 
+    /// New cgroups below this one, each in the one before, as in `a/b/c`; the innermost first, which is the order
+    /// in which they can go.
+    pub fn nested(&self, path: &str) -> Result<Vec<Self>> {
+        let mut nested = Vec::<Self>::new();
+        for name in path.split('/') {
+            let parent = nested.last().map_or(&self.path, |cgroup| &cgroup.path).clone();
+            nested.push(Self::named(&parent, name)?);
+        }
+        nested.reverse();
+        Ok(nested)
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path

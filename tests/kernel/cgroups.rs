@@ -119,11 +119,13 @@ fn a_process_is_found_where_it_is() -> Result<()> {
     let sleeper = Sleeper::start('h')?;
     let view = View::default();
     let by_comm = Rule::Comm(sleeper.comm.clone());
-    let reason = view.find(&by_comm).expect_err("a scope to the root would be everything");
+    let reason = view
+        .find(std::slice::from_ref(&by_comm))
+        .expect_err("a scope to the root would be everything");
     ensure!(reason.to_string().contains("root cgroup"), "{reason}");
     sleeper.join(&container)?;
     for rule in [by_comm, Rule::Pid(sleeper.child.id())] {
-        let found = view.find(&rule)?;
+        let found = view.find(&[rule])?;
         ensure!(found.directories == [container.path()], "{found:?}");
         ensure!(found.pids == [sleeper.child.id()], "{found:?}");
     }
@@ -295,7 +297,7 @@ fn inside_a_namespace() -> Result<()> {
     for who in ["INSIDE", "SIBLING"] {
         let comm = env::var(format!("FATHOM_{who}"))?;
         let expected = PathBuf::from(env::var(format!("FATHOM_{who}_AT"))?);
-        match view.find(&Rule::Comm(comm)) {
+        match view.find(&[Rule::Comm(comm)]) {
             Ok(found) => ensure!(found.directories == [expected], "{who}: {found:?}"),
             Err(reason) => {
                 ensure!(expected.as_os_str().is_empty(), "{who}: {reason}");

@@ -12,6 +12,7 @@ mod otlp;
 mod page_cache;
 mod reclaim;
 mod scope;
+mod sidecar;
 mod syscalls;
 
 use anyhow::Result;

@@ -53,7 +53,13 @@ fn every_point_equals_the_scrape(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let server = OtlpServer::start()?;
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).export_to(server.address()))?;
+    // With one consumer, what is sent first arrives first.
+    let otlp = json!({
+        "endpoint": server.address(),
+        "tls": {"insecure": true},
+        "sending_queue": {"num_consumers": 1},
+    });
+    let agent = Agent::start(&Setup::new(mode, &cgroup).export(otlp))?;
     let attached = nanos()?;
     for _ in 0..3 {
         work(&mixture(&mut rng, &directory)?, &cgroup)?;

@@ -69,7 +69,11 @@ fn in_subtree(ancestor: impl Fn(u32) -> u64) -> bool {
             return false;
         }
         let Some(subtree) = SCOPE_CGROUPS.get(i) else { return false };
-        if subtree.id != 0 && is_below(*subtree, &ancestor) {
+        // They are packed: after the first unused place there is none.
+        if subtree.id == 0 {
+            return false;
+        }
+        if is_below(*subtree, &ancestor) {
             return true;
         }
         i += 1;

@@ -78,13 +78,13 @@ pub enum NotFound {
     Proc(PathBuf, #[source] io::Error),
     /// No process is meant.
     #[error(
-        "no process {rule} among the {seen} in {}; in a container, others are visible only with hostPID or \
+        "no process {rules} among the {seen} in {}; in a container, others are visible only with hostPID or \
          shareProcessNamespace",
         .proc.display()
     )]
     Process {
-        /// The rule, as a reader says it.
-        rule: String,
+        /// The rules, as a reader says them.
+        rules: String,
         /// How many processes there were.
         seen: usize,
         /// Where.
@@ -133,15 +133,17 @@ impl View {
         Self { proc: proc.into(), pid: std::process::id() }
     }
 
-    /// The directories of the processes that `rule` means.
-    pub fn find(&self, rule: &Rule) -> Result<Found, NotFound> {
+    /// The directories of the processes that any of the rules means.
+    pub fn find(&self, rules: &[Rule]) -> Result<Found, NotFound> {
         let mut seen = 0;
         let mut pids = Vec::new();
         for pid in self.pids()? {
             // A process may end while it is looked at: then it is no target.
             let Ok(comm) = fs::read(self.proc.join(format!("{pid}/comm"))) else { continue };
             seen += 1;
-            if rule.matches(pid, String::from_utf8_lossy(&comm).trim_end_matches('\n')) {
+            let comm = String::from_utf8_lossy(&comm);
+            let comm = comm.strip_suffix('\n').unwrap_or(&comm);
+            if rules.iter().any(|rule| rule.matches(pid, comm)) {
                 pids.push(pid);
             }
         }
@@ -158,8 +160,9 @@ impl View {
             }
         }
         if found.directories.is_empty() {
+            let rules: Vec<_> = rules.iter().map(Rule::to_string).collect();
             let process =
-                NotFound::Process { rule: rule.to_string(), seen, proc: self.proc.clone() };
+                NotFound::Process { rules: rules.join(" or "), seen, proc: self.proc.clone() };
             return Err(found.missed.into_iter().next().unwrap_or(process));
         }
         found.directories.sort();

@@ -2,6 +2,8 @@
 //! goes into globals; what can change (a cgroup that is made anew, the processes that a pattern fits)
 //! is looked for again at each collection and goes into maps.
 
+mod target;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -18,8 +20,10 @@ use anyhow::{Context as _, Result, bail};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+pub use self::target::Config as TargetConfig;
+use self::target::Target;
 use super::{globals::Globals, process};
-use crate::config::Mistakes;
+use crate::{cgroup, config::Mistakes};
 
 /// `scope`: what is set must all hold. Empty: every task.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
@@ -27,6 +31,8 @@ use crate::config::Mistakes;
 pub struct Config {
     /// Directories in the cgroup v2 hierarchy; tasks in them or below them are counted.
     pub cgroups: Vec<PathBuf>,
+    /// Processes whose cgroups are counted, beside those of `cgroups`: what a sidecar watches.
+    pub cgroups_of: TargetConfig,
     /// Mount namespaces, as files such as `/proc/1/ns/mnt`.
     pub mount_namespaces: Vec<PathBuf>,
     /// Processes by their id in the initial pid namespace.
@@ -49,11 +55,41 @@ pub struct Comm {
     pub regex: Vec<String>,
 }
 
+impl Comm {
+    fn is_empty(&self) -> bool {
+        let Self { exact, prefix, regex } = self;
+        exact.is_empty() && prefix.is_empty() && regex.is_empty()
+    }
+
+    /// Reports what is wrong with it, below `key`; the regular expressions.
+    fn check(&self, key: &str, wrong: &mut Mistakes) -> Vec<Regex> {
+        for (list, names) in [("exact", &self.exact), ("prefix", &self.prefix)] {
+            for (i, _) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
+                wrong.add(format!("{key}::{list}::{i}"), "is empty");
+            }
+        }
+        let mut patterns = Vec::new();
+        for (i, pattern) in self.regex.iter().enumerate() {
+            match Regex::new(pattern) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => {
+                    let text = error.to_string();
+                    let last = text.lines().last().unwrap_or_default().trim();
+                    let reason = last.trim_start_matches("error: ");
+                    wrong.add(format!("{key}::regex::{i}"), reason);
+                }
+            }
+        }
+        patterns
+    }
+}
+
 /// The scope, checked.
 #[derive(Debug, Default)]
 pub struct Scope {
     config: Config,
     patterns: Vec<Regex>,
+    target: Option<Target>,
     mounts: Vec<PathBuf>,
 }
 
@@ -85,28 +121,17 @@ impl Scope {
                 &format!("has more than the {most} that it may have"),
             );
         }
-        for (key, names) in [("exact", &config.comm.exact), ("prefix", &config.comm.prefix)] {
-            for (i, _) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
-                wrong.add(format!("comm::{key}::{i}"), "is empty");
-            }
-        }
-        let mut patterns = Vec::new();
-        for (i, pattern) in config.comm.regex.iter().enumerate() {
-            match Regex::new(pattern) {
-                Ok(pattern) => patterns.push(pattern),
-                Err(error) => {
-                    let text = error.to_string();
-                    let last = text.lines().last().unwrap_or_default().trim();
-                    wrong.add(format!("comm::regex::{i}"), last.trim_start_matches("error: "));
-                }
-            }
-        }
-        wrong.or(Self { config, patterns, mounts: Vec::new() })
+        let patterns = config.comm.check("comm", &mut wrong);
+        let target = Target::new(&config.cgroups_of).unwrap_or_else(|nested| {
+            wrong.nest("cgroups_of", nested);
+            None
+        });
+        wrong.or(Self { config, patterns, target, mounts: Vec::new() })
     }
 
     /// Looks at the machine for what does not change.
     pub fn open(&mut self) -> Result<()> {
-        if !self.config.cgroups.is_empty() {
+        if self.asks_for_cgroups() {
             self.mounts = mounts()?;
             if self.mounts.is_empty() {
                 bail!("no cgroup v2 hierarchy is mounted, and a scope by cgroup needs one");
@@ -115,20 +140,19 @@ impl Scope {
         Ok(())
     }
 
+    fn asks_for_cgroups(&self) -> bool {
+        !self.config.cgroups.is_empty() || self.target.is_some()
+    }
+
     /// Whether cgroups are all that it asks for.
     pub fn is_cgroups_alone(&self) -> bool {
-        !self.config.cgroups.is_empty() && !self.asks_for_tasks()
+        self.asks_for_cgroups() && !self.asks_for_tasks()
     }
 
     /// Whether it asks for what only a task has.
     pub fn asks_for_tasks(&self) -> bool {
         let Config { mount_namespaces, pids, comm, .. } = &self.config;
-        let Comm { exact, prefix, regex } = comm;
-        !(mount_namespaces.is_empty()
-            && pids.is_empty()
-            && exact.is_empty()
-            && prefix.is_empty()
-            && regex.is_empty())
+        !(mount_namespaces.is_empty() && pids.is_empty() && comm.is_empty())
     }
 
     /// The kernel's fields without which it cannot be decided.
@@ -153,8 +177,10 @@ impl Scope {
 
     /// Sets the globals.
     pub fn set(&self, globals: &mut Globals) -> Result<()> {
-        let Config { cgroups, mount_namespaces, pids, comm } = &self.config;
-        globals.number(CGROUP_COUNT, cgroups.len() as u32);
+        let Config { cgroups, mount_namespaces, pids, comm, .. } = &self.config;
+        // How many a target has is known later alone.
+        let places = if self.target.is_some() { MAX_CGROUPS } else { cgroups.len() };
+        globals.number(CGROUP_COUNT, places as u32);
 
         let mut namespaces = [0_u32; MAX_NAMESPACES];
         for (place, path) in namespaces.iter_mut().zip(mount_namespaces) {
@@ -184,11 +210,22 @@ impl Scope {
     pub fn resolve(&self) -> Resolved {
         let mut resolved = Resolved::default();
         for path in &self.config.cgroups {
-            match cgroup(path, &self.mounts) {
-                Ok(cgroup) => resolved.cgroups.push(cgroup),
-                Err(error) => {
-                    resolved.problems.push(format!("cgroup {}: {error:#}", path.display()));
-                }
+            resolved.cgroup(path, &self.mounts);
+        }
+        if let Some(target) = &self.target {
+            let (directories, problems) = target.find();
+            resolved
+                .problems
+                .extend(problems.iter().map(|problem| format!("cgroups_of: {problem}")));
+            for directory in directories {
+                resolved.cgroup(&directory, &self.mounts);
+            }
+            if resolved.cgroups.len() > MAX_CGROUPS {
+                resolved.problems.push(format!(
+                    "cgroups_of: with it there are {} cgroups, of which {MAX_CGROUPS} are counted",
+                    resolved.cgroups.len()
+                ));
+                resolved.cgroups.truncate(MAX_CGROUPS);
             }
         }
         for pid in &self.config.pids {
@@ -227,6 +264,13 @@ impl Scope {
 }
 
 impl Resolved {
+    fn cgroup(&mut self, path: &Path, mounts: &[PathBuf]) {
+        match cgroup(path, mounts) {
+            Ok(cgroup) => self.cgroups.push(cgroup),
+            Err(error) => self.problems.push(format!("cgroup {}: {error:#}", path.display())),
+        }
+    }
+
     fn found(&mut self, pid: u32, start_ticks: u64, criterion: u32) {
         let found = Found { start_ticks, criteria: 0, pad: 0 };
         self.processes.entry(pid.into()).or_insert(found).criteria |= criterion;
@@ -236,23 +280,10 @@ impl Resolved {
 /// Where the cgroup v2 hierarchy is mounted.
 pub fn mounts() -> Result<Vec<PathBuf>> {
     const FILE: &str = "/proc/self/mountinfo";
-    Ok(parse(&fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?))
+    let mountinfo = fs::read(FILE).with_context(|| format!("cannot read {FILE}"))?;
+    let mounts = cgroup::mounts(&String::from_utf8_lossy(&mountinfo));
+    Ok(mounts.into_iter().map(|mount| mount.point).collect())
 }
-
-/// proc_pid_mountinfo(5): the mount point is the fifth field, the type the first after ` - `.
-fn parse(mountinfo: &str) -> Vec<PathBuf> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (mount, kind) = line.split_once(" - ")?;
-            let point = mount.split(' ').nth(4)?;
-            kind.starts_with("cgroup2 ").then(|| PathBuf::from(point))
-        })
-        .collect()
-}
-
-/// The inode number of the hierarchy's root.
-const ROOT: u64 = 1;
 
 fn cgroup(path: &Path, mounts: &[PathBuf]) -> Result<Cgroup> {
     let path = fs::canonicalize(path)?;
@@ -268,7 +299,7 @@ fn cgroup(path: &Path, mounts: &[PathBuf]) -> Result<Cgroup> {
     // The id of a cgroup is the inode number of its directory (kernfs).
     // Of a mount that does not begin at the root of the hierarchy, only the kernel knows how deep it is.
     let level = match fs::metadata(mount)?.ino() {
-        ROOT => below.components().count() as u32,
+        cgroup::ROOT => below.components().count() as u32,
         _ => ANY_LEVEL,
     };
     Ok(Cgroup { id: directory.ino(), level, pad: 0 })
@@ -277,15 +308,6 @@ fn cgroup(path: &Path, mounts: &[PathBuf]) -> Result<Cgroup> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hierarchy_is_found_among_the_mounts() {
-        let mountinfo = "\
-            30 23 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755\n\
-            31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
-            32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
-        assert_eq!(parse(mountinfo), [PathBuf::from("/sys/fs/cgroup/unified")]);
-    }
 
     #[test]
     fn what_is_no_cgroup_is_refused_with_the_reason() {

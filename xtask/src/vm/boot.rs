@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -17,9 +17,9 @@ use super::{Kernel, disks::Disks};
 /// A machine to be.
 pub(super) struct Machine<'a> {
     pub(super) kernel: &'a Kernel,
-    pub(super) image: &'a Path,
-    pub(super) initramfs: &'a Path,
-    pub(super) disks: &'a Disks,
+    pub(super) image: PathBuf,
+    pub(super) initramfs: PathBuf,
+    pub(super) disks: Disks,
 }
 
 /// What became of it.
@@ -59,7 +59,7 @@ impl Machine<'_> {
             match line.strip_prefix("@@@ ended ") {
                 Some(number) => status = number.parse().ok(),
                 None => {
-                    println!("{line}");
+                    println!("{} | {line}", self.kernel.version);
                     lines.push(line);
                 }
             }
@@ -67,7 +67,8 @@ impl Machine<'_> {
         let took = began.elapsed();
         if status.is_none() {
             println!(
-                "the machine did not come to the end; its console is in {}",
+                "{}: the machine did not come to the end; its console is in {}",
+                self.kernel.version,
                 console.display()
             );
         }
@@ -82,7 +83,7 @@ impl Machine<'_> {
         qemu.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"]);
         // With cx16, Linux 6.12 uses an instruction that the emulation gets wrong.
         qemu.args(["-cpu", "max,-cx16"]);
-        qemu.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
+        qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.initramfs);
         let arguments = [
             "console=ttyS0 panic=-1 quiet tsc=reliable",
             &format!("file_system={}", self.disks.file_system.name()),

@@ -79,7 +79,8 @@ fn format(path: &Path, file_system: FileSystem) -> Result<()> {
         }
         FileSystem::Xfs => {
             let mut mkfs = Command::new("mkfs.xfs");
-            mkfs.args(["-q", "-f", "-c", "options=/usr/share/xfsprogs/mkfs/lts_5.10.conf"]);
+            mkfs.args(["-q", "-f", "-i", "sparse=1"]);
+            mkfs.args(["-m", "crc=1,finobt=1,reflink=1,bigtime=0,rmapbt=0,inobtcount=0"]);
             mkfs
         }
     };

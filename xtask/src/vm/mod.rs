@@ -12,11 +12,19 @@ mod modules;
 mod packages;
 mod programs;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::matrix::{Declared, Matrix};
+use self::{
+    disks::FileSystem,
+    matrix::{Declared, Matrix},
+};
 use crate::tools;
 
 /// A kernel that is supported, and the Debian release whose cloud kernel stands for it.
@@ -25,13 +33,15 @@ pub(crate) struct Kernel {
     /// The version, as far as it is fixed.
     version: &'static str,
     release: &'static str,
+    /// What the tests read and write, if nothing else is asked for: between them, small and large folios on both.
+    file_system: FileSystem,
 }
 
 const KERNELS: [Kernel; 4] = [
-    Kernel { version: "5.10", release: "bullseye" },
-    Kernel { version: "6.1", release: "bookworm" },
-    Kernel { version: "6.12", release: "trixie" },
-    Kernel { version: "7.2", release: "sid" },
+    Kernel { version: "5.10", release: "bullseye", file_system: FileSystem::Ext4 },
+    Kernel { version: "6.1", release: "bookworm", file_system: FileSystem::Ext4 },
+    Kernel { version: "6.12", release: "trixie", file_system: FileSystem::Xfs },
+    Kernel { version: "7.2", release: "sid", file_system: FileSystem::Ext4 },
 ];
 
 /// What to run, and where.
@@ -43,9 +53,9 @@ pub(crate) struct Args {
     /// Run only the tests whose names contain this. May be repeated.
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
-    /// The file system that the tests read and write.
-    #[arg(long, value_name = "TYPE", default_value = "ext4")]
-    file_system: disks::FileSystem,
+    /// The file system that the tests read and write, instead of the one that each kernel is tested with.
+    #[arg(long, value_name = "TYPE")]
+    file_system: Option<FileSystem>,
     /// Run this in the machine's shell instead of the tests; `fathom` is in its path.
     #[arg(long, value_name = "COMMAND")]
     shell_command: Option<String>,
@@ -54,7 +64,7 @@ pub(crate) struct Args {
     update: bool,
 }
 
-/// Boots the kernels one after another.
+/// Boots the kernels, as many at a time as there are processors: a machine takes one.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let kernels = chosen(&args.kernel)?;
     tools::packages(&tools::VM)?;
@@ -63,23 +73,41 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let directory = directory.canonicalize()?;
     let programs = programs::build(&directory)?;
     let declared = Declared::read()?;
-    let (mut matrix, mut failed) = (Matrix::default(), Vec::new());
+    let mut machines = VecDeque::new();
     for kernel in kernels {
-        println!("\n=== Linux {}", kernel.version);
         let files = packages::fetch(&directory, kernel, args.update)?;
+        let file_system = args.file_system.unwrap_or(kernel.file_system);
         let script = args.script(kernel, &declared);
-        let disks = disks::make(&directory, kernel, &programs, args.file_system, &script)?;
+        let disks = disks::make(&directory, kernel, &programs, file_system, &script)?;
         let initramfs = initramfs::make(&directory, kernel, &files)?;
-        let machine =
-            boot::Machine { kernel, image: &files.image, initramfs: &initramfs, disks: &disks };
-        let ended = machine.run(&directory)?;
-        println!("=== Linux {}: {ended}", kernel.version);
+        machines.push_back(boot::Machine { kernel, image: files.image, initramfs, disks });
+    }
+    let (waiting, ended) = (Mutex::new(machines), Mutex::new(Vec::new()));
+    let at_a_time = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..at_a_time {
+            scope.spawn(|| {
+                loop {
+                    // Not held while the machine runs.
+                    let next = locked(&waiting).pop_front();
+                    let Some(machine) = next else { break };
+                    let end = machine.run(&directory);
+                    locked(&ended).push((machine.kernel.version, end));
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut matrix, mut failed) = (Matrix::default(), Vec::new());
+    for (version, ended) in ended {
+        let ended = ended.with_context(|| format!("Linux {version}"))?;
+        println!("=== Linux {version}: {ended}");
         if !ended.success() {
-            failed.push(format!("{}: {ended}", kernel.version));
-            failed.extend(ended.failed_tests().map(|name| format!("{}: {name}", kernel.version)));
+            failed.push(format!("{version}: {ended}"));
+            failed.extend(ended.failed_tests().map(|name| format!("{version}: {name}")));
         }
         if args.shell_command.is_none() {
-            matrix.add(kernel.version, &ended.lines);
+            matrix.add(version, &ended.lines);
         }
     }
     if args.shell_command.is_none()
@@ -91,6 +119,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Args {
     /// What a machine runs: the table of what attaches, then the tests.
     fn script(&self, kernel: &Kernel, declared: &Declared) -> String {
@@ -99,7 +131,7 @@ impl Args {
         }
         let mut skip = String::new();
         for (name, why) in declared.skipped(kernel.version) {
-            println!("not run there: {name}: {why}");
+            println!("{}: not run there: {name}: {why}", kernel.version);
             skip += &format!(" --skip {}", quoted(&[name.to_owned()]));
         }
         // An emulated machine is some ten times slower than the one that the tests' deadlines are for.

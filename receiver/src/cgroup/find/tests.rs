@@ -62,7 +62,7 @@ impl Machine {
     }
 
     fn find(&self, comm: &str) -> Result<Vec<PathBuf>, String> {
-        let found = self.view().find(&Rule::Comm(comm.to_owned()));
+        let found = self.view().find(&[Rule::Comm(comm.to_owned())]);
         found.map(|found| found.directories).map_err(|reason| reason.to_string())
     }
 }
@@ -75,7 +75,8 @@ fn rules_choose_by_pid_and_command() {
         machine.process(pid, comm, &format!("/c{pid}"));
         machine.cgroup(&format!("c{pid}"));
     }
-    let pids = |rule: Rule| machine.view().find(&rule).map(|found| found.pids).unwrap_or_default();
+    let pids =
+        |rule: Rule| machine.view().find(&[rule]).map(|found| found.pids).unwrap_or_default();
     assert_eq!(pids(Rule::Pid(13)), [13]);
     assert_eq!(pids(Rule::Comm("postgres".into())), [10]);
     // The kernel keeps 15 bytes.
@@ -84,6 +85,10 @@ fn rules_choose_by_pid_and_command() {
     assert_eq!(pids(Rule::Prefix("postgres".into())), [10, 11]);
     assert_eq!(pids(Rule::Prefix("a-very-long-command".into())), [12]);
     assert_eq!(pids(Rule::Regex(Regex::new("^x$|wal").expect("valid"))), [11, 13]);
+    let rules = [Rule::Pid(13), Rule::Comm("postgres".into())];
+    assert_eq!(machine.view().find(&rules).map(|found| found.pids).ok(), Some(vec![10, 13]));
+    let reason = machine.view().find(&[Rule::Pid(1), Rule::Prefix("z".into())]).expect_err("none");
+    assert!(reason.to_string().contains("with pid 1 or with command z… among"), "{reason}");
     // The agent is no target.
     assert_eq!(pids(Rule::Comm("fathom".into())), [0u32; 0]);
     assert_eq!(pids(Rule::Pid(OWN)), [0u32; 0]);
@@ -197,7 +202,7 @@ fn what_cannot_be_scoped_to_is_said() {
     // Others of the same command can be.
     machine.process(21, "root", "/in");
     let directory = machine.cgroup("in");
-    let found = machine.view().find(&Rule::Comm("root".into())).expect("one is found");
+    let found = machine.view().find(&[Rule::Comm("root".into())]).expect("one is found");
     assert_eq!((found.directories, found.pids), (vec![directory], vec![21]));
     assert!(matches!(found.missed[..], [NotFound::Root(20)]));
 
@@ -207,6 +212,6 @@ fn what_cannot_be_scoped_to_is_said() {
 
     let none = Machine::new("/agent", &[]);
     assert_eq!(none.find("x"), Err(NotFound::Hierarchy.to_string()));
-    let unreadable = View::new("/no/such/proc").find(&Rule::Pid(1)).expect_err("is not there");
+    let unreadable = View::new("/no/such/proc").find(&[Rule::Pid(1)]).expect_err("is not there");
     assert_eq!(unreadable.to_string(), "cannot read /no/such/proc");
 }

@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, BufRead, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt as _,
@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
 use nix::{
     sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
@@ -209,6 +210,33 @@ impl Agent {
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Its resident memory that is no file's, in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("RssAnon")?;
+        Ok(kib.parse::<u64>()? << 10)
+    }
+
+    /// Entries of its hashes `name` in the kernel, whose keys are one word.
+    pub fn entries(&self, name: &str) -> Result<usize> {
+        let (mut maps, mut entries) = (0, 0);
+        for file in fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))? {
+            // A descriptor may be closed meanwhile.
+            let Ok(text) = fs::read_to_string(file?.path()) else { continue };
+            let id = text.lines().find_map(|line| line.strip_prefix("map_id:"));
+            let Some(id) = id else { continue };
+            let map = MapData::from_id(id.trim().parse()?)?;
+            if map.info()?.name_as_str() == Some(name) {
+                let map: HashMap<_, u64, u64> = Map::HashMap(map).try_into()?;
+                entries += map.keys().collect::<Result<Vec<_>, _>>()?.len();
+                maps += 1;
+            }
+        }
+        ensure!(maps > 0, "the agent has no map {name}");
+        Ok(entries)
     }
 
     /// What it has logged so far.

@@ -13,11 +13,15 @@ use anyhow::{Result, bail};
 pub static DEADLINE: LazyLock<Duration> =
     LazyLock::new(|| on_this_machine(Duration::from_secs(30)));
 
+/// How many times slower than others this machine is.
+pub static SLOWDOWN: LazyLock<u64> = LazyLock::new(|| {
+    env::var("FATHOM_TEST_SLOWDOWN").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+});
+
 /// How long that may take here which takes `time` on a machine: an emulated one says by
 /// `FATHOM_TEST_SLOWDOWN` how many times slower it is.
 pub fn on_this_machine(time: Duration) -> Duration {
-    let slowdown = env::var("FATHOM_TEST_SLOWDOWN").ok().and_then(|text| text.parse().ok());
-    time * slowdown.unwrap_or(1)
+    time * u32::try_from(*SLOWDOWN).unwrap_or(1)
 }
 
 /// Asks until there is an answer; `what` names it in the failure.

@@ -77,12 +77,15 @@ pub struct Step {
     pub advice: i32,
     /// How often.
     pub count: u64,
+    /// Whether each is made by a process of its own, which ends after it.
+    #[serde(default)]
+    pub forked: bool,
 }
 
 impl Step {
     /// One call of `size` bytes at the beginning of `file`.
     pub fn new(call: Call, file: usize, size: usize) -> Self {
-        Self { call, file, size, offset: 0, advice: 0, count: 1 }
+        Self { call, file, size, offset: 0, advice: 0, count: 1, forked: false }
     }
 
     /// At `offset`.
@@ -93,6 +96,11 @@ impl Step {
     /// `count` times.
     pub fn times(self, count: u64) -> Self {
         Self { count, ..self }
+    }
+
+    /// Each by a process of its own.
+    pub fn forked(self) -> Self {
+        Self { forked: true, ..self }
     }
 
     /// Advice about the whole of `file`.

@@ -94,6 +94,14 @@ impl Scrape {
         self.all(name, labels).map(whole).sum()
     }
 
+    /// Fails unless the kernel says that it did not run the programs of `probe` for so many events at least. Programs
+    /// that can be preempted lose the events of other tasks meanwhile.
+    pub fn admits(&self, probe: &str, lost: u64) -> Result<()> {
+        let missed = self.sum("ebpf_probe_missed_total", &[("probe", probe)])?;
+        ensure!(lost <= missed, "{probe}: {lost} events lost, {missed} said to be missed");
+        Ok(())
+    }
+
     /// When the newest of the samples was collected.
     pub fn time(&self) -> Option<i64> {
         self.samples.iter().filter_map(|sample| sample.time).max()

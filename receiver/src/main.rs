@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    fathom::ebpf::memory::share();
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {

@@ -1,6 +1,10 @@
 //! Counts by cgroup and by process: each group's own, and together all that was done.
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
@@ -162,5 +166,36 @@ fn maps_over_the_budget_are_refused_with_the_key_to_lower() -> Result<()> {
     let ended = Agent::refused(&setup)?;
     ensure!(ended.status.code() == Some(1), "{ended:?}");
     ensure!(ended.log.contains("lower max_groups (to some "), "{ended:?}");
+    Ok(())
+}
+
+/// Tasks that take turns on one CPU, in the middle of whatever they do: by default nothing is lost, whichever
+/// mechanism that takes.
+#[test]
+fn tasks_that_contend_for_a_cpu_lose_nothing() -> Result<()> {
+    for by in ["host", "cgroup", "process"] {
+        let cgroup = Cgroup::new()?;
+        let setup = Setup::new(Mode::Auto, &cgroup).with("group_by", json!(by));
+        let agent = Agent::start(&setup.with("collection_interval", json!("20ms")))?;
+        let (_directory, plan) = plan(1, 20_000)?;
+        let (all, mut one) = (sched_getaffinity(Pid::this())?, CpuSet::new());
+        one.set(0)?;
+        // The workers inherit it.
+        sched_setaffinity(Pid::from_raw(0), &one)?;
+        let workers = (0..4).map(|_| Worker::start(WORKLOAD, &plan)).collect::<Result<Vec<_>>>();
+        sched_setaffinity(Pid::from_raw(0), &all)?;
+        let mut workers = workers?;
+        for worker in &mut workers {
+            worker.join(&cgroup)?;
+            worker.begin()?;
+        }
+        for worker in &workers {
+            worker.stopped()?;
+        }
+        let scrape = agent.settled()?;
+        let (shown, made) = (total(&scrape)?, 4 * 20_003);
+        let missed = scrape.sum("ebpf_probe_missed_total", &[("probe", "syscalls/timed")])?;
+        ensure!(shown == made, "by {by}: {shown} calls shown, {made} made, {missed} missed");
+    }
     Ok(())
 }

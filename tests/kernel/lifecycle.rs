@@ -1,7 +1,7 @@
 //! How the agent starts, ends, and what it leaves behind.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     process::Command,
@@ -25,7 +25,8 @@ use tests::{
 
 use crate::{in_each_mode, syscalls::equal, work};
 
-in_each_mode!(["syscalls/timed"] the_last_collection_is_sent_before_the_end, two_agents_count_the_same);
+in_each_mode!(["syscalls/timed"] the_last_collection_is_sent_before_the_end, two_agents_count_the_same,
+    what_the_kernel_missed_is_shown);
 
 fn preads(rng: &mut fastrand::Rng, directory: &tempfile::TempDir) -> Result<Plan> {
     let path = file::cold(directory, rng, 1 << 20)?;
@@ -125,6 +126,35 @@ fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
         ids.extend(id.map(|id| id.trim().parse::<u32>()).transpose()?);
     }
     Ok(ids)
+}
+
+/// By program, how often the kernel did not run it; empty where it does not count that.
+fn missed(pid: Pid) -> Result<BTreeMap<u32, u64>> {
+    let mut missed = BTreeMap::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let Ok(info) = fs::read_to_string(fd?.path()) else { continue };
+        let number = |key| info.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        // A link shows its program's id too, without the count.
+        if let (Some(id), Some(count)) = (number("prog_id:"), number("recursion_misses:")) {
+            missed.insert(id.parse()?, count.parse()?);
+        }
+    }
+    Ok(missed)
+}
+
+fn what_the_kernel_missed_is_shown(mode: Mode) -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let before = missed(agent.pid())?;
+    let scrape = agent.settled()?;
+    let after = missed(agent.pid())?;
+    let attached = scrape.all("ebpf_probe_status", &[]).filter(|s| s.value == 1.0).count();
+    let probes = scrape.all("ebpf_probe_missed_total", &[]).count();
+    ensure!(attached > 0 && probes == if before.is_empty() { 0 } else { attached });
+    let shown = scrape.sum("ebpf_probe_missed_total", &[])?;
+    let (before, after): (u64, u64) = (before.values().sum(), after.values().sum());
+    ensure!((before..=after).contains(&shown), "{shown} shown, {before} before, {after} after");
+    Ok(())
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod reclaim;
 mod scope;
 mod sidecar;
 mod syscalls;
+mod volume;
 
 use anyhow::Result;
 use tests::{

@@ -1,6 +1,6 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 use tests::{
     agent::{Agent, Mode, Setup},
@@ -134,8 +134,12 @@ fn lookups_are_the_pages_that_reads_ask_for(mode: Mode) -> Result<()> {
     ensure!(warm == truth, "{warm} lookups shown for {truth} pages, the file being cached");
     let threads = rng.usize(2..9);
     work(&Plan { threads, ..plan }, &cgroup)?;
-    let many = agent.settled()?.count(LOOKUPS, &[])? - cold - warm;
+    let scrape = agent.settled()?;
+    let many = scrape.count(LOOKUPS, &[])? - cold - warm;
     let truth = truth * threads as u64;
-    ensure!(many == truth, "{many} lookups shown for {truth} pages of {threads} threads");
-    Ok(())
+    ensure!(many <= truth, "{many} lookups shown for {truth} pages of {threads} threads");
+    // How many pages an event is about, nobody knows who missed it.
+    scrape
+        .admits("page_cache/lookups", (truth - many).min(1))
+        .with_context(|| format!("{many} lookups shown for {truth} pages of {threads} threads"))
 }

@@ -93,6 +93,7 @@ impl Actor {
         for _ in 0..step.count {
             let before = Instant::now();
             let result = match step.call {
+                _ if step.forked => raw::forked(fd, step, &mut self.buffer[..step.size]),
                 Call::Fadvise64Compat => raw::fadvise64_compat(fd, step),
                 _ => raw::call(fd, step, &mut self.buffer[..step.size]),
             };

@@ -4,7 +4,12 @@
     reason = "a wrapper would refuse the invalid arguments that are counted too"
 )]
 
-use nix::{errno::Errno, libc};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::wait::{WaitStatus, waitpid},
+    unistd::{ForkResult, fork},
+};
 use tests::plan::{Call, Step};
 
 /// Makes the call of `step`; `buffer` is what it may read or write.
@@ -26,6 +31,26 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
     // SAFETY: the kernel reads or writes at most `len` bytes of the buffer, which is exclusively ours.
     let ret = unsafe { libc::syscall(number, fd, buffer.as_mut_ptr(), buffer.len(), step.offset) };
     Errno::result(ret).map(|bytes| bytes as u64)
+}
+
+/// Makes the call of `step` in a process that ends after it.
+pub(crate) fn forked(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
+    // SAFETY: the child makes two system calls and returns nowhere.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let ended = match call(fd, step, buffer) {
+                Ok(_) => 0,
+                Err(errno) => errno as i32,
+            };
+            // SAFETY: no argument is a pointer.
+            unsafe { libc::_exit(ended) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(step.size as u64),
+            WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
+            other => unreachable!("nobody kills it: {other:?}"),
+        },
+    }
 }
 
 /// `fadvise64` as a 32-bit program makes it: through interrupt 0x80, under another number.

@@ -192,11 +192,12 @@ impl Loaded {
     pub fn accounts(&self) -> Vec<(&str, Account)> {
         let account = |programs: &[&'static str]| {
             let all = programs.iter().filter_map(|program| self.account(program));
-            all.fold(Account::default(), |sum, one| Account {
+            let sum = all.reduce(|sum, one| Account {
                 runs: sum.runs + one.runs,
                 nanos: sum.nanos + one.nanos,
                 missed: sum.missed.zip(one.missed).map(|(a, b)| a + b),
-            })
+            });
+            sum.unwrap_or_default()
         };
         self.programs
             .iter()

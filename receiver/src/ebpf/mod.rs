@@ -15,3 +15,4 @@ pub mod process;
 pub mod scope;
 pub mod table;
 mod tracefs;
+pub mod turn;

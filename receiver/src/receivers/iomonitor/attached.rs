@@ -23,6 +23,7 @@ use crate::{
         load::{Loaded, Settings},
         process,
         scope::{self, Resolved, Scope},
+        turn::Turn,
     },
     metric::Points,
 };
@@ -164,6 +165,7 @@ impl Attached {
         own::scope(&mut points, &self.resolved.problems);
         own::memory(&mut points, self.memory);
         self.groups.begin();
+        let turn = Turn::take();
         for (signal, loaded) in &mut self.signals {
             own::accounts(&mut points, loaded);
             if let Err(error) = signal.read(loaded, &mut self.groups, &mut points) {
@@ -171,6 +173,7 @@ impl Attached {
                 scraped.errors.add(1, &scraped.attributes);
             }
         }
+        drop(turn);
         let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
         points.into_batch(&resource, "fathom/iomonitor")
     }

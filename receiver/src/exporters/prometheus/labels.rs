@@ -3,17 +3,18 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, InstrumentationScope, KeyValue},
+    common::v1::{InstrumentationScope, KeyValue},
     resource::v1::Resource,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{Config, name};
-use crate::value;
+use super::Rules;
+use crate::prometheus_names::{IDENTIFYING, Target, text};
 
 /// One resource and scope: what every point below it has in common.
-pub(super) struct Origin {
+pub(super) struct Origin<'a> {
+    rules: &'a Rules,
     /// Tells origins apart, whatever of them the labels show.
     identity: [u8; 32],
     /// `job`, `instance` and the scope.
@@ -22,30 +23,34 @@ pub(super) struct Origin {
     resource: Vec<KeyValue>,
 }
 
-impl Origin {
+impl<'a> Origin<'a> {
     pub(super) fn new(
-        config: &Config,
+        rules: &'a Rules,
         resource: &Resource,
         scope: Option<&InstrumentationScope>,
     ) -> Self {
         let mut bytes = Vec::new();
         encode(&mut bytes, &resource.attributes);
-        let mut fixed = target(resource).labels();
+        let mut fixed = target_labels(&Target::of(resource));
         if let Some(scope) = scope {
             encode(&mut bytes, &scope.attributes);
             scope.name.encode(&mut bytes).expect("a Vec grows");
             bytes.push(0xff);
             scope.version.encode(&mut bytes).expect("a Vec grows");
-            if !config.without_scope_info {
-                fixed.extend(scope.attributes.iter().map(|a| {
-                    (format!("otel_scope_{}", name::label(&a.key)), text(a.value.as_ref()))
-                }));
+            if !rules.config.without_scope_info {
+                fixed.extend(
+                    scope
+                        .attributes
+                        .iter()
+                        .map(|a| (rules.names.label(&format!("otel_scope_{}", a.key)), text(a))),
+                );
                 fixed.push(("otel_scope_name".to_owned(), scope.name.clone()));
                 fixed.push(("otel_scope_version".to_owned(), scope.version.clone()));
             }
         }
-        let shown = config.resource_to_telemetry_conversion.enabled;
+        let shown = rules.config.resource_to_telemetry_conversion.enabled;
         Self {
+            rules,
             identity: Sha256::digest(&bytes).into(),
             fixed,
             resource: if shown { resource.attributes.clone() } else { Vec::new() },
@@ -63,71 +68,39 @@ impl Origin {
 
     /// The point's labels as they are written, without braces; `own` is the label that the
     /// metric's kind needs for itself.
-    pub(super) fn labels(&self, config: &Config, attributes: &[KeyValue], own: &str) -> String {
-        let mut by_key: BTreeMap<&str, String> = BTreeMap::new();
+    pub(super) fn labels(&self, attributes: &[KeyValue], own: &str) -> String {
         // The resource's attributes win, as in the Collector.
-        for attribute in attributes.iter().chain(&self.resource) {
-            by_key.insert(&attribute.key, text(attribute.value.as_ref()));
-        }
-        let mut labels: BTreeMap<String, String> = BTreeMap::new();
-        for (key, value) in by_key {
-            labels
-                .entry(name::label(key))
-                .and_modify(|joined| {
-                    joined.push(';');
-                    joined.push_str(&value);
-                })
-                .or_insert(value);
-        }
+        let mut labels = self.rules.names.labels(attributes.iter().chain(&self.resource));
         labels.extend(self.fixed.iter().cloned());
-        labels.extend(config.const_labels.clone());
-        for reserved in ["__name__", "", own] {
+        labels.extend(self.rules.const_labels.clone());
+        for reserved in ["__name__", own] {
             labels.remove(reserved);
         }
         written(&labels)
     }
 }
 
-/// What the labels `job` and `instance` are.
-pub(super) struct Target {
-    job: String,
-    instance: String,
+/// Identity and labels of a resource's `target_info`; `None` if it would not tell one target from
+/// another, or has nothing to say.
+pub(super) fn target_info(rules: &Rules, resource: &Resource) -> Option<(Box<[u8]>, String)> {
+    let target = Target::of(resource);
+    let rest: Vec<_> = resource
+        .attributes
+        .iter()
+        .filter(|attribute| !IDENTIFYING.contains(&attribute.key.as_str()))
+        .cloned()
+        .collect();
+    if target.job.is_empty() || target.instance.is_empty() || rest.is_empty() {
+        return None;
+    }
+    let fixed = target_labels(&target);
+    let origin = Origin { rules, identity: [0; 32], fixed, resource: Vec::new() };
+    let identity = format!("{}\0{}", target.job, target.instance).into_bytes().into();
+    Some((identity, origin.labels(&rest, "")))
 }
 
-/// The target that a resource stands for.
-pub(super) fn target(resource: &Resource) -> Target {
-    let attribute = |key| {
-        let found = resource.attributes.iter().find(|a| a.key == key);
-        found.map(|a| text(a.value.as_ref())).unwrap_or_default()
-    };
-    let (name, namespace) = (attribute("service.name"), attribute("service.namespace"));
-    let job =
-        if name.is_empty() || namespace.is_empty() { name } else { format!("{namespace}/{name}") };
-    Target { job, instance: attribute("service.instance.id") }
-}
-
-impl Target {
-    fn labels(&self) -> Vec<(String, String)> {
-        vec![("job".to_owned(), self.job.clone()), ("instance".to_owned(), self.instance.clone())]
-    }
-
-    /// Identity and labels of the resource's `target_info`; `None` if it would not tell one
-    /// target from another, or has nothing to say.
-    pub(super) fn info(&self, config: &Config, resource: &Resource) -> Option<(Box<[u8]>, String)> {
-        let service = ["service.name", "service.namespace", "service.instance.id"];
-        let rest: Vec<_> = resource
-            .attributes
-            .iter()
-            .filter(|a| !service.contains(&a.key.as_str()))
-            .cloned()
-            .collect();
-        if self.job.is_empty() || self.instance.is_empty() || rest.is_empty() {
-            return None;
-        }
-        let origin = Origin { identity: [0; 32], fixed: self.labels(), resource: Vec::new() };
-        let identity = format!("{}\0{}", self.job, self.instance).into_bytes().into();
-        Some((identity, origin.labels(config, &rest, "")))
-    }
+fn target_labels(target: &Target) -> Vec<(String, String)> {
+    vec![("job".to_owned(), target.job.clone()), ("instance".to_owned(), target.instance.clone())]
 }
 
 /// A label without a value is the same as no label to Prometheus: it is left out, so that two
@@ -158,9 +131,4 @@ fn encode(out: &mut Vec<u8>, attributes: &[KeyValue]) {
         attribute.encode_length_delimited(out).expect("a Vec grows");
     }
     out.push(0xff);
-}
-
-/// An attribute's value as a label shows it.
-fn text(value: Option<&AnyValue>) -> String {
-    value::text(value.and_then(|v| v.value.as_ref()))
 }

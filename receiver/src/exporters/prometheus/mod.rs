@@ -15,12 +15,12 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::Mistakes,
+    prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
 
 mod buckets;
 mod labels;
-mod name;
 pub(crate) mod serve;
 mod store;
 mod text;
@@ -46,8 +46,13 @@ pub(super) struct Config {
     pub metric_expiration: Duration,
     /// Leaves out the labels `otel_scope_…`.
     pub without_scope_info: bool,
-    /// Whether names say their unit and kind: `_seconds`, `_total`.
+    /// Whether names say their unit and kind: `_seconds`, `_total`. Without effect if there is a
+    /// `translation_strategy`.
     pub add_metric_suffixes: bool,
+    /// What becomes of names: `UnderscoreEscapingWithSuffixes`,
+    /// `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub translation_strategy: String,
     /// Whether every resource attribute becomes a label.
     pub resource_to_telemetry_conversion: Conversion,
 }
@@ -70,14 +75,41 @@ impl Default for Config {
             metric_expiration: Duration::from_secs(300),
             without_scope_info: false,
             add_metric_suffixes: true,
+            translation_strategy: String::new(),
             resource_to_telemetry_conversion: Conversion::default(),
         }
     }
 }
 
+impl Config {
+    fn strategy(&self) -> Strategy {
+        match Strategy::named(&self.translation_strategy) {
+            Some(strategy) => strategy,
+            None if self.add_metric_suffixes => Strategy::UnderscoreEscapingWithSuffixes,
+            None => Strategy::UnderscoreEscapingWithoutSuffixes,
+        }
+    }
+}
+
+/// What series are made by.
+pub(super) struct Rules {
+    config: Config,
+    names: Names,
+    const_labels: BTreeMap<String, String>,
+}
+
+impl Rules {
+    fn new(config: Config) -> Self {
+        let names = Names::new(&config.namespace, config.strategy());
+        let const_labels =
+            config.const_labels.iter().map(|(key, value)| (names.label(key), value.clone()));
+        Self { const_labels: const_labels.collect(), names, config }
+    }
+}
+
 /// The exporter.
 pub(super) struct Prometheus {
-    config: Arc<Config>,
+    rules: Arc<Rules>,
     listeners: Vec<TcpListener>,
 }
 
@@ -88,7 +120,7 @@ impl Component for Prometheus {
     const EXAMPLE: &'static str = "endpoint: localhost:9464";
     type Config = Config;
 
-    fn new(mut config: Config) -> Result<Self, Mistakes> {
+    fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
         let port = config.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         wrong.require(
@@ -101,31 +133,37 @@ impl Component for Prometheus {
             "metric_expiration",
             "must be greater than 0",
         );
-        for label in config.const_labels.keys() {
+        let strategy = &config.translation_strategy;
+        if !strategy.is_empty() && Strategy::named(strategy).is_none() {
+            let message = format!("invalid translation_strategy: {strategy}");
+            let known = Strategy::ALL.iter().map(|(name, _)| *name);
+            wrong.unknown("translation_strategy", message, strategy, known);
+        }
+        let rules = Rules::new(config);
+        for label in rules.config.const_labels.keys() {
+            let name = rules.names.label(label);
             wrong.require(
-                !label.is_empty() && !label.starts_with("__") && name::label(label) == *label,
+                !name.is_empty() && !name.starts_with("__"),
                 &format!("const_labels::{label}"),
-                "not a label name: letters, digits and _, neither a digit nor __ first",
+                "not a label: it needs a letter or a digit, and may not begin with __",
             );
         }
-        let words = config.namespace.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
-        config.namespace = words.filter(|w| !w.is_empty()).collect::<Vec<_>>().join("_");
-        wrong.or(Self { config: Arc::new(config), listeners: Vec::new() })
+        wrong.or(Self { rules: Arc::new(rules), listeners: Vec::new() })
     }
 }
 
 impl Exporter for Prometheus {
     async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
-        self.listeners = serve::bind(&self.config.endpoint, "metrics", "/metrics").await?;
+        self.listeners = serve::bind(&self.rules.config.endpoint, "metrics", "/metrics").await?;
         Ok(())
     }
 
     async fn run(self, cx: Context, mut input: Input) -> anyhow::Result<()> {
         let counts = Counts::new(&cx);
-        let store = Store::new(Arc::clone(&self.config));
+        let store = Store::new(Arc::clone(&self.rules));
         let mut expiry = tokio::time::interval(store.expiry_interval());
         expiry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let exposition = Arc::new(Exposition::new(store, self.config.send_timestamps));
+        let exposition = Arc::new(Exposition::new(store, self.rules.config.send_timestamps));
         let stop = CancellationToken::new();
         let serving =
             tokio::spawn(serve::serve(self.listeners, Arc::clone(&exposition), stop.clone()));

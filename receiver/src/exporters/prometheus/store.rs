@@ -13,12 +13,12 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
-    Config,
+    Rules,
     buckets::Window,
-    labels::{Origin, target},
-    name::{Names, Suffix},
+    labels::{Origin, target_info},
     value::{Malformed, Value},
 };
+use crate::prometheus_names::Suffix;
 
 /// What Prometheus calls a metric's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +126,7 @@ const WARNED: usize = 1000;
 
 /// The store.
 pub(super) struct Store {
-    config: Arc<Config>,
-    names: Names,
+    rules: Arc<Rules>,
     /// By name, so that the exposition is sorted.
     pub(super) families: BTreeMap<String, Family>,
     warned: HashSet<(Reason, String)>,
@@ -159,22 +158,22 @@ macro_rules! points {
 }
 
 impl Store {
-    pub(super) fn new(config: Arc<Config>) -> Self {
-        let names =
-            Names { namespace: config.namespace.clone(), suffixes: config.add_metric_suffixes };
-        Self { config, names, families: BTreeMap::new(), warned: HashSet::new() }
+    pub(super) fn new(rules: Arc<Rules>) -> Self {
+        Self { rules, families: BTreeMap::new(), warned: HashSet::new() }
     }
 
     /// Takes in a batch that has come at `now`.
     pub(super) fn apply(&mut self, request: ExportMetricsServiceRequest, now: Instant) -> Tally {
         let mut tally = Tally::default();
+        let rules = Arc::clone(&self.rules);
         for resource_metrics in request.resource_metrics {
             let resource = resource_metrics.resource.unwrap_or_default();
-            if let Some((identity, labels)) = target(&resource).info(&self.config, &resource) {
+            if let Some((identity, labels)) = target_info(&rules, &resource) {
                 self.describe_target(identity, labels, now);
             }
             for scope_metrics in resource_metrics.scope_metrics {
-                let origin = Origin::new(&self.config, &resource, scope_metrics.scope.as_ref());
+                let scope = scope_metrics.scope.as_ref();
+                let origin = Origin::new(&rules, &resource, scope);
                 for metric in scope_metrics.metrics {
                     self.metric(&origin, metric, now, &mut tally);
                 }
@@ -185,7 +184,7 @@ impl Store {
 
     /// Removes what has not been seen for the configured time.
     pub(super) fn expire(&mut self, now: Instant) {
-        let lifetime = self.config.metric_expiration;
+        let lifetime = self.rules.config.metric_expiration;
         self.families.retain(|_, family| {
             let Family { series, labels, .. } = family;
             series.retain(|_, s| {
@@ -201,11 +200,11 @@ impl Store {
 
     /// How often [`Self::expire`] should run.
     pub(super) fn expiry_interval(&self) -> Duration {
-        (self.config.metric_expiration / 10)
+        (self.rules.config.metric_expiration / 10)
             .clamp(Duration::from_millis(10), Duration::from_secs(30))
     }
 
-    fn metric(&mut self, origin: &Origin, metric: Metric, now: Instant, tally: &mut Tally) {
+    fn metric(&mut self, origin: &Origin<'_>, metric: Metric, now: Instant, tally: &mut Tally) {
         let count = crate::batch::points(&metric);
         let Metric { name, unit, description, data, .. } = metric;
         let Some(data) = data else { return };
@@ -231,7 +230,7 @@ impl Store {
             (Kind::Gauge, None) => Suffix::Ratio,
             _ => Suffix::None,
         };
-        let public = self.names.metric(&name, &unit, suffix);
+        let public = self.rules.names.metric(&name, &unit, suffix);
         let refused = match &public {
             None => Some(Reason::InvalidName),
             _ if temporality == Some(AggregationTemporality::Unspecified) => {
@@ -261,7 +260,7 @@ impl Store {
         });
         let mut warnings = HashSet::new();
         for point in points {
-            match family.take(&self.config, origin, &name, point, delta, now) {
+            match family.take(origin, &name, point, delta, now) {
                 Ok(()) => tally.taken += 1,
                 Err(reason) => {
                     *tally.dropped.entry(reason).or_default() += 1;
@@ -294,8 +293,7 @@ impl Store {
 
     /// `target_info` of one target: there is one per target, the last one told.
     fn describe_target(&mut self, identity: Box<[u8]>, labels: String, now: Instant) {
-        let words = [self.config.namespace.as_str(), "target_info"];
-        let name = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join("_");
+        let name = self.rules.names.in_namespace("target_info");
         if self.conflicts(&name, Kind::Gauge) {
             return self.warn(Reason::TypeConflict, &name);
         }
@@ -332,8 +330,7 @@ impl Store {
 impl Family {
     fn take(
         &mut self,
-        config: &Config,
-        origin: &Origin,
+        origin: &Origin<'_>,
         metric: &str,
         point: Point,
         delta: bool,
@@ -347,7 +344,7 @@ impl Family {
         let mut value = point.value.map_err(|Malformed| Reason::Malformed)?;
         let labels = match self.labels.get(&identity) {
             Some(labels) => Arc::clone(labels),
-            None => origin.labels(config, &point.attributes, self.kind.own_label()).into(),
+            None => origin.labels(&point.attributes, self.kind.own_label()).into(),
         };
         match self.series.entry(labels) {
             btree_map::Entry::Vacant(free) => {

@@ -68,7 +68,7 @@ struct Bench(Store);
 
 impl Bench {
     fn new(config: Config) -> Self {
-        Self(Store::new(Arc::new(config)))
+        Self(Store::new(Arc::new(Rules::new(config))))
     }
     fn apply(&mut self, metric: Metric) -> Tally {
         self.0.apply(request(&[], metric), Instant::now())
@@ -116,7 +116,7 @@ fn a_type_conflict_drops_the_later_metric_until_the_first_is_gone() {
 
 #[test]
 fn resources_that_labels_cannot_tell_apart_keep_the_scrape_valid() {
-    let mut store = Store::new(Arc::new(Config::default()));
+    let mut store = Store::new(Arc::new(Rules::new(Config::default())));
     let now = Instant::now();
     let of_host = |host, value| request(&[("host.name", host)], gauge("x", point(value, 1, 2)));
     assert_eq!(store.apply(of_host("a", 1), now), taken());
@@ -125,7 +125,7 @@ fn resources_that_labels_cannot_tell_apart_keep_the_scrape_valid() {
 
     let resource_to_telemetry_conversion = Conversion { enabled: true };
     let config = Config { resource_to_telemetry_conversion, ..Config::default() };
-    let mut store = Store::new(Arc::new(config));
+    let mut store = Store::new(Arc::new(Rules::new(config)));
     assert_eq!(store.apply(of_host("a", 1), now), taken());
     assert_eq!(store.apply(of_host("b", 2), now), taken());
     let expected = "# TYPE x gauge\nx{host_name=\"a\"} 1\nx{host_name=\"b\"} 2\n";
@@ -152,7 +152,7 @@ fn labels_are_translated_joined_and_escaped() {
         const_labels: BTreeMap::from([("site".to_owned(), "x".to_owned())]),
         ..Config::default()
     };
-    let mut store = Store::new(Arc::new(config));
+    let mut store = Store::new(Arc::new(Rules::new(config)));
     let attributes = pairs(&[("a.b", "2"), ("a/b", "3"), ("q", "\"\\\n"), ("__name__", "evil")]);
     let metric = gauge("x", NumberDataPoint { attributes, ..point(1, 0, 1) });
     let resource = [

@@ -1,6 +1,6 @@
 //! Where a point comes from and which labels say so.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use opentelemetry_proto::tonic::{
     common::v1::{InstrumentationScope, KeyValue},
@@ -10,7 +10,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::Rules;
-use crate::prometheus_names::{IDENTIFYING, Target, text};
+use crate::prometheus_names::{IDENTIFYING, Target, is_classic_label, text};
 
 /// One resource and scope: what every point below it has in common.
 pub(super) struct Origin<'a> {
@@ -28,6 +28,7 @@ impl<'a> Origin<'a> {
         rules: &'a Rules,
         resource: &Resource,
         scope: Option<&InstrumentationScope>,
+        schema: &str,
     ) -> Self {
         let mut bytes = Vec::new();
         encode(&mut bytes, &resource.attributes);
@@ -46,15 +47,21 @@ impl<'a> Origin<'a> {
                 );
                 fixed.push(("otel_scope_name".to_owned(), scope.name.clone()));
                 fixed.push(("otel_scope_version".to_owned(), scope.version.clone()));
+                fixed.push(("otel_scope_schema_url".to_owned(), schema.to_owned()));
             }
         }
-        let shown = rules.config.resource_to_telemetry_conversion.enabled;
+        let shown = |attribute: &&KeyValue| rules.config.shows(&attribute.key);
         Self {
             rules,
             identity: Sha256::digest(&bytes).into(),
             fixed,
-            resource: if shown { resource.attributes.clone() } else { Vec::new() },
+            resource: resource.attributes.iter().filter(shown).cloned().collect(),
         }
+    }
+
+    /// What series are made by.
+    pub(super) fn rules(&self) -> &Rules {
+        self.rules
     }
 
     /// What tells this point's series from all others of its family.
@@ -105,22 +112,77 @@ fn target_labels(target: &Target) -> Vec<(String, String)> {
 
 /// A label without a value is the same as no label to Prometheus: it is left out, so that two
 /// series that Prometheus takes for one are found here.
-fn written(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn written(labels: &BTreeMap<String, String>) -> String {
     let mut out = String::new();
     for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
-        let comma = if out.is_empty() { "" } else { "," };
-        let _ = write!(out, "{comma}{name}=\"");
-        for c in value.chars() {
-            match c {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\n' => out.push_str("\\n"),
-                c => out.push(c),
-            }
+        if !out.is_empty() {
+            out.push(',');
         }
-        out.push('"');
+        if is_classic_label(name) {
+            out.push_str(name);
+        } else {
+            quote(&mut out, name);
+        }
+        out.push('=');
+        quote(&mut out, value);
     }
     out
+}
+
+/// Text in quotation marks.
+pub(super) fn quote(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// Names and values of labels that [`written`] has written.
+pub(super) fn pairs(written: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let mut rest = written;
+    std::iter::from_fn(move || {
+        let name = match rest.strip_prefix('"') {
+            Some(inside) => quoted(inside, &mut rest)?,
+            None => {
+                let name;
+                (name, rest) = rest.split_at_checked(rest.find('=')?)?;
+                Cow::Borrowed(name)
+            }
+        };
+        let value = quoted(rest.strip_prefix("=\"")?, &mut rest)?;
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+        Some((name, value))
+    })
+}
+
+/// What stands before the closing quotation mark, and after it.
+fn quoted<'a>(text: &'a str, rest: &mut &'a str) -> Option<Cow<'a, str>> {
+    let mut escaped = false;
+    let end = text.bytes().position(|byte| {
+        let end = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        end
+    })?;
+    let (inside, after) = text.split_at(end);
+    *rest = &after[1..];
+    if !inside.contains('\\') {
+        return Some(Cow::Borrowed(inside));
+    }
+    let mut value = String::with_capacity(inside.len());
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => value.extend(chars.next().map(|c| if c == 'n' { '\n' } else { c })),
+            c => value.push(c),
+        }
+    }
+    Some(Cow::Owned(value))
 }
 
 /// Attributes in an order of their own, each with its type.
@@ -131,4 +193,28 @@ fn encode(out: &mut Vec<u8>, attributes: &[KeyValue]) {
         attribute.encode_length_delimited(out).expect("a Vec grows");
     }
     out.push(0xff);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let labels = [
+            ("a", "x"),
+            ("b.c", "with \\ and \" and \n and =,{}"),
+            ("d\"e\\", "\\"),
+            ("empty", ""),
+            ("größe", "ß"),
+        ];
+        let labels: BTreeMap<_, _> =
+            labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let text = written(&labels);
+        assert!(text.starts_with(r#"a="x","b.c"="with \\ and \" and \n"#), "{text}");
+        let read = pairs(&text).map(|(name, value)| (name.into_owned(), value.into_owned()));
+        let expected = labels.into_iter().filter(|(_, value)| !value.is_empty());
+        assert!(read.eq(expected), "{text}");
+        assert_eq!(pairs("").count(), 0);
+    }
 }

@@ -8,13 +8,15 @@ use opentelemetry_proto::tonic::{
     },
     resource::v1::Resource,
 };
-use store::Reason;
+use reason::Reason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::*;
+use std::time::Duration;
+
+use super::{config::Conversion, format::Form, *};
 use crate::{
     channel::{Output, channel},
     config::Id,
@@ -74,8 +76,15 @@ impl Bench {
         self.0.apply(request(&[], metric), Instant::now())
     }
     fn text(&self) -> String {
-        text::render(&self.0, false)
+        shown(&self.0, "")
     }
+}
+
+/// What a scraper sees that sends this header `Accept`.
+fn shown(store: &Store, accept: &str) -> String {
+    let accept = (axum::http::header::ACCEPT, accept.parse().expect("ascii"));
+    let form = Form::negotiated(&[accept].into_iter().collect(), true, !store.is_classic());
+    String::from_utf8(form.render(store).bytes).expect("text")
 }
 
 fn dropped(reason: Reason) -> Tally {
@@ -121,15 +130,15 @@ fn resources_that_labels_cannot_tell_apart_keep_the_scrape_valid() {
     let of_host = |host, value| request(&[("host.name", host)], gauge("x", point(value, 1, 2)));
     assert_eq!(store.apply(of_host("a", 1), now), taken());
     assert_eq!(store.apply(of_host("b", 2), now), dropped(Reason::LabelCollision));
-    assert_eq!(text::render(&store, false), "# TYPE x gauge\nx 1\n");
+    assert_eq!(shown(&store, ""), "# TYPE x gauge\nx 1\n");
 
-    let resource_to_telemetry_conversion = Conversion { enabled: true };
+    let resource_to_telemetry_conversion = Conversion { enabled: true, ..Default::default() };
     let config = Config { resource_to_telemetry_conversion, ..Config::default() };
     let mut store = Store::new(Arc::new(Rules::new(config)));
     assert_eq!(store.apply(of_host("a", 1), now), taken());
     assert_eq!(store.apply(of_host("b", 2), now), taken());
     let expected = "# TYPE x gauge\nx{host_name=\"a\"} 1\nx{host_name=\"b\"} 2\n";
-    assert_eq!(text::render(&store, false), expected);
+    assert_eq!(shown(&store, ""), expected);
 }
 
 #[test]
@@ -168,7 +177,7 @@ target_info{host_name="h",instance="i1",job="prod/db",site="x"} 1
 # TYPE x gauge
 x{a_b="2;3",instance="i1",job="prod/db",q="\"\\\n",site="x"} 1
 "##;
-    assert_eq!(text::render(&store, false), expected);
+    assert_eq!(shown(&store, ""), expected);
 }
 
 /// The agent's own histogram: observations of 5 µs, 300 µs and 2 s, and one of zero.

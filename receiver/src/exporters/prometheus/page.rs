@@ -22,7 +22,7 @@ use super::{format::Form, store::Store};
 
 /// Renderings in memory at a time. Scrapers that do not read what they are sent hold theirs until
 /// they are cut off; meanwhile the others share the last one.
-const RENDERINGS: usize = 8;
+pub(super) const RENDERINGS: usize = 8;
 
 /// The store and its last renderings.
 pub(super) struct Exposition {
@@ -95,6 +95,12 @@ impl Exposition {
             }
         }
         changed
+    }
+
+    /// How many renderings there may be beside those that are held.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.renderings.available_permits()
     }
 
     /// The exposition in this form, as a scrape that comes now may see it.

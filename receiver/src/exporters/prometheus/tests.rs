@@ -96,6 +96,63 @@ fn taken() -> Tally {
 }
 
 #[test]
+fn series_beyond_the_limit_are_dropped_until_there_is_room() {
+    let mut bench = Bench::new(Config { max_series: 2, ..Config::default() });
+    let labelled = |key, point| NumberDataPoint { attributes: pairs(&[(key, "1")]), ..point };
+    assert_eq!(bench.apply(gauge("x", labelled("a", point(1, 0, 1)))), taken());
+    assert_eq!(bench.apply(gauge("y", labelled("a", point(2, 0, 1)))), taken());
+    let third = bench.apply(gauge("x", labelled("b", point(3, 0, 1))));
+    assert_eq!(third, dropped(Reason::SeriesLimit));
+    assert_eq!(bench.apply(gauge("z", point(4, 0, 1))), dropped(Reason::SeriesLimit));
+    // Those that are there go on.
+    assert_eq!(bench.apply(gauge("x", labelled("a", point(5, 0, 2)))), taken());
+    assert_eq!(bench.text(), "# TYPE x gauge\nx{a=\"1\"} 5\n# TYPE y gauge\ny{a=\"1\"} 2\n");
+    let flags = DataPointFlags::NoRecordedValueMask as u32;
+    bench.apply(gauge("x", NumberDataPoint { flags, ..labelled("a", point(0, 0, 3)) }));
+    assert_eq!(bench.0.series, 1);
+    assert_eq!(bench.apply(gauge("z", point(4, 0, 1))), taken());
+    bench.0.expire(Instant::now() + Duration::from_secs(301));
+    assert_eq!(bench.0.series, 0);
+}
+
+#[test]
+fn what_is_wrong_is_said_at_its_key() {
+    let check = |config: serde_json::Value| {
+        let config = serde_json::from_value(config).expect("known keys");
+        let wrong = Prometheus::new(config).err().unwrap_or_default();
+        wrong.0.into_iter().map(|mistake| (mistake.path, mistake.message)).collect::<Vec<_>>()
+    };
+    let of_the_collector = serde_json::json!({
+        "endpoint": "1.2.3.4:1234",
+        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"},
+        "namespace": "test-space",
+        "const_labels": {"label1": "value1", "another label": "spaced value"},
+        "send_timestamps": true,
+        "metric_expiration": 3_600_000_000_000_u64,
+        "add_metric_suffixes": false,
+        "translation_strategy": "",
+    });
+    assert_eq!(check(of_the_collector), []);
+    let wrong = check(serde_json::json!({
+        "translation_strategy": "None",
+        "tls": {"client_ca_file": "ca.crt"},
+        "metric_expiration": 0,
+        "const_labels": {"__name__": "x"},
+    }));
+    let expected = [
+        ("endpoint", "expecting a non-blank address to run the Prometheus metrics handler"),
+        ("metric_expiration", "must be greater than 0"),
+        ("translation_strategy", "invalid translation_strategy: None"),
+        ("const_labels::__name__", "not a label"),
+        ("tls", "a server needs a certificate and its key"),
+    ];
+    assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+    for ((path, message), (key, start)) in wrong.iter().zip(expected) {
+        assert!(path == key && message.starts_with(start), "{path}: {message}");
+    }
+}
+
+#[test]
 fn deltas_add_up_only_without_overlap_and_a_gap_is_a_reset() {
     let delta = AggregationTemporality::Delta;
     let mut bench = Bench::new(Config::default());
@@ -202,9 +259,9 @@ struct Running {
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
-async fn run() -> Running {
+async fn run(config: Config) -> Running {
     let endpoint = "127.0.0.1:0".to_owned();
-    let mut exporter = Prometheus::new(Config { endpoint, ..Config::default() }).expect("valid");
+    let mut exporter = Prometheus::new(Config { endpoint, ..config }).expect("valid");
     let cx = Context {
         id: Id { kind: "prometheus".to_owned(), name: String::new() },
         meter: opentelemetry::global::meter("test"),
@@ -241,7 +298,7 @@ async fn scraped(address: std::net::SocketAddr) -> String {
 
 #[tokio::test]
 async fn a_scrape_while_another_never_reads() {
-    let running = run().await;
+    let running = run(Config::default()).await;
     let address = running.address;
     let mut silent = TcpStream::connect(address).await.expect("listening");
     silent.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("open");
@@ -274,3 +331,8 @@ async fn a_scrape_while_another_never_reads() {
     running.task.await.expect("no panic").expect("no error");
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+/// The formats, line by line.
+mod formats;
+/// Many series, many scrapers, and bad ones.
+mod load;

@@ -60,7 +60,7 @@ fn by_protobuf_with_native_histograms() -> Result<()> {
 fn promtool_accepts_every_exposition() -> Result<()> {
     for keys in [
         json!({}),
-        json!({"namespace": "a-b", "const_labels": {"some where": "\"\\\n"}, "send_timestamps": true}),
+        json!({"namespace": "test-space", "const_labels": {"some where": "\"\\\n"}, "send_timestamps": true}),
         json!({"resource_to_telemetry_conversion": {"enabled": true}, "without_scope_info": true}),
         json!({"translation_strategy": "NoUTF8EscapingWithSuffixes"}),
     ] {

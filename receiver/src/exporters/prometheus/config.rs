@@ -17,13 +17,13 @@ pub struct Config {
     /// TLS, and whom it admits. Plain text by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<tls::server::Config>,
-    /// How long a scraper may take to send its request.
+    /// How long a scraper may take to send its request; 0 is no limit.
     #[serde(with = "crate::config::duration")]
     pub read_header_timeout: Duration,
     /// How long a scraper may take to read an answer; 0 is no limit.
     #[serde(with = "crate::config::duration")]
     pub write_timeout: Duration,
-    /// How long a connection may be open without a request.
+    /// How long a connection may be open without a request; 0 is no limit.
     #[serde(with = "crate::config::duration")]
     pub idle_timeout: Duration,
     /// Whether a connection is open for more than one request.
@@ -150,7 +150,10 @@ impl Config {
     pub(super) fn options(&self, tls: Option<Tls>) -> Options {
         Options {
             // One timer serves both.
-            read: self.read_header_timeout.min(self.idle_timeout),
+            read: [self.read_header_timeout, self.idle_timeout]
+                .into_iter()
+                .filter(|limit| !limit.is_zero())
+                .min(),
             write: self.write_timeout,
             keep_alive: self.keep_alives_enabled,
             tls,

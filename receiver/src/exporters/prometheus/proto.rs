@@ -51,7 +51,7 @@ fn kind(kind: Kind) -> i32 {
 fn metric(labels: &str, series: &Series, family: &Family, timestamps: bool) -> Metric {
     let mut metric = Metric {
         label: label_pairs(labels),
-        timestamp_ms: (timestamps && series.time > 0).then(|| (series.time / 1_000_000) as i64),
+        timestamp_ms: (timestamps && series.time > 0).then_some((series.time / 1_000_000) as i64),
         ..Default::default()
     };
     let created = || timestamp(series.start);
@@ -145,7 +145,7 @@ fn label_pairs(labels: &str) -> Vec<LabelPair> {
 }
 
 fn timestamp(nanos: u64) -> Option<Timestamp> {
-    (nanos > 0).then(|| Timestamp {
+    (nanos > 0).then_some(Timestamp {
         seconds: (nanos / 1_000_000_000) as i64,
         nanos: (nanos % 1_000_000_000) as i32,
     })

@@ -37,8 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How connections are served.
 pub(crate) struct Options {
     /// How long a connection may take to send the head of a request, or stay idle.
-    pub(crate) read: Duration,
-    /// How long the peer may take to read a response.
+    pub(crate) read: Option<Duration>,
+    /// How long the peer may take to read a response; 0 is no limit.
     pub(crate) write: Duration,
     /// Whether a connection is open for more than one request.
     pub(crate) keep_alive: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            read: Duration::from_secs(60),
+            read: Some(Duration::from_secs(60)),
             write: Duration::from_secs(30),
             keep_alive: true,
             tls: None,
@@ -182,7 +182,10 @@ async fn connection(
         None => requests(stream, router, &options, watcher).await,
         Some(tls) => {
             let handshake = TlsAcceptor::from(tls.current()).accept(stream);
-            let stream = tokio::time::timeout(options.read, handshake).await??;
+            let stream = match options.read {
+                Some(limit) => tokio::time::timeout(limit, handshake).await??,
+                None => handshake.await?,
+            };
             requests(stream, router, &options, watcher).await
         }
     }

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod modes;
 pub mod otlp;
 pub mod plan;
+pub mod prometheus;
 pub mod random;
 pub mod scrape;
 pub mod tracefs;

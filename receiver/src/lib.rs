@@ -12,6 +12,7 @@ pub mod metric;
 mod ottl;
 pub mod pipeline;
 pub mod processors;
+pub mod prometheus_names;
 pub mod receivers;
 pub mod status;
 pub mod telemetry;

@@ -15,7 +15,8 @@ pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::of("test");
     if is_root()? {
         let go = if tools::has_go() { None } else { Some("golang-go") };
-        let packages: Vec<_> = tools::TEST.into_iter().chain(go).collect();
+        let prometheus = if tools::has_prometheus() { None } else { Some("prometheus") };
+        let packages: Vec<_> = tools::TEST.into_iter().chain(go).chain(prometheus).collect();
         steps.step("packages", || tools::packages(&packages));
     }
     check::quick(&mut steps);
@@ -37,6 +38,11 @@ pub(crate) fn run() -> Result<()> {
         }
         (true, false) => steps.skip("tests against a Collector", "no Go to build one with"),
         (false, _) => steps.skip("tests against a Collector", NOT_ROOT),
+    }
+    match (is_root()?, tools::has_prometheus()) {
+        (true, true) => steps.step("tests with Prometheus", || root_tests("promql")),
+        (true, false) => steps.skip("tests with Prometheus", "no prometheus and promtool in PATH"),
+        (false, _) => steps.skip("tests with Prometheus", NOT_ROOT),
     }
     steps.sum_up()
 }

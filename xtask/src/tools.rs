@@ -73,7 +73,16 @@ const COLLECTOR_BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.14
 
 /// Whether a Collector can be built: it is written in Go.
 pub(crate) fn has_go() -> bool {
-    Command::new("go").arg("version").output().is_ok_and(|output| output.status.success())
+    runs("go", "version")
+}
+
+/// Whether there is a Prometheus to scrape the agent.
+pub(crate) fn has_prometheus() -> bool {
+    runs("prometheus", "--version") && runs("promtool", "--version")
+}
+
+fn runs(tool: &str, argument: &str) -> bool {
+    Command::new(tool).arg(argument).output().is_ok_and(|output| output.status.success())
 }
 
 /// The Collector that the tests in `tests/interop` talk to, built on first use.

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedCipherSuite,
+    SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{
@@ -219,21 +220,31 @@ impl Tls {
 }
 
 impl Config {
-    fn read(&self, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfig>> {
+    /// The cipher suites to use.
+    fn provider(&self) -> Arc<CryptoProvider> {
         let mut provider = ring::default_provider();
         if !self.cipher_suites.is_empty() {
             provider
                 .cipher_suites
                 .retain(|s| s.tls13().is_some() || self.cipher_suites.contains(&name(s)));
         }
-        let provider = Arc::new(provider);
-        let versions: &[_] = match (self.min_version.as_str(), self.max_version.as_str()) {
-            ("1.3", _) => &[&TLS13],
-            (_, "1.2") => &[&TLS12],
-            _ => &[&TLS13, &TLS12],
-        };
+        Arc::new(provider)
+    }
+
+    /// The versions to speak.
+    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        static ALL: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match (self.min_version.as_str(), self.max_version.as_str()) {
+            ("1.3", _) => &ALL[..1],
+            (_, "1.2") => &ALL[1..],
+            _ => &ALL,
+        }
+    }
+
+    fn read(&self, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfig>> {
+        let provider = self.provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(versions)
+            .with_protocol_versions(self.versions())
             .context("tls")?;
         let builder = if self.insecure_skip_verify {
             let verifier = Arc::new(AnyServer(provider));
@@ -241,22 +252,28 @@ impl Config {
         } else {
             builder.with_root_certificates(self.authorities()?)
         };
-        let cert = given("cert_file", &self.cert_file, &self.cert_pem)?;
-        let key = given("key_file", &self.key_file, &self.key_pem)?;
-        let mut tls = match (cert, key) {
-            (Some(cert), Some(key)) => {
-                let cert = certificates(&cert).context("tls::cert_file")?;
-                ensure!(!cert.is_empty(), "tls: the certificate given holds no PEM certificate");
-                let key = match PrivateKeyDer::from_pem_slice(&key) {
-                    Err(pem::Error::NoItemsFound) => bail!("tls: the key given holds no PEM key"),
-                    key => key.context("tls::key_file")?,
-                };
+        let mut tls = match self.identity()? {
+            Some((cert, key)) => {
                 builder.with_client_auth_cert(cert, key).context("tls: certificate and key")?
             }
-            _ => builder.with_no_client_auth(),
+            None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = protocols.to_vec();
         Ok(Arc::new(tls))
+    }
+
+    /// The certificate that this side shows, with its key.
+    fn identity(&self) -> Result<Option<Identity>> {
+        let cert = given("cert_file", &self.cert_file, &self.cert_pem)?;
+        let key = given("key_file", &self.key_file, &self.key_pem)?;
+        let (Some(cert), Some(key)) = (cert, key) else { return Ok(None) };
+        let cert = certificates(&cert).context("tls::cert_file")?;
+        ensure!(!cert.is_empty(), "tls: the certificate given holds no PEM certificate");
+        let key = match PrivateKeyDer::from_pem_slice(&key) {
+            Err(pem::Error::NoItemsFound) => bail!("tls: the key given holds no PEM key"),
+            key => key.context("tls::key_file")?,
+        };
+        Ok(Some((cert, key)))
     }
 
     /// Who may have signed the server's certificate.
@@ -282,6 +299,9 @@ impl Config {
         Ok(roots)
     }
 }
+
+/// A certificate with those that vouch for it, and its key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     CertificateDer::pem_slice_iter(text).collect()
@@ -337,6 +357,8 @@ impl ServerCertVerifier for AnyServer {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+pub mod server;
 
 #[cfg(test)]
 mod tests;

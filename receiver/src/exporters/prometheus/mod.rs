@@ -1,12 +1,12 @@
-//! Serves the last value of every series to Prometheus, as text at `/metrics`.
+//! Serves the last value of every series to Prometheus at `/metrics`: as text, in OpenMetrics, or in
+//! protobuf with native histograms.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge},
 };
-
-use opentelemetry::{KeyValue, metrics::Counter};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -15,70 +15,59 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::Mistakes,
+    exporters::tls::server::Tls,
+    prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
 
 mod buckets;
+mod config;
+mod exemplar;
+mod family;
+mod format;
 mod labels;
-mod name;
+mod native;
+mod page;
+mod patience;
+mod proto;
+mod reason;
 pub(crate) mod serve;
 mod store;
 mod text;
 mod value;
+mod view;
 
-use serve::Exposition;
-use store::{Store, Tally};
+pub(super) use config::Config;
+use page::{Exposition, Hidden};
+use reason::Tally;
+use store::Store;
 
-/// The configuration.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Config {
-    /// Where to listen: `host:port`. Port 0 takes a free one and logs it.
-    pub endpoint: String,
-    /// Comes before the name of every metric.
-    pub namespace: String,
-    /// Labels on every series.
-    pub const_labels: BTreeMap<String, String>,
-    /// Whether samples carry the time of their point instead of that of the scrape.
-    pub send_timestamps: bool,
-    /// How long a series is served after its last point.
-    #[serde(with = "crate::config::duration")]
-    pub metric_expiration: Duration,
-    /// Leaves out the labels `otel_scope_…`.
-    pub without_scope_info: bool,
-    /// Whether names say their unit and kind: `_seconds`, `_total`.
-    pub add_metric_suffixes: bool,
-    /// Whether every resource attribute becomes a label.
-    pub resource_to_telemetry_conversion: Conversion,
+/// What series are made by.
+pub(super) struct Rules {
+    config: Config,
+    names: Names,
+    const_labels: BTreeMap<String, String>,
 }
 
-/// Resource attributes as labels.
-#[derive(Clone, Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Conversion {
-    /// Whether they are labels of every series.
-    pub enabled: bool,
-}
+impl Rules {
+    fn new(config: Config) -> Self {
+        let names = Names::new(&config.namespace, config.strategy());
+        let const_labels =
+            config.const_labels.iter().map(|(key, value)| (names.label(key), value.clone()));
+        Self { const_labels: const_labels.collect(), names, config }
+    }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            endpoint: String::new(),
-            namespace: String::new(),
-            const_labels: BTreeMap::new(),
-            send_timestamps: false,
-            metric_expiration: Duration::from_secs(300),
-            without_scope_info: false,
-            add_metric_suffixes: true,
-            resource_to_telemetry_conversion: Conversion::default(),
-        }
+    /// Whether there may be one more than that many series.
+    fn room(&self, series: usize) -> bool {
+        self.config.max_series == 0 || series < self.config.max_series
     }
 }
 
 /// The exporter.
 pub(super) struct Prometheus {
-    config: Arc<Config>,
+    rules: Arc<Rules>,
     listeners: Vec<TcpListener>,
+    tls: Option<Tls>,
 }
 
 impl Component for Prometheus {
@@ -88,62 +77,99 @@ impl Component for Prometheus {
     const EXAMPLE: &'static str = "endpoint: localhost:9464";
     type Config = Config;
 
-    fn new(mut config: Config) -> Result<Self, Mistakes> {
+    fn new(config: Config) -> Result<Self, Mistakes> {
+        let rules = Rules::new(config);
+        rules.check().or(Self { rules: Arc::new(rules), listeners: Vec::new(), tls: None })
+    }
+}
+
+impl Rules {
+    fn check(&self) -> Mistakes {
+        let config = &self.config;
         let mut wrong = Mistakes::default();
         let port = config.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        wrong.require(
-            matches!(port, Some(Ok(_))),
-            "endpoint",
-            "required: a host and a port, such as localhost:9464",
-        );
+        if config.endpoint.trim().is_empty() {
+            wrong.add(
+                "endpoint",
+                "expecting a non-blank address to run the Prometheus metrics handler \
+                 (required: a host and a port, such as localhost:9464)",
+            );
+        } else {
+            wrong.require(
+                matches!(port, Some(Ok(_))),
+                "endpoint",
+                "not a host and a port, such as localhost:9464",
+            );
+        }
         wrong.require(
             !config.metric_expiration.is_zero(),
             "metric_expiration",
             "must be greater than 0",
         );
+        let strategy = &config.translation_strategy;
+        if !strategy.is_empty() && Strategy::named(strategy).is_none() {
+            let message = format!("invalid translation_strategy: {strategy}");
+            let known = Strategy::ALL.iter().map(|(name, _)| *name);
+            wrong.unknown("translation_strategy", message, strategy, known);
+        }
         for label in config.const_labels.keys() {
+            let name = self.names.label(label);
             wrong.require(
-                !label.is_empty() && !label.starts_with("__") && name::label(label) == *label,
+                !name.is_empty() && !name.starts_with("__"),
                 &format!("const_labels::{label}"),
-                "not a label name: letters, digits and _, neither a digit nor __ first",
+                "not a label: it needs a letter or a digit, and may not begin with __",
             );
         }
-        let words = config.namespace.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
-        config.namespace = words.filter(|w| !w.is_empty()).collect::<Vec<_>>().join("_");
-        wrong.or(Self { config: Arc::new(config), listeners: Vec::new() })
+        if let Some(tls) = &config.tls {
+            wrong.nest("tls", tls.check());
+        }
+        wrong
     }
 }
 
 impl Exporter for Prometheus {
     async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
-        self.listeners = serve::bind(&self.config.endpoint, "metrics", "/metrics").await?;
+        let config = &self.rules.config;
+        self.tls = config.tls.as_ref().map(|tls| Tls::load(tls, &["http/1.1"])).transpose()?;
+        self.listeners = serve::bind(&config.endpoint, "metrics", "/metrics").await?;
         Ok(())
     }
 
     async fn run(self, cx: Context, mut input: Input) -> anyhow::Result<()> {
         let counts = Counts::new(&cx);
-        let store = Store::new(Arc::clone(&self.config));
+        let store = Store::new(Arc::clone(&self.rules));
         let mut expiry = tokio::time::interval(store.expiry_interval());
         expiry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let exposition = Arc::new(Exposition::new(store, self.config.send_timestamps));
+        let openmetrics = self.rules.config.enable_open_metrics;
+        let exposition = Arc::new(Exposition::new(store, openmetrics, counts.hidden()));
+        let options = self.rules.config.options(self.tls);
         let stop = CancellationToken::new();
-        let serving =
-            tokio::spawn(serve::serve(self.listeners, Arc::clone(&exposition), stop.clone()));
+        let serving = tokio::spawn(serve::serve(
+            self.listeners,
+            options,
+            Arc::clone(&exposition),
+            stop.clone(),
+        ));
         // Should this future be dropped at the deadline, the server ends with it.
         let _stop = stop.drop_guard_ref();
 
         loop {
-            tokio::select! {
+            let now = Instant::now();
+            let (tally, series) = tokio::select! {
                 batch = input.recv() => match batch {
                     Some(Batch::Metrics(request)) => {
-                        counts.add(&exposition.change(|store| store.apply(request, Instant::now())));
+                        exposition.change(|store| (store.apply(request, now), store.series)).await
                     }
                     // The pipeline checks signals before it starts.
-                    Some(Batch::Logs(_) | Batch::Traces(_)) => {}
+                    Some(Batch::Logs(_) | Batch::Traces(_)) => continue,
                     None => break,
                 },
-                _ = expiry.tick() => exposition.change(|store| store.expire(Instant::now())),
-            }
+                _ = expiry.tick() => exposition.change(|store| {
+                    store.expire(now);
+                    (Tally::default(), store.series)
+                }).await,
+            };
+            counts.add(&tally, series);
         }
         stop.cancel();
         serving.await?;
@@ -156,6 +182,8 @@ struct Counts {
     sent: Items,
     failed: Items,
     dropped: Counter<u64>,
+    hidden: Counter<u64>,
+    series: Gauge<u64>,
     exporter: KeyValue,
 }
 
@@ -167,11 +195,18 @@ impl Counts {
             sent: Items::new(&cx.meter, "otelcol_exporter_sent", attributes),
             failed: Items::new(&cx.meter, "otelcol_exporter_send_failed", attributes),
             dropped: cx.meter.u64_counter("otelcol_exporter_prometheus_dropped_points").build(),
+            hidden: cx.meter.u64_counter("otelcol_exporter_prometheus_hidden_series").build(),
+            series: cx.meter.u64_gauge("otelcol_exporter_prometheus_series").build(),
             exporter,
         }
     }
 
-    fn add(&self, tally: &Tally) {
+    fn hidden(&self) -> Hidden {
+        Hidden { counter: self.hidden.clone(), attributes: [self.exporter.clone()] }
+    }
+
+    fn add(&self, tally: &Tally, series: usize) {
+        self.series.record(series as u64, std::slice::from_ref(&self.exporter));
         self.sent.add(Signal::Metrics, tally.taken);
         for (reason, points) in &tally.dropped {
             self.failed.add(Signal::Metrics, *points);
@@ -179,11 +214,6 @@ impl Counts {
             self.dropped.add(*points as u64, &[self.exporter.clone(), reason]);
         }
     }
-}
-
-/// A lock that outlives a panic of another holder: the store is valid between any two points.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,12 +1,6 @@
-//! The HTTP side. A scrape holds the store only while it is rendered into memory: a scraper that
-//! reads slowly, or never, holds nothing but that copy, which all scrapes between two changes share.
+//! The HTTP side, for scrapes and for what extensions serve.
 
-use std::{
-    io::Write,
-    net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::{
@@ -16,22 +10,23 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, net::TcpStream, sync::Semaphore, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::{lock, store::Store, text};
+use super::{format::Form, page::Exposition, patience::Patience};
+use crate::exporters::tls::server::Tls;
 
-/// How long a connection may take to send the head of a request, or stay idle.
-const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the peer may leave what was sent to it unread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long responses in flight may take once the exporter stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open connections per address; further ones wait in the listener's backlog.
@@ -39,50 +34,26 @@ const CONNECTIONS: usize = 1024;
 /// Wait after a failed `accept`, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// The store and its last rendering.
-pub(super) struct Exposition {
-    state: Mutex<(Store, Option<Arc<Page>>)>,
-    timestamps: bool,
+/// How connections are served.
+pub(crate) struct Options {
+    /// How long a connection may take to send the head of a request, or stay idle.
+    pub(crate) read: Option<Duration>,
+    /// How long the peer may take to read a response; 0 is no limit.
+    pub(crate) write: Duration,
+    /// Whether a connection is open for more than one request.
+    pub(crate) keep_alive: bool,
+    /// Encrypts.
+    pub(crate) tls: Option<Tls>,
 }
 
-/// One rendering.
-struct Page {
-    plain: Bytes,
-    gzip: OnceLock<Bytes>,
-}
-
-impl Exposition {
-    pub(super) fn new(store: Store, timestamps: bool) -> Self {
-        Self { state: Mutex::new((store, None)), timestamps }
-    }
-
-    /// Changes the store.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
-        let (store, page) = &mut *lock(&self.state);
-        *page = None;
-        change(store)
-    }
-
-    fn page(&self) -> Arc<Page> {
-        let (store, page) = &mut *lock(&self.state);
-        let page = page.get_or_insert_with(|| {
-            let plain = text::render(store, self.timestamps).into();
-            Arc::new(Page { plain, gzip: OnceLock::new() })
-        });
-        Arc::clone(page)
-    }
-}
-
-impl Page {
-    fn gzip(&self) -> Bytes {
-        let compress = || {
-            // The fastest level: a scrape mostly stays in the machine or the rack.
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&self.plain).and_then(|()| encoder.finish()).expect("a Vec grows")
-        };
-        self.gzip.get_or_init(|| compress().into()).clone()
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            read: Some(Duration::from_secs(60)),
+            write: Duration::from_secs(30),
+            keep_alive: true,
+            tls: None,
+        }
     }
 }
 
@@ -125,6 +96,7 @@ pub(crate) async fn bind(
 /// Serves until `stop`, then lets responses in flight end.
 pub(super) async fn serve(
     listeners: Vec<TcpListener>,
+    options: Options,
     exposition: Arc<Exposition>,
     stop: CancellationToken,
 ) {
@@ -132,20 +104,29 @@ pub(super) async fn serve(
         .route("/metrics", get(metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: metrics are at /metrics\n") })
         .with_state(exposition);
+    let options = Arc::new(options);
     let mut listening = JoinSet::new();
     for listener in listeners {
-        listening.spawn(accept(listener, router.clone(), stop.clone()));
+        listening.spawn(accept_with(Arc::clone(&options), listener, router.clone(), stop.clone()));
     }
     listening.join_all().await;
 }
 
 /// Serves what comes in on one listener until `stop`, then lets responses in flight end.
 pub(crate) async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+    accept_with(Arc::default(), listener, router, stop).await;
+}
+
+/// The same, in another way than the default one.
+pub(crate) async fn accept_with(
+    options: Arc<Options>,
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(READ_HEADER_TIMEOUT);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -161,17 +142,11 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, stop: Cancella
                 continue;
             }
         };
-        // The kernel closes connections whose peer does not read: no timer of our own per write.
-        if let Err(error) =
-            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT))
-        {
-            tracing::debug!(%error, "cannot limit how long a scraper may take to read");
-        }
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let connection =
+            connection(stream, router.clone(), Arc::clone(&options), graceful.watcher());
         connections.spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a scrape ended early");
+                tracing::debug!(%error, "a request ended early");
             }
             drop(permit);
         });
@@ -179,32 +154,68 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, stop: Cancella
     drop(listener);
     // Whoever has not read by then is cut off when `connections` is dropped.
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        tracing::debug!("scrapes were cut off at shutdown");
+        tracing::debug!("requests were cut off at shutdown");
     }
 }
 
 async fn next(
     listener: &TcpListener,
     limit: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(limit).acquire_owned().await.map_err(std::io::Error::other)?;
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(limit).acquire_owned().await.map_err(io::Error::other)?;
     Ok((listener.accept().await?.0, permit))
+}
+
+/// Serves one connection until its end.
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    options: Arc<Options>,
+    watcher: Watcher,
+) -> anyhow::Result<()> {
+    // What was sent when the connection was cut off is not kept by the kernel for longer, either.
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write)) {
+        tracing::debug!(%error, "cannot limit how long a peer may take to read");
+    }
+    let stream = Patience::new(stream, options.write);
+    match &options.tls {
+        None => requests(stream, router, &options, watcher).await,
+        Some(tls) => {
+            let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+            let stream = match options.read {
+                Some(limit) => tokio::time::timeout(limit, handshake).await??,
+                None => handshake.await?,
+            };
+            requests(stream, router, &options, watcher).await
+        }
+    }
+}
+
+async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    options: &Options,
+    watcher: Watcher,
+) -> anyhow::Result<()> {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.read)
+        .keep_alive(options.keep_alive);
+    let service = TowerToHyperService::new(router);
+    Ok(watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await?)
 }
 
 async fn metrics(State(exposition): State<Arc<Exposition>>, headers: HeaderMap) -> Response {
     let gzip = accepts_gzip(&headers);
-    // Rendering and compressing take milliseconds: too long for the threads that serve others.
-    let rendered = tokio::task::spawn_blocking(move || {
-        let page = exposition.page();
-        if gzip { page.gzip() } else { page.plain.clone() }
-    });
-    let vary = (header::VARY, "accept-encoding");
-    match rendered.await {
+    let form = Form::negotiated(&headers, exposition.openmetrics, exposition.utf8);
+    let vary = (header::VARY, "accept, accept-encoding");
+    let content = (header::CONTENT_TYPE, form.content_type());
+    match exposition.scrape(form, gzip).await {
         Ok(body) if gzip => {
-            let encoding = (header::CONTENT_ENCODING, "gzip");
-            ([(header::CONTENT_TYPE, CONTENT_TYPE), encoding, vary], body).into_response()
+            ([content, (header::CONTENT_ENCODING, "gzip"), vary], body).into_response()
         }
-        Ok(body) => ([(header::CONTENT_TYPE, CONTENT_TYPE), vary], body).into_response(),
+        Ok(body) => ([content, vary], body).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

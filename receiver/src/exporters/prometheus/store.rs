@@ -1,180 +1,85 @@
 //! The last value of every series, and what is refused on the way in.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::KeyValue,
-    metrics::v1::{AggregationTemporality, DataPointFlags, Metric, metric::Data},
+    metrics::v1::{AggregationTemporality, Metric, metric::Data},
 };
 
 use super::{
-    Config,
-    buckets::Window,
-    labels::{Origin, target},
-    name::{Names, Suffix},
-    value::{Malformed, Value},
+    Rules,
+    family::{Arrival, Family, Kind, Point},
+    labels::{Origin, target_info},
+    reason::{Reason, Tally},
+    value::Value,
 };
-
-/// What Prometheus calls a metric's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-    Summary,
-}
-
-impl Kind {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-            Self::Summary => "summary",
-        }
-    }
-
-    /// The label that samples of this kind need for themselves.
-    const fn own_label(self) -> &'static str {
-        match self {
-            Self::Counter | Self::Gauge => "",
-            Self::Histogram => "le",
-            Self::Summary => "quantile",
-        }
-    }
-
-    /// The endings of the names of its samples.
-    const fn samples(self) -> &'static [&'static str] {
-        match self {
-            Self::Counter | Self::Gauge => &[""],
-            Self::Histogram => &["", "_bucket", "_count", "_sum"],
-            Self::Summary => &["", "_count", "_sum"],
-        }
-    }
-}
-
-/// Why a point was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Reason {
-    /// Older than what is held.
-    OldTimestamp,
-    /// A delta that begins before the last one ended.
-    DeltaOverlap,
-    /// A delta of something that is no counter.
-    DeltaNonMonotonic,
-    /// The sender does not say how points add up.
-    TemporalityUnspecified,
-    /// Another metric of this name has another type.
-    TypeConflict,
-    /// Another series has the same name and labels.
-    LabelCollision,
-    /// Nothing in the name can stand in a Prometheus name.
-    InvalidName,
-    /// The point contradicts itself.
-    Malformed,
-}
-
-impl Reason {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::OldTimestamp => "old_timestamp",
-            Self::DeltaOverlap => "delta_overlap",
-            Self::DeltaNonMonotonic => "delta_non_monotonic",
-            Self::TemporalityUnspecified => "temporality_unspecified",
-            Self::TypeConflict => "type_conflict",
-            Self::LabelCollision => "label_collision",
-            Self::InvalidName => "invalid_name",
-            Self::Malformed => "malformed",
-        }
-    }
-}
-
-/// What became of a batch's points.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Tally {
-    pub(super) taken: usize,
-    pub(super) dropped: BTreeMap<Reason, usize>,
-}
-
-/// All series of one name.
-pub(super) struct Family {
-    pub(super) kind: Kind,
-    pub(super) help: String,
-    /// The bounds that its exponential histograms show.
-    pub(super) window: Window,
-    /// By their labels as they are written, hence in a stable order.
-    pub(super) series: BTreeMap<Arc<str>, Series>,
-    labels: HashMap<Box<[u8]>, Arc<str>>,
-}
-
-/// One series.
-pub(super) struct Series {
-    identity: Box<[u8]>,
-    pub(super) value: Value,
-    /// Nanoseconds since the epoch.
-    pub(super) time: u64,
-    seen: Instant,
-}
+use crate::prometheus_names::Suffix;
 
 /// Warnings are logged once per metric, up to this many metrics: names come from outside.
 const WARNED: usize = 1000;
 
 /// The store.
 pub(super) struct Store {
-    config: Arc<Config>,
-    names: Names,
+    rules: Arc<Rules>,
     /// By name, so that the exposition is sorted.
     pub(super) families: BTreeMap<String, Family>,
+    /// Of all families.
+    pub(super) series: usize,
     warned: HashSet<(Reason, String)>,
-}
-
-/// A point on its way in, whatever its type was.
-struct Point {
-    attributes: Vec<KeyValue>,
-    start: u64,
-    time: u64,
-    flags: u32,
-    value: Result<Value, Malformed>,
 }
 
 macro_rules! points {
     ($data:expr) => {
+        points!($data, point => std::mem::take(&mut point.exemplars))
+    };
+    ($data:expr, $point:ident => $exemplars:expr) => {
         $data
             .data_points
             .into_iter()
-            .map(|mut point| Point {
-                attributes: std::mem::take(&mut point.attributes),
-                start: point.start_time_unix_nano,
-                time: point.time_unix_nano,
-                flags: point.flags,
-                value: Value::try_from(point),
+            .map(|mut $point| Point {
+                attributes: std::mem::take(&mut $point.attributes),
+                start: $point.start_time_unix_nano,
+                time: $point.time_unix_nano,
+                flags: $point.flags,
+                exemplars: $exemplars,
+                value: Value::try_from($point),
             })
             .collect()
     };
 }
 
 impl Store {
-    pub(super) fn new(config: Arc<Config>) -> Self {
-        let names =
-            Names { namespace: config.namespace.clone(), suffixes: config.add_metric_suffixes };
-        Self { config, names, families: BTreeMap::new(), warned: HashSet::new() }
+    pub(super) fn new(rules: Arc<Rules>) -> Self {
+        Self { rules, families: BTreeMap::new(), series: 0, warned: HashSet::new() }
+    }
+
+    /// Whether samples carry the time of their point.
+    pub(super) fn sends_timestamps(&self) -> bool {
+        self.rules.config.send_timestamps
+    }
+
+    /// Whether all names are such that every scraper knows them.
+    pub(super) fn is_classic(&self) -> bool {
+        self.rules.config.strategy().escapes()
     }
 
     /// Takes in a batch that has come at `now`.
     pub(super) fn apply(&mut self, request: ExportMetricsServiceRequest, now: Instant) -> Tally {
         let mut tally = Tally::default();
+        let rules = Arc::clone(&self.rules);
         for resource_metrics in request.resource_metrics {
             let resource = resource_metrics.resource.unwrap_or_default();
-            if let Some((identity, labels)) = target(&resource).info(&self.config, &resource) {
-                self.describe_target(identity, labels, now);
+            if let Some((identity, labels)) = target_info(&rules, &resource) {
+                self.describe_target(identity, labels, now, &mut tally);
             }
             for scope_metrics in resource_metrics.scope_metrics {
-                let origin = Origin::new(&self.config, &resource, scope_metrics.scope.as_ref());
+                let (scope, schema) = (scope_metrics.scope.as_ref(), &scope_metrics.schema_url);
+                let origin = Origin::new(&rules, &resource, scope, schema);
                 for metric in scope_metrics.metrics {
                     self.metric(&origin, metric, now, &mut tally);
                 }
@@ -185,27 +90,22 @@ impl Store {
 
     /// Removes what has not been seen for the configured time.
     pub(super) fn expire(&mut self, now: Instant) {
-        let lifetime = self.config.metric_expiration;
+        let lifetime = self.rules.config.metric_expiration;
         self.families.retain(|_, family| {
-            let Family { series, labels, .. } = family;
-            series.retain(|_, s| {
-                let alive = now.saturating_duration_since(s.seen) <= lifetime;
-                if !alive {
-                    labels.remove(&s.identity);
-                }
-                alive
-            });
-            !series.is_empty()
+            let before = family.series.len();
+            family.expire(lifetime, now);
+            self.series -= before - family.series.len();
+            !family.series.is_empty()
         });
     }
 
     /// How often [`Self::expire`] should run.
     pub(super) fn expiry_interval(&self) -> Duration {
-        (self.config.metric_expiration / 10)
+        (self.rules.config.metric_expiration / 10)
             .clamp(Duration::from_millis(10), Duration::from_secs(30))
     }
 
-    fn metric(&mut self, origin: &Origin, metric: Metric, now: Instant, tally: &mut Tally) {
+    fn metric(&mut self, origin: &Origin<'_>, metric: Metric, now: Instant, tally: &mut Tally) {
         let count = crate::batch::points(&metric);
         let Metric { name, unit, description, data, .. } = metric;
         let Some(data) = data else { return };
@@ -222,7 +122,7 @@ impl Store {
             Data::ExponentialHistogram(histogram) => {
                 (Kind::Histogram, Some(histogram.aggregation_temporality()), points!(histogram))
             }
-            Data::Summary(summary) => (Kind::Summary, None, points!(summary)),
+            Data::Summary(summary) => (Kind::Summary, None, points!(summary, point => Vec::new())),
         };
         let delta = temporality == Some(AggregationTemporality::Delta);
         let suffix = match (kind, temporality) {
@@ -231,20 +131,19 @@ impl Store {
             (Kind::Gauge, None) => Suffix::Ratio,
             _ => Suffix::None,
         };
-        let public = self.names.metric(&name, &unit, suffix);
+        let public = self.rules.names.metric(&name, &unit, suffix);
         let refused = match &public {
-            None => Some(Reason::InvalidName),
+            None => Some(Reason::InvalidName.into()),
             _ if temporality == Some(AggregationTemporality::Unspecified) => {
-                Some(Reason::TemporalityUnspecified)
+                Some(Reason::TemporalityUnspecified.into())
             }
-            _ if delta && kind == Kind::Gauge => Some(Reason::DeltaNonMonotonic),
-            Some(public) if self.conflicts(public, kind) => Some(Reason::TypeConflict),
-            Some(_) => None,
+            _ if delta && kind == Kind::Gauge => Some(Reason::DeltaNonMonotonic.into()),
+            Some(public) => self.conflict(public, kind),
         };
-        let (Some(public), None) = (public, refused) else {
-            if let Some(reason) = refused.filter(|_| count > 0) {
-                *tally.dropped.entry(reason).or_default() += count;
-                self.warn(reason, &name);
+        let (Some(public), None) = (public, &refused) else {
+            if let Some(refusal) = refused.filter(|_| count > 0) {
+                tally.drop(refusal.reason, count);
+                self.warn(refusal, &name);
             }
             return;
         };
@@ -252,19 +151,29 @@ impl Store {
             return;
         }
 
-        let family = self.families.entry(public.clone()).or_insert_with(|| Family {
-            kind,
-            help: description,
-            window: Window::of_unit(&unit),
-            series: BTreeMap::new(),
-            labels: HashMap::new(),
-        });
+        let family = self
+            .families
+            .entry(public.clone())
+            .or_insert_with(|| Family::new(kind, description.clone(), &unit));
+        if family.help != description && !family.described_twice {
+            family.described_twice = true;
+            tracing::info!(
+                instrument = public,
+                existing = family.help,
+                dropped = description,
+                "Instrument description conflict, using existing"
+            );
+        }
         let mut warnings = HashSet::new();
+        let arrival = Arrival { origin, metric: &name, delta, now };
         for point in points {
-            match family.take(&self.config, origin, &name, point, delta, now) {
+            let before = family.series.len();
+            let taken = family.take(&arrival, point, self.rules.room(self.series));
+            self.series = self.series + family.series.len() - before;
+            match taken {
                 Ok(()) => tally.taken += 1,
                 Err(reason) => {
-                    *tally.dropped.entry(reason).or_default() += 1;
+                    tally.drop(reason, 1);
                     warnings.insert(reason);
                 }
             }
@@ -273,49 +182,68 @@ impl Store {
             self.families.remove(&public);
         }
         for reason in warnings {
-            self.warn(reason, &name);
+            self.warn(reason.into(), &name);
         }
     }
 
-    /// Whether samples of `name` would mix with those of a metric of another type.
-    fn conflicts(&self, name: &str, kind: Kind) -> bool {
+    /// Why samples of `name` would mix with those of a metric of another type, if they would.
+    fn conflict(&self, name: &str, kind: Kind) -> Option<Refusal> {
+        let of = |held: &str, family: &Family| Refusal {
+            reason: Reason::TypeConflict,
+            // The Collector's words.
+            details: format!(
+                "instrument type conflict, using existing type definition. instrument: {held}, \
+                 existing: {}, dropped: {}",
+                family.kind.name().to_ascii_uppercase(),
+                kind.name().to_ascii_uppercase()
+            ),
+        };
         if let Some(family) = self.families.get(name) {
-            return family.kind != kind;
+            return (family.kind != kind).then(|| of(name, family));
         }
         // A histogram `x` also has samples `x_count`: there may be no other metric of that name.
-        let below =
-            kind.samples().iter().any(|end| self.families.contains_key(&format!("{name}{end}")));
-        let above = ["_bucket", "_count", "_sum"].iter().any(|end| {
-            let family = name.strip_suffix(end).and_then(|base| self.families.get(base));
-            family.is_some_and(|family| family.kind.samples().contains(end))
+        let below = kind.samples().iter().find_map(|end| {
+            let (held, family) = self.families.get_key_value(&format!("{name}{end}"))?;
+            Some(of(held, family))
         });
-        below || above
+        let above = || {
+            ["_bucket", "_count", "_sum"].iter().find_map(|end| {
+                let (held, family) = self.families.get_key_value(name.strip_suffix(end)?)?;
+                family.kind.samples().contains(end).then(|| of(held, family))
+            })
+        };
+        below.or_else(above)
     }
 
-    /// `target_info` of one target: there is one per target, the last one told.
-    fn describe_target(&mut self, identity: Box<[u8]>, labels: String, now: Instant) {
-        let words = [self.config.namespace.as_str(), "target_info"];
-        let name = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join("_");
-        if self.conflicts(&name, Kind::Gauge) {
-            return self.warn(Reason::TypeConflict, &name);
+    fn describe_target(
+        &mut self,
+        identity: Box<[u8]>,
+        labels: String,
+        now: Instant,
+        tally: &mut Tally,
+    ) {
+        let name = self.rules.names.in_namespace("target_info");
+        if let Some(refusal) = self.conflict(&name, Kind::Gauge) {
+            return self.warn(refusal, &name);
         }
-        let family = self.families.entry(name).or_insert_with(|| Family {
-            kind: Kind::Gauge,
-            help: "Target metadata".to_owned(),
-            window: Window::default(),
-            series: BTreeMap::new(),
-            labels: HashMap::new(),
-        });
-        if family.labels.get(&identity).is_some_and(|held| **held != *labels) {
-            family.remove(&identity);
+        let family = self
+            .families
+            .entry(name.clone())
+            .or_insert_with(|| Family::new(Kind::Gauge, "Target metadata".to_owned(), ""));
+        let before = family.series.len();
+        let described = family.describe_target(identity, labels, self.rules.room(self.series), now);
+        self.series = self.series + family.series.len() - before;
+        if family.series.is_empty() {
+            self.families.remove(&name);
         }
-        let labels: Arc<str> = labels.into();
-        family.labels.insert(identity.clone(), Arc::clone(&labels));
-        let series = Series { identity, value: Value::Int(1), time: 0, seen: now };
-        family.series.insert(labels, series);
+        if let Err(reason) = described {
+            tally.drop(reason, 1);
+            self.warn(reason.into(), &name);
+        }
     }
 
-    fn warn(&mut self, reason: Reason, metric: &str) {
+    fn warn(&mut self, refusal: Refusal, metric: &str) {
+        let Refusal { reason, details } = refusal;
         if reason == Reason::OldTimestamp || self.warned.len() >= WARNED {
             return;
         }
@@ -323,71 +251,21 @@ impl Store {
             tracing::error!(
                 metric,
                 reason = reason.name(),
+                details,
                 "dropping points; logged once, counted in otelcol_exporter_prometheus_dropped_points"
             );
         }
     }
 }
 
-impl Family {
-    fn take(
-        &mut self,
-        config: &Config,
-        origin: &Origin,
-        metric: &str,
-        point: Point,
-        delta: bool,
-        now: Instant,
-    ) -> Result<(), Reason> {
-        let identity = origin.identity(metric, &point.attributes);
-        if point.flags & DataPointFlags::NoRecordedValueMask as u32 != 0 {
-            self.remove(&identity);
-            return Ok(());
-        }
-        let mut value = point.value.map_err(|Malformed| Reason::Malformed)?;
-        let labels = match self.labels.get(&identity) {
-            Some(labels) => Arc::clone(labels),
-            None => origin.labels(config, &point.attributes, self.kind.own_label()).into(),
-        };
-        match self.series.entry(labels) {
-            btree_map::Entry::Vacant(free) => {
-                self.labels.insert(identity.clone(), Arc::clone(free.key()));
-                if let Value::Exponential(histogram) = &value {
-                    self.window.show(histogram);
-                }
-                free.insert(Series { identity, value, time: point.time, seen: now });
-            }
-            btree_map::Entry::Occupied(held) => {
-                let held = held.into_mut();
-                if held.identity != identity {
-                    return Err(Reason::LabelCollision);
-                }
-                if point.time < held.time {
-                    return Err(Reason::OldTimestamp);
-                }
-                if delta {
-                    if point.start < held.time {
-                        return Err(Reason::DeltaOverlap);
-                    }
-                    // A gap is a reset: what happened in it is unknown.
-                    if point.start == held.time {
-                        let mut sum = std::mem::replace(&mut held.value, Value::Int(0));
-                        sum.add(value);
-                        value = sum;
-                    }
-                }
-                if let Value::Exponential(histogram) = &value {
-                    self.window.show(histogram);
-                }
-                *held = Series { identity, value, time: point.time, seen: now };
-            }
-        }
-        Ok(())
-    }
+/// Why points are refused, with what there is to say about it.
+struct Refusal {
+    reason: Reason,
+    details: String,
+}
 
-    fn remove(&mut self, identity: &[u8]) {
-        if let Some(labels) = self.labels.remove(identity) {
-            self.series.remove(&labels);
-        }
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, details: String::new() }
     }
 }

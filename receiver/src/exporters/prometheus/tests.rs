@@ -8,13 +8,15 @@ use opentelemetry_proto::tonic::{
     },
     resource::v1::Resource,
 };
-use store::Reason;
+use reason::Reason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::*;
+use std::time::Duration;
+
+use super::{config::Conversion, format::Form, *};
 use crate::{
     channel::{Output, channel},
     config::Id,
@@ -68,14 +70,21 @@ struct Bench(Store);
 
 impl Bench {
     fn new(config: Config) -> Self {
-        Self(Store::new(Arc::new(config)))
+        Self(Store::new(Arc::new(Rules::new(config))))
     }
     fn apply(&mut self, metric: Metric) -> Tally {
         self.0.apply(request(&[], metric), Instant::now())
     }
     fn text(&self) -> String {
-        text::render(&self.0, false)
+        shown(&self.0, "")
     }
+}
+
+/// What a scraper sees that sends this header `Accept`.
+fn shown(store: &Store, accept: &str) -> String {
+    let accept = (axum::http::header::ACCEPT, accept.parse().expect("ascii"));
+    let form = Form::negotiated(&[accept].into_iter().collect(), true, !store.is_classic());
+    String::from_utf8(form.render(store).bytes).expect("text")
 }
 
 fn dropped(reason: Reason) -> Tally {
@@ -84,6 +93,63 @@ fn dropped(reason: Reason) -> Tally {
 
 fn taken() -> Tally {
     Tally { taken: 1, dropped: BTreeMap::new() }
+}
+
+#[test]
+fn series_beyond_the_limit_are_dropped_until_there_is_room() {
+    let mut bench = Bench::new(Config { max_series: 2, ..Config::default() });
+    let labelled = |key, point| NumberDataPoint { attributes: pairs(&[(key, "1")]), ..point };
+    assert_eq!(bench.apply(gauge("x", labelled("a", point(1, 0, 1)))), taken());
+    assert_eq!(bench.apply(gauge("y", labelled("a", point(2, 0, 1)))), taken());
+    let third = bench.apply(gauge("x", labelled("b", point(3, 0, 1))));
+    assert_eq!(third, dropped(Reason::SeriesLimit));
+    assert_eq!(bench.apply(gauge("z", point(4, 0, 1))), dropped(Reason::SeriesLimit));
+    // Those that are there go on.
+    assert_eq!(bench.apply(gauge("x", labelled("a", point(5, 0, 2)))), taken());
+    assert_eq!(bench.text(), "# TYPE x gauge\nx{a=\"1\"} 5\n# TYPE y gauge\ny{a=\"1\"} 2\n");
+    let flags = DataPointFlags::NoRecordedValueMask as u32;
+    bench.apply(gauge("x", NumberDataPoint { flags, ..labelled("a", point(0, 0, 3)) }));
+    assert_eq!(bench.0.series, 1);
+    assert_eq!(bench.apply(gauge("z", point(4, 0, 1))), taken());
+    bench.0.expire(Instant::now() + Duration::from_secs(301));
+    assert_eq!(bench.0.series, 0);
+}
+
+#[test]
+fn what_is_wrong_is_said_at_its_key() {
+    let check = |config: serde_json::Value| {
+        let config = serde_json::from_value(config).expect("known keys");
+        let wrong = Prometheus::new(config).err().unwrap_or_default();
+        wrong.0.into_iter().map(|mistake| (mistake.path, mistake.message)).collect::<Vec<_>>()
+    };
+    let of_the_collector = serde_json::json!({
+        "endpoint": "1.2.3.4:1234",
+        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"},
+        "namespace": "test-space",
+        "const_labels": {"label1": "value1", "another label": "spaced value"},
+        "send_timestamps": true,
+        "metric_expiration": 3_600_000_000_000_u64,
+        "add_metric_suffixes": false,
+        "translation_strategy": "",
+    });
+    assert_eq!(check(of_the_collector), []);
+    let wrong = check(serde_json::json!({
+        "translation_strategy": "None",
+        "tls": {"client_ca_file": "ca.crt"},
+        "metric_expiration": 0,
+        "const_labels": {"__name__": "x"},
+    }));
+    let expected = [
+        ("endpoint", "expecting a non-blank address to run the Prometheus metrics handler"),
+        ("metric_expiration", "must be greater than 0"),
+        ("translation_strategy", "invalid translation_strategy: None"),
+        ("const_labels::__name__", "not a label"),
+        ("tls", "a server needs a certificate and its key"),
+    ];
+    assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+    for ((path, message), (key, start)) in wrong.iter().zip(expected) {
+        assert!(path == key && message.starts_with(start), "{path}: {message}");
+    }
 }
 
 #[test]
@@ -116,20 +182,20 @@ fn a_type_conflict_drops_the_later_metric_until_the_first_is_gone() {
 
 #[test]
 fn resources_that_labels_cannot_tell_apart_keep_the_scrape_valid() {
-    let mut store = Store::new(Arc::new(Config::default()));
+    let mut store = Store::new(Arc::new(Rules::new(Config::default())));
     let now = Instant::now();
     let of_host = |host, value| request(&[("host.name", host)], gauge("x", point(value, 1, 2)));
     assert_eq!(store.apply(of_host("a", 1), now), taken());
     assert_eq!(store.apply(of_host("b", 2), now), dropped(Reason::LabelCollision));
-    assert_eq!(text::render(&store, false), "# TYPE x gauge\nx 1\n");
+    assert_eq!(shown(&store, ""), "# TYPE x gauge\nx 1\n");
 
-    let resource_to_telemetry_conversion = Conversion { enabled: true };
+    let resource_to_telemetry_conversion = Conversion { enabled: true, ..Default::default() };
     let config = Config { resource_to_telemetry_conversion, ..Config::default() };
-    let mut store = Store::new(Arc::new(config));
+    let mut store = Store::new(Arc::new(Rules::new(config)));
     assert_eq!(store.apply(of_host("a", 1), now), taken());
     assert_eq!(store.apply(of_host("b", 2), now), taken());
     let expected = "# TYPE x gauge\nx{host_name=\"a\"} 1\nx{host_name=\"b\"} 2\n";
-    assert_eq!(text::render(&store, false), expected);
+    assert_eq!(shown(&store, ""), expected);
 }
 
 #[test]
@@ -152,7 +218,7 @@ fn labels_are_translated_joined_and_escaped() {
         const_labels: BTreeMap::from([("site".to_owned(), "x".to_owned())]),
         ..Config::default()
     };
-    let mut store = Store::new(Arc::new(config));
+    let mut store = Store::new(Arc::new(Rules::new(config)));
     let attributes = pairs(&[("a.b", "2"), ("a/b", "3"), ("q", "\"\\\n"), ("__name__", "evil")]);
     let metric = gauge("x", NumberDataPoint { attributes, ..point(1, 0, 1) });
     let resource = [
@@ -168,7 +234,7 @@ target_info{host_name="h",instance="i1",job="prod/db",site="x"} 1
 # TYPE x gauge
 x{a_b="2;3",instance="i1",job="prod/db",q="\"\\\n",site="x"} 1
 "##;
-    assert_eq!(text::render(&store, false), expected);
+    assert_eq!(shown(&store, ""), expected);
 }
 
 /// The agent's own histogram: observations of 5 µs, 300 µs and 2 s, and one of zero.
@@ -193,9 +259,9 @@ struct Running {
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
-async fn run() -> Running {
+async fn run(config: Config) -> Running {
     let endpoint = "127.0.0.1:0".to_owned();
-    let mut exporter = Prometheus::new(Config { endpoint, ..Config::default() }).expect("valid");
+    let mut exporter = Prometheus::new(Config { endpoint, ..config }).expect("valid");
     let cx = Context {
         id: Id { kind: "prometheus".to_owned(), name: String::new() },
         meter: opentelemetry::global::meter("test"),
@@ -232,7 +298,7 @@ async fn scraped(address: std::net::SocketAddr) -> String {
 
 #[tokio::test]
 async fn a_scrape_while_another_never_reads() {
-    let running = run().await;
+    let running = run(Config::default()).await;
     let address = running.address;
     let mut silent = TcpStream::connect(address).await.expect("listening");
     silent.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("open");
@@ -265,3 +331,8 @@ async fn a_scrape_while_another_never_reads() {
     running.task.await.expect("no panic").expect("no error");
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+/// The formats, line by line.
+mod formats;
+/// Many series, many scrapers, and bad ones.
+mod load;

@@ -1,113 +1,278 @@
-//! The text format, version 0.0.4.
+//! The text formats: Prometheus' own, and OpenMetrics 1.0.
 
-use std::fmt::{self, Write};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+};
 
 use super::{
     buckets::cumulative,
-    store::{Family, Series, Store},
+    exemplar::{Exemplar, newest},
+    family::{Family, Kind, Series},
+    labels::quote,
+    store::Store,
     value::Value,
+    view::{Rendered, view},
 };
+use crate::prometheus_names::is_classic_metric;
 
-/// The whole exposition.
-pub(super) fn render(store: &Store, timestamps: bool) -> String {
+/// The whole exposition in Prometheus' format.
+pub(super) fn prometheus(store: &Store, utf8: bool) -> Rendered {
+    render(store, utf8, Dialect::Prometheus)
+}
+
+/// The whole exposition in OpenMetrics.
+pub(super) fn openmetrics(store: &Store, utf8: bool) -> Rendered {
+    let mut rendered = render(store, utf8, Dialect::OpenMetrics);
+    rendered.bytes.extend_from_slice(b"# EOF\n");
+    rendered
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Dialect {
+    Prometheus,
+    OpenMetrics,
+}
+
+fn render(store: &Store, utf8: bool, dialect: Dialect) -> Rendered {
     let mut out = String::new();
-    for (name, family) in &store.families {
-        let _ = write_family(&mut out, name, family, timestamps);
-    }
-    out
+    let timestamps = store.sends_timestamps();
+    let hidden = view(store, utf8, |name, family, series| {
+        let classic = is_classic_metric(name);
+        let mut lines = Lines { out: &mut out, name, classic, created: None, dialect, timestamps };
+        // A `String` takes all that is written.
+        let _ = lines.head(store, family);
+        for (labels, series) in series {
+            let _ = lines.series(labels, series, family);
+        }
+    });
+    Rendered { bytes: out.into_bytes(), hidden }
 }
 
-fn write_family(out: &mut String, name: &str, family: &Family, timestamps: bool) -> fmt::Result {
-    if !family.help.is_empty() {
-        let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
-        writeln!(out, "# HELP {name} {help}")?;
-    }
-    writeln!(out, "# TYPE {name} {}", family.kind.name())?;
-    for (labels, series) in &family.series {
-        write_series(&mut Lines { out, name, labels, series, timestamps }, family)?;
-    }
-    Ok(())
-}
-
-/// Writes the lines of one series.
+/// Writes the lines of one family.
 struct Lines<'a> {
     out: &'a mut String,
+    /// Of a counter, with `_total`.
     name: &'a str,
-    labels: &'a str,
-    series: &'a Series,
+    /// Whether the name can stand outside quotation marks.
+    classic: bool,
+    /// The name of the samples that say since when the others count, if there are any.
+    created: Option<String>,
+    dialect: Dialect,
     timestamps: bool,
 }
 
-fn write_series(lines: &mut Lines<'_>, family: &Family) -> fmt::Result {
-    let series = lines.series;
-    let (count, sum) = match &series.value {
-        Value::Int(value) => return lines.line("", None, |out| write!(out, "{value}")),
-        Value::Float(value) => return lines.line("", None, |out| float(out, *value)),
-        Value::Histogram(histogram) => {
-            let mut below = 0;
-            for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
-                below += count;
-                lines.line("_bucket", Some(("le", *bound)), |out| write!(out, "{below}"))?;
-            }
-            (histogram.count, histogram.sum)
-        }
-        Value::Exponential(histogram) => {
-            for (bound, below) in cumulative(histogram, family.window) {
-                lines.line("_bucket", Some(("le", bound)), |out| write!(out, "{below}"))?;
-            }
-            (histogram.count, histogram.sum)
-        }
-        Value::Summary(summary) => {
-            for (quantile, value) in &summary.quantiles {
-                lines.line("", Some(("quantile", *quantile)), |out| float(out, *value))?;
-            }
-            (summary.count, Some(summary.sum))
-        }
-    };
-    if !matches!(series.value, Value::Summary(_)) {
-        lines.line("_bucket", Some(("le", f64::INFINITY)), |out| write!(out, "{count}"))?;
-    }
-    // A sum that was not recorded is absent, not zero.
-    if let Some(sum) = sum {
-        lines.line("_sum", None, |out| float(out, sum))?;
-    }
-    lines.line("_count", None, |out| write!(out, "{count}"))
+/// What a line says beside its value.
+struct Sample<'a> {
+    name: &'a str,
+    ending: &'a str,
+    labels: &'a str,
+    /// The label that the metric's kind needs for itself.
+    own: Option<(&'a str, f64)>,
+    time: u64,
+    exemplar: Option<&'a Exemplar>,
 }
 
 impl Lines<'_> {
+    fn head(&mut self, store: &Store, family: &Family) -> fmt::Result {
+        let (mut name, mut kind) = (Cow::Borrowed(self.name), family.kind.name());
+        let free = |name: &str| !store.families.contains_key(name);
+        if self.dialect == Dialect::OpenMetrics {
+            // Here a family's name lacks `_total`. Where that name is taken, or there is no
+            // `_total`, it cannot be called a counter.
+            let base = self.name.strip_suffix("_total").filter(|base| free(base));
+            match (family.kind, base) {
+                (Kind::Counter, Some(base)) => name = Cow::Borrowed(base),
+                (Kind::Counter, None) => kind = "unknown",
+                _ => {}
+            }
+            let created = format!("{name}_created");
+            let counts = family.kind != Kind::Gauge && kind != "unknown";
+            self.created = (counts && free(&created)).then_some(created);
+        }
+        let name = quoted(&name);
+        if !family.help.is_empty() {
+            let help = match self.dialect {
+                Dialect::Prometheus => family.help.replace('\\', "\\\\").replace('\n', "\\n"),
+                Dialect::OpenMetrics => {
+                    let mut help = String::new();
+                    quote(&mut help, &family.help);
+                    help[1..help.len() - 1].to_owned()
+                }
+            };
+            writeln!(self.out, "# HELP {name} {help}")?;
+        }
+        writeln!(self.out, "# TYPE {name} {kind}")
+    }
+
+    fn series(&mut self, labels: &str, series: &Series, family: &Family) -> fmt::Result {
+        let name = self.name;
+        let sample = |ending: &'static str| Sample {
+            name,
+            ending,
+            labels,
+            own: None,
+            time: series.time,
+            exemplar: None,
+        };
+        match &series.value {
+            Value::Int(value) => {
+                let exemplar = counters(family.kind, &series.exemplars);
+                self.line(&Sample { exemplar, ..sample("") }, |out| write!(out, "{value}"))?;
+            }
+            Value::Float(value) => {
+                let exemplar = counters(family.kind, &series.exemplars);
+                self.line(&Sample { exemplar, ..sample("") }, |out| float(out, *value))?;
+            }
+            Value::Histogram(histogram) => {
+                let buckets = histogram.cumulative();
+                self.buckets(labels, series, buckets, histogram.count)?;
+                self.sum_and_count(&sample, histogram.sum, histogram.count)?;
+            }
+            Value::Exponential(histogram) => {
+                let buckets = cumulative(histogram, family.window);
+                self.buckets(labels, series, buckets, histogram.count)?;
+                self.sum_and_count(&sample, histogram.sum, histogram.count)?;
+            }
+            Value::Summary(summary) => {
+                for (quantile, value) in &summary.quantiles {
+                    let own = Some(("quantile", *quantile));
+                    self.line(&Sample { own, ..sample("") }, |out| float(out, *value))?;
+                }
+                self.sum_and_count(&sample, Some(summary.sum), summary.count)?;
+            }
+        }
+        if let Some(created) = self.created.take().filter(|_| series.start > 0) {
+            let sample = Sample { name: &created, time: 0, ..sample("") };
+            self.line(&sample, |out| seconds(out, series.start))?;
+            self.created = Some(created);
+        }
+        Ok(())
+    }
+
+    fn buckets(
+        &mut self,
+        labels: &str,
+        series: &Series,
+        buckets: Vec<(f64, u64)>,
+        count: u64,
+    ) -> fmt::Result {
+        let mut above = f64::NEG_INFINITY;
+        for (bound, below) in buckets.into_iter().chain([(f64::INFINITY, count)]) {
+            let sample = Sample {
+                name: self.name,
+                ending: "_bucket",
+                labels,
+                own: Some(("le", bound)),
+                time: series.time,
+                exemplar: newest(&series.exemplars, above, bound),
+            };
+            self.line(&sample, |out| write!(out, "{below}"))?;
+            above = bound;
+        }
+        Ok(())
+    }
+
+    fn sum_and_count<'a>(
+        &mut self,
+        sample: &impl Fn(&'static str) -> Sample<'a>,
+        sum: Option<f64>,
+        count: u64,
+    ) -> fmt::Result {
+        // A sum that was not recorded is absent, not zero.
+        if let Some(sum) = sum {
+            self.line(&sample("_sum"), |out| float(out, sum))?;
+        }
+        // OpenMetrics has both or none.
+        if sum.is_some() || self.dialect == Dialect::Prometheus {
+            self.line(&sample("_count"), |out| write!(out, "{count}"))?;
+        }
+        Ok(())
+    }
+
     fn line(
         &mut self,
-        ending: &str,
-        own: Option<(&str, f64)>,
+        sample: &Sample<'_>,
         value: impl FnOnce(&mut String) -> fmt::Result,
     ) -> fmt::Result {
         let out = &mut *self.out;
-        out.push_str(self.name);
-        out.push_str(ending);
-        if !self.labels.is_empty() || own.is_some() {
+        let mut separator = "{";
+        if self.classic {
+            out.push_str(sample.name);
+            out.push_str(sample.ending);
+        } else {
             out.push('{');
-            out.push_str(self.labels);
-            if let Some((label, bound)) = own {
-                let comma = if self.labels.is_empty() { "" } else { "," };
-                write!(out, "{comma}{label}=\"")?;
-                float(out, bound)?;
-                out.push('"');
+            quote(out, &format!("{}{}", sample.name, sample.ending));
+            separator = ",";
+        }
+        if !sample.labels.is_empty() {
+            out.push_str(separator);
+            out.push_str(sample.labels);
+            separator = ",";
+        }
+        if let Some((label, bound)) = sample.own {
+            write!(out, "{separator}{label}=\"")?;
+            let digits = out.len();
+            float(out, bound)?;
+            // OpenMetrics compares such labels as text, and wants all to be written as one would
+            // write a float.
+            if self.dialect == Dialect::OpenMetrics
+                && bound.is_finite()
+                && !out[digits..].contains(['.', 'e'])
+            {
+                out.push_str(".0");
             }
+            out.push('"');
+            separator = ",";
+        }
+        if separator == "," {
             out.push('}');
         }
         out.push(' ');
         value(out)?;
-        if self.timestamps && self.series.time > 0 {
-            write!(out, " {}", self.series.time / 1_000_000)?;
+        if self.timestamps && sample.time > 0 {
+            out.push(' ');
+            match self.dialect {
+                Dialect::Prometheus => write!(out, "{}", sample.time / 1_000_000)?,
+                Dialect::OpenMetrics => seconds(out, sample.time)?,
+            }
+        }
+        if let Some(exemplar) = sample.exemplar.filter(|_| self.dialect == Dialect::OpenMetrics) {
+            write!(out, " # {{{}}} ", exemplar.labels)?;
+            float(out, exemplar.value)?;
+            if exemplar.time > 0 {
+                out.push(' ');
+                seconds(out, exemplar.time)?;
+            }
         }
         out.push('\n');
         Ok(())
     }
 }
 
+/// The exemplar of a number; gauges have none.
+fn counters(kind: Kind, exemplars: &[Exemplar]) -> Option<&Exemplar> {
+    exemplars.first().filter(|_| kind == Kind::Counter)
+}
+
+/// A name as comments and samples show it.
+fn quoted(name: &str) -> Cow<'_, str> {
+    if is_classic_metric(name) {
+        return Cow::Borrowed(name);
+    }
+    let mut out = String::new();
+    quote(&mut out, name);
+    Cow::Owned(out)
+}
+
+/// Nanoseconds as seconds, to the millisecond, which is what Prometheus keeps.
+fn seconds(out: &mut String, nanos: u64) -> fmt::Result {
+    write!(out, "{}.{:03}", nanos / 1_000_000_000, nanos / 1_000_000 % 1000)
+}
+
 /// The shortest form that reads back as the same number, spelled as Go does (`1e-06`): Prometheus
 /// before version 3 compares the text of `le`.
-fn float(out: &mut String, value: f64) -> fmt::Result {
+pub(super) fn float(out: &mut String, value: f64) -> fmt::Result {
     if value.is_nan() {
         out.write_str("NaN")
     } else if value.is_infinite() {

@@ -30,6 +30,19 @@ pub(super) struct Histogram {
     pub(super) counts: Vec<u64>,
 }
 
+impl Histogram {
+    /// The bounds in ascending order, each with the count of observations at or below it; `+Inf`,
+    /// which is the histogram's count, is left out.
+    pub(super) fn cumulative(&self) -> Vec<(f64, u64)> {
+        let mut below = 0_u64;
+        let counts = self.counts.iter().map(|count| {
+            below = below.saturating_add(*count);
+            below
+        });
+        self.bounds.iter().copied().zip(counts).collect()
+    }
+}
+
 /// A base-2 exponential histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Exponential {

@@ -1,0 +1,222 @@
+//! All series of one name, and how a point becomes the value of one of them.
+
+use std::{
+    collections::{BTreeMap, HashMap, btree_map},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use opentelemetry_proto::tonic::{
+    common::v1::KeyValue,
+    metrics::v1::{self, DataPointFlags},
+};
+
+use super::{
+    buckets::Window,
+    exemplar::{self, Exemplar},
+    labels::Origin,
+    reason::Reason,
+    value::{Malformed, Value},
+};
+
+/// What Prometheus calls a metric's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+}
+
+impl Kind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// The label that samples of this kind need for themselves.
+    pub(super) const fn own_label(self) -> &'static str {
+        match self {
+            Self::Counter | Self::Gauge => "",
+            Self::Histogram => "le",
+            Self::Summary => "quantile",
+        }
+    }
+
+    /// The endings of the names of its samples.
+    pub(super) const fn samples(self) -> &'static [&'static str] {
+        match self {
+            Self::Counter | Self::Gauge => &[""],
+            Self::Histogram => &["", "_bucket", "_count", "_sum"],
+            Self::Summary => &["", "_count", "_sum"],
+        }
+    }
+}
+
+/// All series of one name.
+pub(super) struct Family {
+    pub(super) kind: Kind,
+    pub(super) help: String,
+    /// The bounds that its exponential histograms show.
+    pub(super) window: Window,
+    /// By their labels as they are written, hence in a stable order.
+    pub(super) series: BTreeMap<Arc<str>, Series>,
+    labels: HashMap<Box<[u8]>, Arc<str>>,
+    /// Whether it was said that another description was given, too.
+    pub(super) described_twice: bool,
+}
+
+/// One series.
+pub(super) struct Series {
+    identity: Box<[u8]>,
+    pub(super) value: Value,
+    /// When it was collected, in nanoseconds since the epoch.
+    pub(super) time: u64,
+    /// Since when it counts, likewise; 0 is unknown.
+    pub(super) start: u64,
+    /// Of the last point that had any, the newest first.
+    pub(super) exemplars: Vec<Exemplar>,
+    seen: Instant,
+}
+
+/// A point on its way in, whatever its type was.
+pub(super) struct Point {
+    pub(super) attributes: Vec<KeyValue>,
+    pub(super) start: u64,
+    pub(super) time: u64,
+    pub(super) flags: u32,
+    pub(super) exemplars: Vec<v1::Exemplar>,
+    pub(super) value: Result<Value, Malformed>,
+}
+
+/// What is said once for all points of a metric.
+pub(super) struct Arrival<'a> {
+    pub(super) origin: &'a Origin<'a>,
+    pub(super) metric: &'a str,
+    pub(super) delta: bool,
+    pub(super) now: Instant,
+}
+
+impl Family {
+    pub(super) fn new(kind: Kind, help: String, unit: &str) -> Self {
+        Self {
+            kind,
+            help,
+            window: Window::of_unit(unit),
+            series: BTreeMap::new(),
+            labels: HashMap::new(),
+            described_twice: false,
+        }
+    }
+
+    /// Takes in a point. `room` is whether there may be one series more.
+    pub(super) fn take(
+        &mut self,
+        arrival: &Arrival<'_>,
+        point: Point,
+        room: bool,
+    ) -> Result<(), Reason> {
+        let Arrival { origin, metric, delta, now } = *arrival;
+        let identity = origin.identity(metric, &point.attributes);
+        if point.flags & DataPointFlags::NoRecordedValueMask as u32 != 0 {
+            self.remove(&identity);
+            return Ok(());
+        }
+        let mut value = point.value.map_err(|Malformed| Reason::Malformed)?;
+        let mut start = point.start;
+        let labels = match self.labels.get(&identity) {
+            Some(labels) => Arc::clone(labels),
+            None => origin.labels(&point.attributes, self.kind.own_label()).into(),
+        };
+        let mut exemplars = exemplar::taken(origin, point.exemplars);
+        match self.series.entry(labels) {
+            btree_map::Entry::Vacant(_) if !room => return Err(Reason::SeriesLimit),
+            btree_map::Entry::Vacant(free) => {
+                self.labels.insert(identity.clone(), Arc::clone(free.key()));
+                if let Value::Exponential(histogram) = &value {
+                    self.window.show(histogram);
+                }
+                free.insert(Series {
+                    identity,
+                    value,
+                    time: point.time,
+                    start,
+                    exemplars,
+                    seen: now,
+                });
+            }
+            btree_map::Entry::Occupied(held) => {
+                let held = held.into_mut();
+                if held.identity != identity {
+                    return Err(Reason::LabelCollision);
+                }
+                if point.time < held.time {
+                    return Err(Reason::OldTimestamp);
+                }
+                if delta {
+                    if point.start < held.time {
+                        return Err(Reason::DeltaOverlap);
+                    }
+                    // A gap is a reset: what happened in it is unknown.
+                    if point.start == held.time {
+                        let mut sum = std::mem::replace(&mut held.value, Value::Int(0));
+                        sum.add(value);
+                        value = sum;
+                        start = held.start;
+                    }
+                }
+                if let Value::Exponential(histogram) = &value {
+                    self.window.show(histogram);
+                }
+                if exemplars.is_empty() {
+                    exemplars = std::mem::take(&mut held.exemplars);
+                }
+                *held = Series { identity, value, time: point.time, start, exemplars, seen: now };
+            }
+        }
+        Ok(())
+    }
+
+    /// `target_info` of one target: there is one per target, the last one told.
+    pub(super) fn describe_target(
+        &mut self,
+        identity: Box<[u8]>,
+        labels: String,
+        room: bool,
+        now: Instant,
+    ) -> Result<(), Reason> {
+        match self.labels.get(&identity) {
+            Some(held) if **held != *labels => self.remove(&identity),
+            None if !room => return Err(Reason::SeriesLimit),
+            _ => {}
+        }
+        let labels: Arc<str> = labels.into();
+        self.labels.insert(identity.clone(), Arc::clone(&labels));
+        let (value, exemplars) = (Value::Int(1), Vec::new());
+        let series = Series { identity, value, time: 0, start: 0, exemplars, seen: now };
+        self.series.insert(labels, series);
+        Ok(())
+    }
+
+    /// Removes what has not been seen for `lifetime`.
+    pub(super) fn expire(&mut self, lifetime: Duration, now: Instant) {
+        let Self { series, labels, .. } = self;
+        series.retain(|_, series| {
+            let alive = now.saturating_duration_since(series.seen) <= lifetime;
+            if !alive {
+                labels.remove(&series.identity);
+            }
+            alive
+        });
+    }
+
+    fn remove(&mut self, identity: &[u8]) {
+        if let Some(labels) = self.labels.remove(identity) {
+            self.series.remove(&labels);
+        }
+    }
+}

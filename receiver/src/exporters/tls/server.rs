@@ -1,0 +1,174 @@
+//! `tls` of a server: what it shows of itself, and whom it admits.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use serde::{Deserialize, Serialize};
+
+use super::{certificates, filled, given};
+use crate::config::{Mistakes, Secret};
+
+/// `tls`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The server's certificate, with those that vouch for it.
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<PathBuf>,
+    /// The same, in place.
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    pub cert_pem: Option<Secret>,
+    /// The key of that certificate.
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// The same, in place.
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    pub key_pem: Option<Secret>,
+    /// The authorities of which one must have signed the certificate of every client. Without it
+    /// clients need none.
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Reads `client_ca_file` again, before the next connection, when it has changed.
+    pub client_ca_file_reload: bool,
+    /// Read for the sake of existing files, as in the Collector; a server asks no one who it is.
+    #[serde(deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// The lowest acceptable version. Nothing below 1.2 is ever spoken.
+    pub min_version: String,
+    /// The highest acceptable version; 1.3 by default.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub max_version: String,
+    /// The cipher suites of TLS 1.2 that may be spoken; all that are safe by default. Those of 1.3
+    /// are not a matter of choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cipher_suites: Vec<String>,
+    /// The age at which what is in the files is read again, before the next connection; 0 is never.
+    #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
+    pub reload_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cert_file: None,
+            cert_pem: None,
+            key_file: None,
+            key_pem: None,
+            client_ca_file: None,
+            client_ca_file_reload: false,
+            ca_file: None,
+            min_version: "1.2".to_owned(),
+            max_version: String::new(),
+            cipher_suites: Vec::new(),
+            reload_interval: Duration::ZERO,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what types cannot say. Files are read when the server starts.
+    pub fn check(&self) -> Mistakes {
+        let mut wrong = self.common().check();
+        wrong.require(
+            wrong.0.iter().any(|mistake| mistake.path.is_empty())
+                || self.cert_file.is_some()
+                || self.cert_pem.is_some(),
+            "",
+            "a server needs a certificate and its key: cert_file and key_file",
+        );
+        wrong
+    }
+
+    /// What both sides have.
+    fn common(&self) -> super::Config {
+        super::Config {
+            cert_file: self.cert_file.clone(),
+            cert_pem: self.cert_pem.clone(),
+            key_file: self.key_file.clone(),
+            key_pem: self.key_pem.clone(),
+            min_version: self.min_version.clone(),
+            max_version: self.max_version.clone(),
+            cipher_suites: self.cipher_suites.clone(),
+            ..super::Config::default()
+        }
+    }
+
+    fn read(&self, protocols: &[Vec<u8>]) -> Result<Arc<ServerConfig>> {
+        let common = self.common();
+        let provider = common.provider();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(common.versions())
+            .context("tls")?;
+        let builder = match given("client_ca_file", &self.client_ca_file, &None)? {
+            None => builder.with_no_client_auth(),
+            Some(text) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(&text).context("tls::client_ca_file")? {
+                    roots.add(certificate).context("tls::client_ca_file")?;
+                }
+                ensure!(!roots.is_empty(), "tls: the client CA given holds no PEM certificate");
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().context("tls")?)
+            }
+        };
+        let (cert, key) = common.identity()?.context("tls: no certificate and key")?;
+        let mut tls = builder.with_single_cert(cert, key).context("tls: certificate and key")?;
+        tls.alpn_protocols = protocols.to_vec();
+        Ok(Arc::new(tls))
+    }
+}
+
+/// TLS as configured, with what was in the files when they were last read.
+pub struct Tls {
+    config: Config,
+    protocols: Vec<Vec<u8>>,
+    read: Mutex<Read>,
+}
+
+struct Read {
+    tls: Arc<ServerConfig>,
+    at: Instant,
+    /// When `client_ca_file` was last written.
+    client_ca: Option<SystemTime>,
+}
+
+impl Tls {
+    /// Reads the files. `protocols` are offered to clients, the preferred one first.
+    pub fn load(config: &Config, protocols: &[&str]) -> Result<Self> {
+        let protocols: Vec<_> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let client_ca = modified(config.client_ca_file.as_deref());
+        let read = Read { tls: config.read(&protocols)?, at: Instant::now(), client_ca };
+        Ok(Self { config: config.clone(), protocols, read: Mutex::new(read) })
+    }
+
+    /// What the next connection uses. Files that cannot be used, such as a certificate whose key is
+    /// yet to be written, change nothing.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let interval = self.config.reload_interval;
+        let due = !interval.is_zero() && read.at.elapsed() >= interval;
+        let client_ca = match self.config.client_ca_file_reload {
+            true => modified(self.config.client_ca_file.as_deref()),
+            false => read.client_ca,
+        };
+        if due || client_ca != read.client_ca {
+            match self.config.read(&self.protocols) {
+                Ok(tls) => *read = Read { tls, at: Instant::now(), client_ca },
+                Err(error) => tracing::error!(
+                    "failed to load TLS cert and key: {error:#}; those read before stay in use"
+                ),
+            }
+        }
+        Arc::clone(&read.tls)
+    }
+}
+
+fn modified(path: Option<&Path>) -> Option<SystemTime> {
+    path?.metadata().ok()?.modified().ok()
+}

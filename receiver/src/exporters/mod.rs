@@ -10,6 +10,7 @@ mod otlp_http;
 pub(crate) mod prometheus;
 // Shared by the exporters that send.
 mod connect;
+mod http;
 mod otlp;
 mod proxy;
 pub(crate) mod queue;

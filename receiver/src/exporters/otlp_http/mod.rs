@@ -260,6 +260,6 @@ mod auth;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
-mod live;
+pub(super) mod live;
 #[cfg(test)]
 mod tests;

@@ -64,21 +64,8 @@ impl Origin {
     /// The point's labels as they are written, without braces; `own` is the label that the
     /// metric's kind needs for itself.
     pub(super) fn labels(&self, config: &Config, attributes: &[KeyValue], own: &str) -> String {
-        let mut by_key: BTreeMap<&str, String> = BTreeMap::new();
         // The resource's attributes win, as in the Collector.
-        for attribute in attributes.iter().chain(&self.resource) {
-            by_key.insert(&attribute.key, text(attribute.value.as_ref()));
-        }
-        let mut labels: BTreeMap<String, String> = BTreeMap::new();
-        for (key, value) in by_key {
-            labels
-                .entry(name::label(key))
-                .and_modify(|joined| {
-                    joined.push(';');
-                    joined.push_str(&value);
-                })
-                .or_insert(value);
-        }
+        let mut labels = of(attributes.iter().chain(&self.resource));
         labels.extend(self.fixed.iter().cloned());
         labels.extend(config.const_labels.clone());
         for reserved in ["__name__", "", own] {
@@ -88,14 +75,39 @@ impl Origin {
     }
 }
 
+/// Attributes as labels: the last of a key wins, and keys of one label share it in their order.
+pub(in crate::exporters) fn of<'a>(
+    attributes: impl Iterator<Item = &'a KeyValue>,
+) -> BTreeMap<String, String> {
+    let mut by_key: BTreeMap<&str, String> = BTreeMap::new();
+    for attribute in attributes {
+        by_key.insert(&attribute.key, text(attribute.value.as_ref()));
+    }
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    for (key, value) in by_key {
+        labels
+            .entry(name::label(key))
+            .and_modify(|joined| {
+                joined.push(';');
+                joined.push_str(&value);
+            })
+            .or_insert(value);
+    }
+    labels
+}
+
+/// What identifies a resource, and is said by the labels of its target.
+pub(in crate::exporters) const IDENTIFYING: [&str; 3] =
+    ["service.name", "service.namespace", "service.instance.id"];
+
 /// What the labels `job` and `instance` are.
-pub(super) struct Target {
-    job: String,
-    instance: String,
+pub(in crate::exporters) struct Target {
+    pub(in crate::exporters) job: String,
+    pub(in crate::exporters) instance: String,
 }
 
 /// The target that a resource stands for.
-pub(super) fn target(resource: &Resource) -> Target {
+pub(in crate::exporters) fn target(resource: &Resource) -> Target {
     let attribute = |key| {
         let found = resource.attributes.iter().find(|a| a.key == key);
         found.map(|a| text(a.value.as_ref())).unwrap_or_default()
@@ -114,11 +126,10 @@ impl Target {
     /// Identity and labels of the resource's `target_info`; `None` if it would not tell one
     /// target from another, or has nothing to say.
     pub(super) fn info(&self, config: &Config, resource: &Resource) -> Option<(Box<[u8]>, String)> {
-        let service = ["service.name", "service.namespace", "service.instance.id"];
         let rest: Vec<_> = resource
             .attributes
             .iter()
-            .filter(|a| !service.contains(&a.key.as_str()))
+            .filter(|a| !IDENTIFYING.contains(&a.key.as_str()))
             .cloned()
             .collect();
         if self.job.is_empty() || self.instance.is_empty() || rest.is_empty() {

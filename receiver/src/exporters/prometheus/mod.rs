@@ -19,12 +19,12 @@ use crate::{
 };
 
 mod buckets;
-mod labels;
-mod name;
+pub(super) mod labels;
+pub(super) mod name;
 pub(crate) mod serve;
 mod store;
 mod text;
-mod value;
+pub(super) mod value;
 
 use serve::Exposition;
 use store::{Store, Tally};

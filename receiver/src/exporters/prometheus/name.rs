@@ -3,7 +3,7 @@
 
 /// What a translated name depends on beside the name and the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Suffix {
+pub(in crate::exporters) enum Suffix {
     /// A monotonic sum: `_total`.
     Total,
     /// A gauge: `_ratio` if its unit is `1`.
@@ -14,16 +14,21 @@ pub(super) enum Suffix {
 
 /// How metric names are made.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
+pub(in crate::exporters) struct Names {
     /// Comes before every name.
-    pub(super) namespace: String,
+    pub(in crate::exporters) namespace: String,
     /// Whether names say their unit and kind.
-    pub(super) suffixes: bool,
+    pub(in crate::exporters) suffixes: bool,
 }
 
 impl Names {
     /// The metric's name; `None` if no character of it can stand in one.
-    pub(super) fn metric(&self, name: &str, unit: &str, suffix: Suffix) -> Option<String> {
+    pub(in crate::exporters) fn metric(
+        &self,
+        name: &str,
+        unit: &str,
+        suffix: Suffix,
+    ) -> Option<String> {
         // Without suffixes the words stay as they are written, `__` included.
         let mut words: Vec<&str> = if self.suffixes {
             name.split(|c| !valid(c)).filter(|word| !word.is_empty()).collect()
@@ -66,7 +71,7 @@ impl Names {
 }
 
 /// A label's name.
-pub(super) fn label(key: &str) -> String {
+pub(in crate::exporters) fn label(key: &str) -> String {
     let mut name: String =
         key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -77,6 +82,15 @@ pub(super) fn label(key: &str) -> String {
 
 const fn valid(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == ':'
+}
+
+/// A unit in words, as names say it.
+pub(in crate::exporters) fn unit(unit: &str) -> String {
+    match unit_words(unit) {
+        (main, per) if per.is_empty() => main,
+        (main, per) if main.is_empty() => format!("per_{per}"),
+        (main, per) => format!("{main}_per_{per}"),
+    }
 }
 
 /// The words for a unit and for what it is divided by; annotations in `{}` say nothing.

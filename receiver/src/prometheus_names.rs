@@ -269,6 +269,15 @@ const fn valid(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == ':'
 }
 
+/// A unit in words, as names say it.
+pub fn unit(unit: &str) -> String {
+    match unit_words(unit) {
+        (main, per) if per.is_empty() => main,
+        (main, per) if main.is_empty() => format!("per_{per}"),
+        (main, per) => format!("{main}_per_{per}"),
+    }
+}
+
 /// The words for a unit and for what it is divided by; annotations in `{}` say nothing.
 fn unit_words(unit: &str) -> (String, String) {
     let (main, per) = unit.split_once('/').unwrap_or((unit, ""));

@@ -9,13 +9,15 @@ use anyhow::{Context, Result};
 use crate::steps::{cargo, run};
 
 /// Debian's packages that the tests need beside Rust and a C compiler.
-pub(crate) const TEST: [&str; 4] = [
+pub(crate) const TEST: [&str; 5] = [
     // The recorded toolchain of the kernel programs.
     "rustc-web",
     "cargo-web",
     "rust-web-src",
     // llvm-strip.
     "llvm",
+    // What the exporters for it are tested with.
+    "prometheus",
 ];
 
 /// Debian's packages that the virtual machines need.

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use hyper::{
     Uri,
-    http::uri::Scheme,
+    http::{HeaderValue, uri::Scheme},
     rt::{Read, ReadBufCursor, Write},
 };
 use hyper_util::{
@@ -68,6 +68,11 @@ impl Connector {
     pub fn to(mut self, target: Target) -> To {
         self.forward = false;
         To { connector: self, target }
+    }
+
+    /// The password to show with a request to `uri` that a proxy forwards.
+    pub fn authorization(&self, uri: &Uri) -> Option<HeaderValue> {
+        self.proxy.authorization(uri)
     }
 
     async fn connect(self, target: Target) -> Result<Stream> {

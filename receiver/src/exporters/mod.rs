@@ -8,8 +8,10 @@ mod otlp_grpc;
 mod otlp_http;
 // Its server is the extensions', too.
 pub(crate) mod prometheus;
+mod prometheusremotewrite;
 // Shared by the exporters that send.
 mod connect;
+mod http;
 mod otlp;
 mod proxy;
 pub(crate) mod queue;
@@ -26,4 +28,5 @@ pub const EXPORTERS: &[Factory<Box<dyn AnyExporter>>] = &[
     exporter::<otlp_grpc::OtlpGrpc>(),
     exporter::<otlp_http::OtlpHttp>(),
     exporter::<prometheus::Prometheus>(),
+    exporter::<prometheusremotewrite::PrometheusRemoteWrite>(),
 ];

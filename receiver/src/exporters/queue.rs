@@ -90,8 +90,18 @@ impl Config {
 
 /// Makes one attempt to send one batch, within the exporter's own timeout.
 pub trait Sender: Send + Sync + 'static {
-    /// Sends `batch`.
-    fn send(&self, batch: &Batch) -> impl Future<Output = Result<Sent, Failure>> + Send;
+    /// What is kept of a batch from one attempt to the next, so that none repeats what was done.
+    type Kept: Default + Send;
+    /// Sends `batch`, or what is left of it.
+    fn send(
+        &self,
+        batch: &Batch,
+        kept: &mut Self::Kept,
+    ) -> impl Future<Output = Result<Sent, Failure>> + Send;
+    /// The items that the peer had taken already of a batch that is given up.
+    fn taken(_kept: &Self::Kept) -> usize {
+        0
+    }
 }
 
 /// The peer has taken a batch.
@@ -316,9 +326,11 @@ impl Item {
         self.counts.send_failed.add(self.batch.signal(), rejected);
     }
 
-    fn lost(mut self, reason: &str) {
+    /// Given up, but for what the peer had taken of it before.
+    fn lost(mut self, taken: usize, reason: &str) {
         self.settled = true;
-        let items = self.batch.items();
+        let items = self.batch.items().saturating_sub(taken);
+        self.counts.sent.add(self.batch.signal(), taken);
         self.counts.send_failed.add(self.batch.signal(), items);
         tracing::error!(error = reason, dropped_items = items, "Exporting failed. Dropping data.");
     }
@@ -350,11 +362,20 @@ struct Worker<S> {
 }
 
 impl<S: Sender> Worker<S> {
-    /// Sends one item, with retries, or gives it up.
+    /// Sends one item, or gives it up.
     async fn deliver(&self, item: Item) {
+        let mut kept = S::Kept::default();
+        match self.attempts(&item.batch, &mut kept).await {
+            Ok(sent) => item.sent(sent),
+            Err(reason) => item.lost(S::taken(&kept), &reason),
+        }
+    }
+
+    /// Tries until the batch is taken, or nothing is left to try.
+    async fn attempts(&self, batch: &Batch, kept: &mut S::Kept) -> Result<Sent, String> {
         let mut backoff = Backoff::new(&self.retry);
         loop {
-            let result = self.sender.send(&item.batch).await;
+            let result = self.sender.send(batch, kept).await;
             match &result {
                 Ok(_) => self.status.ok(),
                 Err(Failure::Retryable { reason, .. } | Failure::Permanent { reason }) => {
@@ -362,18 +383,18 @@ impl<S: Sender> Worker<S> {
                 }
             }
             let (reason, after) = match result {
-                Ok(sent) => return item.sent(sent),
-                Err(Failure::Permanent { reason }) => return item.lost(&reason),
+                Ok(sent) => return Ok(sent),
+                Err(Failure::Permanent { reason }) => return Err(reason),
                 Err(Failure::Retryable { reason, after }) => (reason, after),
             };
             if !self.retry.enabled {
-                return item.lost(&reason);
+                return Err(reason);
             }
             if self.stopping.is_cancelled() {
-                return item.lost(&format!("interrupted due to shutdown: {reason}"));
+                return Err(format!("interrupted due to shutdown: {reason}"));
             }
             let Some(wait) = backoff.next(after) else {
-                return item.lost(&format!("no more retries left: {reason}"));
+                return Err(format!("no more retries left: {reason}"));
             };
             tracing::info!(
                 error = reason,
@@ -383,7 +404,7 @@ impl<S: Sender> Worker<S> {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stopping.cancelled() => {
-                    return item.lost(&format!("interrupted due to shutdown: {reason}"));
+                    return Err(format!("interrupted due to shutdown: {reason}"));
                 }
             }
         }

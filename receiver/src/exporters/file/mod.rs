@@ -262,7 +262,9 @@ impl ToFile {
 }
 
 impl Sender for ToFile {
-    async fn send(&self, batch: &Batch) -> Result<Sent, Failure> {
+    type Kept = ();
+
+    async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         let failed = |error: anyhow::Error| Failure::Permanent { reason: format!("{error:#}") };
         let record = self.record(batch).map_err(failed)?;
         let writer = self.writer.clone();

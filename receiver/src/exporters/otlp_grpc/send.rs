@@ -132,7 +132,9 @@ impl Grpc {
 }
 
 impl Sender for Grpc {
-    async fn send(&self, batch: &Batch) -> Result<Sent, Failure> {
+    type Kept = ();
+
+    async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         let attempt = self.attempt(batch);
         let result = match self.timeout.is_zero() {
             true => attempt.await,

@@ -14,14 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use self::send::Http;
 use super::{
-    connect::Connector,
+    http::{Client, Settings, url},
     otlp::{
         compression::{Compression, Params},
         headers::Headers,
     },
-    proxy::{self, Proxy},
-    queue, retry,
-    tls::{self, Tls},
+    queue, retry, tls,
 };
 use crate::{
     batch::Signal,
@@ -174,10 +172,6 @@ impl Component for OtlpHttp {
         ];
         wrong.nest("", config.compression.check(&SPOKEN));
         wrong.nest("", config.compression.check_params(&config.compression_params));
-        if let Some(url) = &config.proxy_url {
-            let known = url.expose().is_empty() || proxy::parse(url.expose()).is_some();
-            wrong.require(known, "proxy_url", proxy::INVALID);
-        }
         let headers = config.headers.read().unwrap_or_else(|mistakes| {
             wrong.nest("headers", mistakes);
             HeaderMap::new()
@@ -185,7 +179,7 @@ impl Component for OtlpHttp {
         if let Some(auth) = &config.auth {
             wrong.nest("auth", auth.check());
         }
-        wrong.nest("tls", config.tls.check());
+        wrong.nest("", config.settings().check());
         wrong.nest("retry_on_failure", config.retry_on_failure.check());
         wrong.nest("sending_queue", config.sending_queue.check());
         wrong.or(Self { config, urls, headers, sender: None })
@@ -193,6 +187,23 @@ impl Component for OtlpHttp {
 }
 
 impl Config {
+    fn settings(&self) -> Settings<'_> {
+        Settings {
+            timeout: self.timeout,
+            tls: &self.tls,
+            proxy_url: self.proxy_url.as_ref(),
+            max_idle_conns: self.max_idle_conns,
+            max_idle_conns_per_host: self.max_idle_conns_per_host,
+            max_conns_per_host: self.max_conns_per_host,
+            idle_conn_timeout: self.idle_conn_timeout,
+            disable_keep_alives: self.disable_keep_alives,
+            force_attempt_http2: self.force_attempt_http2,
+            http2_read_idle_timeout: self.http2_read_idle_timeout,
+            http2_ping_timeout: self.http2_ping_timeout,
+            read_buffer_size: self.read_buffer_size,
+        }
+    }
+
     fn urls(&self, wrong: &mut Mistakes) -> Urls {
         let given = |signal| -> (&str, &str) {
             match signal {
@@ -224,36 +235,15 @@ impl Config {
     }
 }
 
-/// An address that requests can be sent to.
-fn url(text: &str) -> Result<Uri, String> {
-    let url: Uri = text.parse().map_err(|e| format!("{e}"))?;
-    match (url.scheme_str(), url.host()) {
-        (Some("http" | "https"), Some(_)) => Ok(url),
-        _ => Err("it needs `http://` or `https://`, and a host".to_owned()),
-    }
-}
-
 impl Exporter for OtlpHttp {
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.config;
         let auth = config.auth.as_ref();
         let auth = auth.map(|auth| auth.client(&cx.authenticators, "HTTP")).transpose()?;
-        let secure = self.urls.iter().flatten().any(|url| url.scheme_str() == Some("https"));
-        let protocols: &[_] = match config.force_attempt_http2 {
-            true => &["h2", "http/1.1"],
-            false => &["http/1.1"],
-        };
-        let tls = secure.then(|| Tls::load(&config.tls, protocols)).transpose()?;
-        let proxy = match &config.proxy_url {
-            Some(url) if !url.expose().is_empty() => Proxy::configured(&config.tls, url.expose())?,
-            _ => Proxy::of_environment(&config.tls)?,
-        };
-        let authorizations = self.urls.each_ref().map(|url| proxy.authorization(url.as_ref()?));
-        let connector = Connector::new(tls, proxy, config.timeout);
+        let client = Client::new(&config.settings(), self.urls.iter().flatten(), auth)?;
         let headers = std::mem::take(&mut self.headers);
-        self.sender =
-            Some(Http::new(config, connector, self.urls.clone(), authorizations, headers, auth));
+        self.sender = Some(Http::new(config, client, self.urls.clone(), headers));
         Ok(())
     }
 
@@ -270,6 +260,6 @@ mod auth;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
-mod live;
+pub(super) mod live;
 #[cfg(test)]
 mod tests;

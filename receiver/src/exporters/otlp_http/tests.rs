@@ -8,8 +8,11 @@ use prost::Message as _;
 use serde_json::json;
 use std::time::SystemTime;
 
-use super::{answer::Answer, *};
-use crate::exporters::queue::{Failure, Sent};
+use super::*;
+use crate::exporters::{
+    http::Answer,
+    queue::{Failure, Sent},
+};
 
 fn read(config: serde_json::Value) -> Result<OtlpHttp, Mistakes> {
     OtlpHttp::new(serde_json::from_value(config).unwrap())
@@ -75,8 +78,8 @@ fn every_mistake_is_reported() {
             "endpoint",
             "traces_endpoint",
             "compression",
-            "proxy_url",
             "headers::no name",
+            "proxy_url",
             "tls::min_version",
             "retry_on_failure::multiplier",
             "sending_queue::queue_size",

@@ -34,10 +34,10 @@ mod reason;
 pub(crate) mod serve;
 mod store;
 mod text;
-mod value;
+pub(super) mod value;
 mod view;
 
-pub(super) use config::Config;
+pub(super) use config::{Config, Conversion};
 use page::{Exposition, Hidden};
 use reason::Tally;
 use store::Store;

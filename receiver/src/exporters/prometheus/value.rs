@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 
 /// The value of one series.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::exporters) enum Value {
     Int(i64),
     Float(f64),
     Histogram(Histogram),
@@ -21,13 +21,13 @@ pub(super) enum Value {
 
 /// A histogram with bounds of its own.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Histogram {
-    pub(super) count: u64,
-    pub(super) sum: Option<f64>,
+pub(in crate::exporters) struct Histogram {
+    pub(in crate::exporters) count: u64,
+    pub(in crate::exporters) sum: Option<f64>,
     /// Finite upper bounds, ascending.
-    pub(super) bounds: Vec<f64>,
+    pub(in crate::exporters) bounds: Vec<f64>,
     /// One count per bound, not cumulative; what lies above the last is only in `count`.
-    pub(super) counts: Vec<u64>,
+    pub(in crate::exporters) counts: Vec<u64>,
 }
 
 impl Histogram {
@@ -45,31 +45,31 @@ impl Histogram {
 
 /// A base-2 exponential histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Exponential {
-    pub(super) scale: i32,
-    pub(super) count: u64,
-    pub(super) sum: Option<f64>,
-    pub(super) zero_count: u64,
-    pub(super) zero_threshold: f64,
+pub(in crate::exporters) struct Exponential {
+    pub(in crate::exporters) scale: i32,
+    pub(in crate::exporters) count: u64,
+    pub(in crate::exporters) sum: Option<f64>,
+    pub(in crate::exporters) zero_count: u64,
+    pub(in crate::exporters) zero_threshold: f64,
     /// Non-empty buckets by index: `(base^i, base^(i+1)]`. A map, because two indexes of one
     /// histogram may lie four billion apart.
-    pub(super) positive: BTreeMap<i64, u64>,
+    pub(in crate::exporters) positive: BTreeMap<i64, u64>,
     /// The same of the absolute values of what is below zero.
-    pub(super) negative: BTreeMap<i64, u64>,
+    pub(in crate::exporters) negative: BTreeMap<i64, u64>,
 }
 
 /// Quantiles that the source has computed.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Summary {
-    pub(super) count: u64,
-    pub(super) sum: f64,
+pub(in crate::exporters) struct Summary {
+    pub(in crate::exporters) count: u64,
+    pub(in crate::exporters) sum: f64,
     /// Quantile and value.
-    pub(super) quantiles: Vec<(f64, f64)>,
+    pub(in crate::exporters) quantiles: Vec<(f64, f64)>,
 }
 
 /// A point that contradicts itself.
 #[derive(Debug)]
-pub(super) struct Malformed;
+pub(in crate::exporters) struct Malformed;
 
 impl TryFrom<NumberDataPoint> for Value {
     type Error = Malformed;
@@ -188,7 +188,11 @@ impl Exponential {
 
 /// Buckets of scale `from` merged into those of the coarser scale `to`: `2^(from - to)`
 /// neighbours become one, and every bound of `to` is one of `from`, so nothing moves.
-pub(super) fn coarser(buckets: &BTreeMap<i64, u64>, from: i32, to: i32) -> BTreeMap<i64, u64> {
+pub(in crate::exporters) fn coarser(
+    buckets: &BTreeMap<i64, u64>,
+    from: i32,
+    to: i32,
+) -> BTreeMap<i64, u64> {
     let shift = from.saturating_sub(to).clamp(0, 63);
     let mut merged = BTreeMap::<_, u64>::new();
     for (index, count) in buckets {

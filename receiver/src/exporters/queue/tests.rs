@@ -25,7 +25,9 @@ struct Gated {
 }
 
 impl Sender for Gated {
-    async fn send(&self, _: &Batch) -> Result<Sent, Failure> {
+    type Kept = ();
+
+    async fn send(&self, _: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
         self.attempted.notify_one();
         drop(self.gate.acquire().await.expect("the gate is never closed"));

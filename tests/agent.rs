@@ -20,6 +20,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use nix::{
+    mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -58,6 +59,8 @@ pub struct Setup {
     /// The exporters beside Prometheus, by their ids.
     pub exporters: Vec<(&'static str, Value)>,
     container: Option<PathBuf>,
+    /// Whether it sees the kernel's types.
+    types: bool,
 }
 
 impl Setup {
@@ -69,7 +72,7 @@ impl Setup {
             "mode": mode.name(),
             "scope": {"cgroups": [cgroup.path()]},
         });
-        Self { iomonitor, exporters: Vec::new(), container: None }
+        Self { iomonitor, exporters: Vec::new(), container: None, types: true }
     }
 
     /// With a key of the receiver changed.
@@ -82,6 +85,11 @@ impl Setup {
     pub fn contained(mut self, cgroup: &Cgroup) -> Self {
         self.container = Some(cgroup.path().to_owned());
         self
+    }
+
+    /// As on a kernel that was built without BTF.
+    pub fn without_types(self) -> Self {
+        Self { types: false, ..self }
     }
 
     /// With an OTLP exporter that sends to `address` without TLS.
@@ -202,6 +210,9 @@ impl Agent {
         if let Some(container) = &setup.container {
             contain(&mut command, container)?;
         }
+        if !setup.types {
+            hide_types(&mut command);
+        }
         let mut agent = Self::start_command(metrics, command)?;
         agent.config = Some(config);
         Ok(agent)
@@ -307,6 +318,19 @@ fn contain(command: &mut Command, cgroup: &Path) -> Result<()> {
     // SAFETY: two system calls, and no memory is allocated.
     unsafe { command.pre_exec(enter) };
     Ok(())
+}
+
+/// Gives the process a view of the file system in which the kernel's types are not there.
+fn hide_types(command: &mut Command) {
+    let hide = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let (nothing, none) = (None::<&str>, MsFlags::empty());
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+        mount(Some("none"), "/sys/kernel/btf", Some("tmpfs"), none, nothing)?;
+        Ok(())
+    };
+    // SAFETY: three system calls; the paths are short enough to need no allocation.
+    unsafe { command.pre_exec(hide) };
 }
 
 /// An address of the loopback that nothing listens on.

@@ -5,9 +5,12 @@ use crate::component::{AnyProcessor, Factory, processor};
 mod actions;
 mod attributes;
 mod batch;
+mod cardinality;
 mod deltatocumulative;
 mod enrichment;
+mod exponential;
 mod filter;
+mod identity;
 mod matching;
 mod memory_limiter;
 mod resource;
@@ -17,6 +20,7 @@ mod resourcedetection;
 pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<attributes::Attributes>(),
     processor::<batch::BatchProcessor>(),
+    processor::<cardinality::Cardinality>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<enrichment::Enrichment>(),
     processor::<filter::Filter>(),

@@ -48,13 +48,13 @@ pub(super) fn subtract(last: &Point, point: &mut Point) -> bool {
     widen_zero(&mut last, point.zero_threshold);
     let rest = |now: &Option<Buckets>, before: &Option<Buckets>| {
         let mut rest = now.clone().unwrap_or_default();
-        let Some(before) = before else { return Some(rest) };
-        let indices = i64::from(before.offset)..;
-        for (index, count) in indices.zip(&before.bucket_counts).filter(|(_, n)| **n > 0) {
+        let before = before.iter().flat_map(|b| (i64::from(b.offset)..).zip(&b.bucket_counts));
+        for (index, count) in before.filter(|(_, n)| **n > 0) {
             let at = usize::try_from(index - i64::from(rest.offset)).ok()?;
             let bucket = rest.bucket_counts.get_mut(at)?;
             *bucket = bucket.checked_sub(*count)?;
         }
+        trim(&mut rest);
         Some(rest)
     };
     let zero_count = point.zero_count.checked_sub(last.zero_count);
@@ -72,6 +72,17 @@ pub(super) fn subtract(last: &Point, point: &mut Point) -> bool {
     // Those of all observations say nothing of the new ones.
     (point.min, point.max) = (None, None);
     true
+}
+
+/// Leaves out the empty buckets at the ends: they say nothing.
+fn trim(buckets: &mut Buckets) {
+    let counts = &mut buckets.bucket_counts;
+    counts.truncate(counts.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1));
+    let empty = counts.iter().take_while(|n| **n == 0).count();
+    counts.drain(..empty);
+    // No bucket is so far out that its index does not fit.
+    let first = buckets.offset.saturating_add(i32::try_from(empty).unwrap_or(i32::MAX));
+    buckets.offset = if counts.is_empty() { 0 } else { first };
 }
 
 /// A sum that one side does not know is unknown.

@@ -6,8 +6,8 @@
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use opentelemetry_proto::tonic::{
-    common::v1::{InstrumentationScope, KeyValue},
-    metrics::v1::{Metric, metric::Data},
+    common::v1::KeyValue,
+    metrics::v1::{Metric, ScopeMetrics, metric::Data},
     resource::v1::Resource,
 };
 use prost::Message as _;
@@ -44,9 +44,10 @@ impl Identities {
         self.attributes(0, resource.map_or(&[], |r| &r.attributes))
     }
 
-    /// Of a scope of a resource.
-    pub(super) fn scope(&mut self, resource: u128, scope: Option<&InstrumentationScope>) -> u128 {
-        let Some(scope) = scope else { return resource };
+    /// Of a scope of a resource: the same scope with another schema is another one.
+    pub(super) fn scope(&mut self, resource: u128, of: &ScopeMetrics) -> u128 {
+        let resource = self.of((resource, &of.schema_url));
+        let Some(scope) = &of.scope else { return resource };
         let named = self.of((resource, &scope.name, &scope.version));
         self.attributes(named, &scope.attributes)
     }

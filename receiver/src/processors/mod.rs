@@ -6,6 +6,7 @@ mod actions;
 mod attributes;
 mod batch;
 mod cardinality;
+mod cumulativetodelta;
 mod deltatocumulative;
 mod enrichment;
 mod exponential;
@@ -21,6 +22,7 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<attributes::Attributes>(),
     processor::<batch::BatchProcessor>(),
     processor::<cardinality::Cardinality>(),
+    processor::<cumulativetodelta::CumulativeToDelta>(),
     processor::<deltatocumulative::DeltaToCumulative>(),
     processor::<enrichment::Enrichment>(),
     processor::<filter::Filter>(),

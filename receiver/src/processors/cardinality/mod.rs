@@ -190,7 +190,7 @@ impl Series {
             let owned = block.resource.as_ref().map_or(&[][..], |r| &r.attributes);
             let tenant = find(owned, &self.config.tenant_attribute);
             for (j, block) in block.scope_metrics.iter_mut().enumerate() {
-                let scope = self.identities.scope(resource, block.scope.as_ref());
+                let scope = self.identities.scope(resource, block);
                 for (k, metric) in block.metrics.iter_mut().enumerate() {
                     self.metric(metric, scope, tenant, |overflow| {
                         due.push(Due { overflow, place: [i, j, k] });

@@ -14,6 +14,7 @@ mod filter;
 mod identity;
 mod matching;
 mod memory_limiter;
+mod metricstransform;
 mod resource;
 mod resourcedetection;
 
@@ -27,6 +28,7 @@ pub const PROCESSORS: &[Factory<Box<dyn AnyProcessor>>] = &[
     processor::<enrichment::Enrichment>(),
     processor::<filter::Filter>(),
     processor::<memory_limiter::MemoryLimiter>(),
+    processor::<metricstransform::MetricsTransform>(),
     processor::<resource::ResourceProcessor>(),
     processor::<resourcedetection::ResourceDetection>(),
 ];

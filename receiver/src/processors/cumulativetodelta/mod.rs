@@ -149,10 +149,11 @@ impl Processor for CumulativeToDelta {
                     dropped.add(points, &[kind(of), Label::new("reason", reason.name())]);
                 }
                 tracked.record(streams.known.len() as u64, &[]);
+                if request.resource_metrics.is_empty() {
+                    continue;
+                }
             }
-            if batch.items() > 0 {
-                out.send(batch).await?;
-            }
+            out.send(batch).await?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Filter, Logs, Metrics, Names, Traces};
 use crate::{
     config::Mistakes,
-    ottl::{Conditions, Context},
+    ottl::{Conditions, Context, ErrorMode},
     processors::matching::{self, Attribute, Attributes, Selection, Texts},
 };
 
@@ -14,7 +14,8 @@ use crate::{
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What to do when a condition fails. No condition that is taken here can fail.
+    /// What to do when a condition fails, such as by a division by zero: `propagate` drops the block and reports
+    /// the failure, `ignore` reports it and goes on with the next condition, `silent` goes on.
     pub error_mode: ErrorMode,
     /// Which metrics and data points are dropped.
     pub metrics: MetricsConfig,
@@ -24,19 +25,6 @@ pub struct Config {
     pub traces: TracesConfig,
     /// Which spans are kept, in the older form.
     pub spans: SpansConfig,
-}
-
-/// What to do when a condition fails.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ErrorMode {
-    /// Drop everything.
-    #[default]
-    Propagate,
-    /// Say so and go on.
-    Ignore,
-    /// Go on.
-    Silent,
 }
 
 /// Which metrics and data points are dropped.
@@ -53,6 +41,8 @@ pub struct MetricsConfig {
     pub include: Option<MetricProperties>,
     /// What is dropped, in the older form.
     pub exclude: Option<MetricProperties>,
+    /// Accepted as the Collector's; regular expressions are fast without a cache.
+    pub regexp: Option<matching::Regexp>,
 }
 
 /// What a metric has, in the older form.
@@ -119,6 +109,8 @@ pub struct TracesConfig {
     pub resource: Option<Vec<String>>,
     /// Conditions on spans; if one holds, the span is dropped.
     pub span: Option<Vec<String>>,
+    /// Conditions on the events of spans that are kept; if one holds, the event is dropped.
+    pub spanevent: Option<Vec<String>>,
 }
 
 /// Which spans are kept, in the older form.
@@ -133,7 +125,7 @@ pub struct SpansConfig {
 
 /// Checks everything.
 pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
-    let Config { error_mode: _, metrics, logs, traces, spans } = config;
+    let Config { error_mode, metrics, logs, traces, spans } = config;
     let mut wrong = Mistakes::default();
     wrong.require(
         (metrics.resource.is_none() && metrics.metric.is_none() && metrics.datapoint.is_none())
@@ -150,7 +142,7 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
          \"logs.exclude\" at the same time",
     );
     wrong.require(
-        (traces.resource.is_none() && traces.span.is_none())
+        (traces.resource.is_none() && traces.span.is_none() && traces.spanevent.is_none())
             || (spans.include.is_none() && spans.exclude.is_none()),
         "traces",
         "cannot use \"traces.resource\", \"traces.span\", \"traces.spanevent\" and the span settings \
@@ -172,6 +164,7 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     let record = conditions("logs::log_record", Context::Log, logs.log_record);
     let traces_resource = conditions("traces::resource", Context::Resource, traces.resource);
     let span = conditions("traces::span", Context::Span, traces.span);
+    let event = conditions("traces::spanevent", Context::SpanEvent, traces.spanevent);
 
     let mut names = |path: &str, properties: Option<MetricProperties>| match names(properties?) {
         Ok(names) => Some(names),
@@ -201,9 +194,10 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     let logs_selection = selection("logs", log_include, log_exclude);
     let spans_selection = selection("spans", spans.include, spans.exclude);
     wrong.or(Filter {
+        error_mode,
         metrics: Metrics { resource: metrics_resource, metric, point, include, exclude },
         logs: Logs { resource: logs_resource, record, selection: logs_selection },
-        traces: Traces { resource: traces_resource, span, selection: spans_selection },
+        traces: Traces { resource: traces_resource, span, event, selection: spans_selection },
     })
 }
 

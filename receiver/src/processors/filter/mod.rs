@@ -3,6 +3,8 @@
 
 mod config;
 
+use std::cell::RefCell;
+
 use opentelemetry::{KeyValue, metrics::Counter};
 use opentelemetry_proto::tonic::{
     collector::{
@@ -13,6 +15,7 @@ use opentelemetry_proto::tonic::{
     metrics::v1::{Metric, metric::Data},
     resource::v1::Resource,
 };
+use tracing::error;
 
 pub use self::config::Config;
 use super::matching::{self, Attributes, Kind, Selection, Texts};
@@ -21,11 +24,12 @@ use crate::{
     channel::{Input, Output},
     component::{Component, Context, Processor},
     config::Mistakes,
-    ottl::{About, Conditions, Item, Of, Point},
+    ottl::{About, Conditions, ErrorMode, Item, Of, Point},
 };
 
 /// The processor.
 pub struct Filter {
+    error_mode: ErrorMode,
     metrics: Metrics,
     logs: Logs,
     traces: Traces,
@@ -57,7 +61,28 @@ struct Logs {
 struct Traces {
     resource: Option<Conditions>,
     span: Option<Conditions>,
+    event: Option<Conditions>,
     selection: Selection,
+}
+
+/// Asks conditions, and remembers the first failure that is not to be ignored.
+struct Asker {
+    mode: ErrorMode,
+    failure: RefCell<Option<String>>,
+}
+
+impl Asker {
+    /// Whether one of the conditions holds; none does after a failure.
+    fn hold(&self, conditions: &Option<Conditions>, item: &Item<'_>) -> bool {
+        let Some(conditions) = conditions else { return false };
+        if self.failure.borrow().is_some() {
+            return false;
+        }
+        conditions.hold(item, self.mode).unwrap_or_else(|failure| {
+            *self.failure.borrow_mut() = Some(failure);
+            false
+        })
+    }
 }
 
 impl Component for Filter {
@@ -81,15 +106,27 @@ impl Processor for Filter {
         let dropped: [Counter<u64>; 3] = ["datapoints", "logs", "spans"].map(|items| {
             cx.meter.u64_counter(format!("otelcol_processor_filter_{items}.filtered")).build()
         });
+        let counter = |name: &str| cx.meter.u64_counter(format!("otelcol_processor_filter_{name}"));
+        let dropped_events = counter("spanevents.filtered").build();
+        let failed = counter("items.failed").build();
+        let count_events =
+            |batch: &Batch| if self.traces.event.is_some() { events(batch) } else { 0 };
         while let Some(mut batch) = input.recv().await {
-            let before = batch.items();
+            let (before, before_events) = (batch.items(), count_events(&batch));
+            let ask = Asker { mode: self.error_mode, failure: RefCell::default() };
             let rest = match &mut batch {
-                Batch::Metrics(request) => self.metrics.filter(request),
-                Batch::Logs(request) => self.logs.filter(request),
-                Batch::Traces(request) => self.traces.filter(request),
+                Batch::Metrics(request) => self.metrics.filter(request, &ask),
+                Batch::Logs(request) => self.logs.filter(request, &ask),
+                Batch::Traces(request) => self.traces.filter(request, &ask),
             };
+            if let Some(failure) = ask.failure.into_inner() {
+                error!("failed processing {}: {failure}", batch.signal().name());
+                failed.add(before as u64, &attributes);
+                continue;
+            }
             let gone = (before - batch.items()) as u64;
             dropped[batch.signal() as usize].add(gone, &attributes);
+            dropped_events.add(before_events - count_events(&batch), &attributes);
             if rest {
                 out.send(batch).await?;
             }
@@ -98,8 +135,11 @@ impl Processor for Filter {
     }
 }
 
-fn hold(conditions: &Option<Conditions>, item: &Item<'_>) -> bool {
-    conditions.as_ref().is_some_and(|conditions| conditions.hold(item))
+/// How many events the spans have.
+fn events(batch: &Batch) -> u64 {
+    let Batch::Traces(request) = batch else { return 0 };
+    let parts = request.resource_spans.iter().flat_map(|of| &of.scope_spans);
+    parts.flat_map(|part| &part.spans).map(|span| span.events.len() as u64).sum()
 }
 
 fn of_resource(resource: &Option<Resource>) -> Item<'_> {
@@ -108,13 +148,13 @@ fn of_resource(resource: &Option<Resource>) -> Item<'_> {
 
 impl Metrics {
     /// Drops what is to be dropped; whether something is left.
-    fn filter(&self, request: &mut ExportMetricsServiceRequest) -> bool {
+    fn filter(&self, request: &mut ExportMetricsServiceRequest, ask: &Asker) -> bool {
         let whole = self.metric.is_none()
             && self.point.is_none()
             && self.include.is_none()
             && self.exclude.is_none();
         request.resource_metrics.retain_mut(|of| {
-            if hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.hold(&self.resource, &of_resource(&of.resource)) {
                 return false;
             }
             let attributes = of.resource.as_ref().map_or(&[][..], |r| &r.attributes);
@@ -132,7 +172,7 @@ impl Metrics {
             let resource = of.resource.as_ref();
             of.scope_metrics.retain_mut(|part| {
                 let scope = part.scope.as_ref();
-                part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric));
+                part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric, ask));
                 !part.metrics.is_empty()
             });
             !of.scope_metrics.is_empty()
@@ -145,21 +185,24 @@ impl Metrics {
         resource: Option<&Resource>,
         scope: Option<&InstrumentationScope>,
         metric: &mut Metric,
+        ask: &Asker,
     ) -> bool {
         let named =
             |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(&metric.name));
         if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
             return false;
         }
-        if hold(&self.metric, &Item { resource, scope, of: Of::Metric(metric) }) {
+        if ask.hold(&self.metric, &Item { resource, scope, of: Of::Metric(metric) }) {
             return false;
         }
-        let Some(conditions) = &self.point else { return true };
+        if self.point.is_none() {
+            return true;
+        }
         let mut data = metric.data.take();
         // The type is the data's, and the data is being changed.
         let about = About::new(metric, data.as_ref());
         let keep = |point: Point<'_>| {
-            !conditions.hold(&Item { resource, scope, of: Of::Point(about, point) })
+            !ask.hold(&self.point, &Item { resource, scope, of: Of::Point(about, point) })
         };
         macro_rules! retain {
             ($data:ident, $point:ident => $more:expr) => {{
@@ -197,12 +240,12 @@ impl Metrics {
 
 impl Logs {
     /// Drops what is to be dropped; whether something is left.
-    fn filter(&self, request: &mut ExportLogsServiceRequest) -> bool {
+    fn filter(&self, request: &mut ExportLogsServiceRequest, ask: &Asker) -> bool {
         if self.resource.is_none() && self.record.is_none() && self.selection.is_all() {
             return true;
         }
         request.resource_logs.retain_mut(|of| {
-            if hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.hold(&self.resource, &of_resource(&of.resource)) {
                 return false;
             }
             let resource = of.resource.as_ref();
@@ -216,7 +259,7 @@ impl Logs {
                         kind: Kind::Log(log),
                     };
                     self.selection.means(&item)
-                        && !hold(&self.record, &Item { resource, scope, of: Of::Log(log) })
+                        && !ask.hold(&self.record, &Item { resource, scope, of: Of::Log(log) })
                 });
                 !part.log_records.is_empty()
             });
@@ -228,26 +271,44 @@ impl Logs {
 
 impl Traces {
     /// Drops what is to be dropped; whether something is left.
-    fn filter(&self, request: &mut ExportTraceServiceRequest) -> bool {
-        if self.resource.is_none() && self.span.is_none() && self.selection.is_all() {
+    fn filter(&self, request: &mut ExportTraceServiceRequest, ask: &Asker) -> bool {
+        if self.resource.is_none()
+            && self.span.is_none()
+            && self.event.is_none()
+            && self.selection.is_all()
+        {
             return true;
         }
         request.resource_spans.retain_mut(|of| {
-            if hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.hold(&self.resource, &of_resource(&of.resource)) {
                 return false;
             }
             let resource = of.resource.as_ref();
             of.scope_spans.retain_mut(|part| {
                 let scope = part.scope.as_ref();
-                part.spans.retain(|span| {
+                part.spans.retain_mut(|span| {
                     let item = matching::Item {
                         resource: resource.map_or(&[], |resource| &resource.attributes),
                         scope,
                         attributes: &span.attributes,
                         kind: Kind::Span(span),
                     };
-                    self.selection.means(&item)
-                        && !hold(&self.span, &Item { resource, scope, of: Of::Span(span) })
+                    if !self.selection.means(&item)
+                        || ask.hold(&self.span, &Item { resource, scope, of: Of::Span(span) })
+                    {
+                        return false;
+                    }
+                    if self.event.is_some() && !span.events.is_empty() {
+                        let mut index = 0;
+                        let mut events = std::mem::take(&mut span.events);
+                        events.retain(|event| {
+                            let of = Of::Event(span, event, index);
+                            index += 1;
+                            !ask.hold(&self.event, &Item { resource, scope, of })
+                        });
+                        span.events = events;
+                    }
+                    true
                 });
                 !part.spans.is_empty()
             });

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::{
         Gauge, Histogram, HistogramDataPoint, NumberDataPoint, ResourceMetrics, ScopeMetrics,
         number_data_point::Value,
     },
-    trace::v1::{ResourceSpans, ScopeSpans, Span},
+    trace::v1::{ResourceSpans, ScopeSpans, Span, span::Event},
 };
 use serde_json::json;
 
@@ -225,4 +225,37 @@ fn every_mistake_has_its_place_and_the_collector_s_text() {
 
     let expr = filter(json!({"metrics": {"include": {"match_type": "expr"}}})).err();
     assert!(expr.expect("wrong")[0].1.starts_with("match_type expr is not available"));
+}
+
+#[tokio::test]
+async fn span_events_are_dropped_and_counted() {
+    let mut batch = spans();
+    if let Batch::Traces(request) = &mut batch {
+        for span in &mut request.resource_spans[0].scope_spans[0].spans {
+            let event = |name: &str| Event { name: name.into(), ..Default::default() };
+            span.events = vec![event("a"), event("b")];
+        }
+    }
+    let config = json!({"traces": {"spanevent": ["name == \"a\" and span.name == \"GET\"", "event_index == 1"]}});
+    let (rest, dropped) = filtered(config, batch).await;
+    let Some(Batch::Traces(rest)) = rest else { panic!("the spans are left") };
+    let spans = &rest.resource_spans[0].scope_spans[0].spans;
+    let names: Vec<Vec<&str>> =
+        spans.iter().map(|span| span.events.iter().map(|e| e.name.as_str()).collect()).collect();
+    assert_eq!(names, [vec![], vec!["a"]]);
+    assert_eq!(dropped, 3);
+}
+
+#[tokio::test]
+async fn a_condition_that_fails_drops_everything_or_nothing() {
+    let fails = "Substring(\"\", 0, 100) == \"test\"";
+    for (mode, expected) in [("propagate", 0), ("ignore", 5), ("silent", 5)] {
+        let config = json!({"error_mode": mode, "metrics": {"metric": [fails]}});
+        assert_eq!(left(config, metrics()).await, expected, "{mode}");
+        let config = json!({"error_mode": mode, "metrics": {"datapoint": [fails]}});
+        assert_eq!(left(config, metrics()).await, expected, "{mode}");
+    }
+    let config =
+        json!({"error_mode": "ignore", "logs": {"log_record": [fails, "severity_text == \"\""]}});
+    assert_eq!(left(config, logs()).await, 2, "the next condition is asked");
 }

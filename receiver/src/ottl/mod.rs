@@ -34,6 +34,8 @@ use crate::value;
 pub enum Context {
     /// A resource.
     Resource,
+    /// An instrumentation scope.
+    Scope,
     /// A metric.
     Metric,
     /// A data point.
@@ -46,14 +48,29 @@ pub enum Context {
     SpanEvent,
 }
 
+impl Context {
+    /// As configurations name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resource => "resource",
+            Self::Scope => "scope",
+            Self::Metric => "metric",
+            Self::DataPoint => "datapoint",
+            Self::Log => "log",
+            Self::Span => "span",
+            Self::SpanEvent => "spanevent",
+        }
+    }
+}
+
 /// What to do when a condition fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorMode {
     /// Fail.
-    #[default]
     Propagate,
     /// Say so and go on with the next condition.
+    #[default]
     Ignore,
     /// Go on with the next condition.
     Silent,
@@ -75,6 +92,8 @@ pub struct Item<'a> {
 pub enum Of<'a> {
     /// The resource is meant.
     Resource,
+    /// The instrumentation scope is meant.
+    Scope,
     /// A metric.
     Metric(&'a Metric),
     /// A data point of a metric.
@@ -126,9 +145,16 @@ pub struct Point<'a> {
 /// Conditions of which one must hold.
 #[derive(Debug)]
 pub struct Conditions {
-    all: Vec<(String, Expression)>,
+    all: Vec<Condition>,
     /// Whether it was told that one fails: it fails for each item, and once is enough.
     told: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Condition {
+    text: String,
+    mode: ErrorMode,
+    expression: Expression,
 }
 
 #[derive(Clone, Debug)]
@@ -171,11 +197,42 @@ enum Sign {
 impl Conditions {
     /// Parses a list of conditions. Errors are the index of a condition and the Collector's text
     /// about it.
-    pub fn new(context: Context, list: &[String]) -> Result<Self, Vec<(usize, String)>> {
+    pub fn new(
+        context: Context,
+        list: &[String],
+        mode: ErrorMode,
+    ) -> Result<Self, Vec<(usize, String)>> {
+        Self::parse(context, list, mode, false)
+    }
+
+    /// Parses conditions whose paths say what they are about, for the first of the contexts that has all paths and
+    /// functions that they use.
+    pub fn inferred(
+        contexts: &[Context],
+        list: &[String],
+        mode: ErrorMode,
+    ) -> Result<(Context, Self), Vec<(usize, String)>> {
+        let mut wrong = Vec::new();
+        for context in contexts {
+            match Self::parse(*context, list, mode, true) {
+                Ok(conditions) => return Ok((*context, conditions)),
+                // The last context has the most paths: what it does not have is wrong.
+                Err(errors) => wrong = errors,
+            }
+        }
+        Err(wrong)
+    }
+
+    fn parse(
+        context: Context,
+        list: &[String],
+        mode: ErrorMode,
+        prefixed: bool,
+    ) -> Result<Self, Vec<(usize, String)>> {
         let (mut all, mut wrong) = (Vec::new(), Vec::new());
         for (i, text) in list.iter().enumerate() {
-            match parse::condition(context, text) {
-                Ok(expression) => all.push((text.clone(), expression)),
+            match parse::condition(context, text, prefixed) {
+                Ok(expression) => all.push(Condition { text: text.clone(), mode, expression }),
                 Err(error) => {
                     wrong.push((i, format!("unable to parse OTTL condition {text:?}: {error}")));
                 }
@@ -184,11 +241,16 @@ impl Conditions {
         if wrong.is_empty() { Ok(Self { all, told: AtomicBool::new(false) }) } else { Err(wrong) }
     }
 
+    /// Takes others in.
+    pub fn extend(&mut self, others: Self) {
+        self.all.extend(others.all);
+    }
+
     /// Whether one of them holds, or why one fails if failures are not to be ignored.
-    pub fn hold(&self, item: &Item<'_>, mode: ErrorMode) -> Result<bool, String> {
-        for (text, condition) in &self.all {
+    pub fn hold(&self, item: &Item<'_>) -> Result<bool, String> {
+        for Condition { text, mode, expression } in &self.all {
             let failed = |error| format!("failed to eval condition: {text}, {error}");
-            match (condition.holds(item), mode) {
+            match (expression.holds(item), mode) {
                 (Ok(true), _) => return Ok(true),
                 (Ok(false), _) | (Err(_), ErrorMode::Silent) => {}
                 (Err(error), ErrorMode::Propagate) => return Err(failed(error)),

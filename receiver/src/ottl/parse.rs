@@ -12,11 +12,11 @@ use super::{
 /// Parentheses and negations within each other; what is deeper was not written by a person.
 const DEPTH: usize = 100;
 
-/// Parses a condition; errors have the Collector's text.
-pub fn condition(context: Context, text: &str) -> Result<Expression, String> {
+/// Parses a condition, whose paths must say what they are about if `prefixed`; errors have the Collector's text.
+pub fn condition(context: Context, text: &str, prefixed: bool) -> Result<Expression, String> {
     let syntax = |error| format!("condition has invalid syntax: {error}");
     let tokens = tokens(text).map_err(syntax)?;
-    let mut parser = Parser { context, tokens: &tokens, at: 0, depth: 0 };
+    let mut parser = Parser { context, prefixed, tokens: &tokens, at: 0, depth: 0 };
     let expression = parser.or()?;
     match parser.peek().kind {
         Kind::End => Ok(expression),
@@ -26,6 +26,8 @@ pub fn condition(context: Context, text: &str) -> Result<Expression, String> {
 
 struct Parser<'t> {
     context: Context,
+    /// Whether paths must say what they are about.
+    prefixed: bool,
     /// The last one is an end.
     tokens: &'t [Token],
     at: usize,
@@ -325,7 +327,7 @@ impl<'t> Parser<'t> {
                 break;
             }
         }
-        path::Path::new(self.context, &fields, keys)
+        path::Path::new(self.context, self.prefixed, &fields, keys)
             .map(Operand::Path)
             .map_err(|error| format!("{error} (at 1:{column})"))
     }

@@ -82,17 +82,33 @@ enum Field {
     EventIndex,
 }
 
+/// What a path can begin with.
+const NAMES: [&str; 8] = [
+    "resource",
+    "scope",
+    "instrumentation_scope",
+    "metric",
+    "datapoint",
+    "log",
+    "span",
+    "spanevent",
+];
+
 impl Path {
     /// The path of these fields in a context, with the keys at its end.
-    pub fn new(context: Context, fields: &[&str], keys: Vec<Key>) -> Result<Self, String> {
-        let own = match context {
-            Context::Resource => "resource",
-            Context::Metric => "metric",
-            Context::DataPoint => "datapoint",
-            Context::Log => "log",
-            Context::Span => "span",
-            Context::SpanEvent => "spanevent",
-        };
+    pub fn new(
+        context: Context,
+        prefixed: bool,
+        fields: &[&str],
+        keys: Vec<Key>,
+    ) -> Result<Self, String> {
+        let own = context.name();
+        if prefixed && !NAMES.contains(&fields[0]) {
+            let path = fields.join(".");
+            return Err(format!(
+                "missing context name for path \"{path}\", possibly valid options are: \"{own}.{path}\""
+            ));
+        }
         let field = match fields {
             ["resource", rest @ ..] => field("resource", rest),
             ["instrumentation_scope" | "scope", rest @ ..] if context != Context::Resource => {
@@ -182,7 +198,7 @@ impl Path {
                 Field::EventIndex => Any::Int(index as i64),
                 _ => self.of_span(field, span),
             },
-            (_, Of::Resource) => Any::Nil,
+            (_, Of::Resource | Of::Scope) => Any::Nil,
         }
     }
 

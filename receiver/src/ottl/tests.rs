@@ -12,14 +12,15 @@ use crate::metric::pairs;
 fn holds(context: Context, of: Of<'_>, condition: &str) -> bool {
     let resource = Resource { attributes: pairs(&[("host", "one")]), ..Default::default() };
     let scope = InstrumentationScope { name: "lib".into(), ..Default::default() };
-    let conditions = Conditions::new(context, &[condition.to_owned()]);
+    let conditions = Conditions::new(context, &[condition.to_owned()], ErrorMode::Propagate);
     let conditions = conditions.unwrap_or_else(|wrong| panic!("{wrong:?}"));
     let item = Item { resource: Some(&resource), scope: Some(&scope), of };
-    conditions.hold(&item, ErrorMode::Propagate).unwrap_or_else(|failure| panic!("{failure}"))
+    conditions.hold(&item).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 fn error(context: Context, condition: &str) -> String {
-    let wrong = Conditions::new(context, &["true".to_owned(), condition.to_owned()]);
+    let wrong =
+        Conditions::new(context, &["true".to_owned(), condition.to_owned()], ErrorMode::Ignore);
     let mut wrong = wrong.err().unwrap_or_else(|| panic!("{condition} is taken"));
     assert_eq!((wrong.len(), wrong[0].0), (1, 1));
     let prefix = format!("unable to parse OTTL condition {condition:?}: ");
@@ -351,11 +352,36 @@ fn what_fails_fails_the_condition_or_is_passed_over() {
         ("Trim(\"true\")", "value returned from a constant expression must be bool, got string"),
     ] {
         let list = [condition.to_owned(), "true".to_owned()];
-        let conditions = Conditions::new(Context::Log, &list).expect("it can be read");
+        let hold = |mode| {
+            let conditions = Conditions::new(Context::Log, &list, mode).expect("it can be read");
+            conditions.hold(&item)
+        };
         let expected = Err(format!("failed to eval condition: {condition}, {failure}"));
-        assert_eq!(conditions.hold(&item, ErrorMode::Propagate), expected);
+        assert_eq!(hold(ErrorMode::Propagate), expected);
         for mode in [ErrorMode::Ignore, ErrorMode::Silent] {
-            assert_eq!(conditions.hold(&item, mode), Ok(true), "the next one holds");
+            assert_eq!(hold(mode), Ok(true), "the next one holds");
         }
     }
+}
+
+#[test]
+fn what_a_condition_is_about_is_inferred() {
+    let all = [Context::Resource, Context::Scope, Context::Metric, Context::DataPoint];
+    let infer = |list: &[&str]| {
+        let list: Vec<String> = list.iter().map(|text| (*text).to_owned()).collect();
+        Conditions::inferred(&all, &list, ErrorMode::Ignore).map(|(context, _)| context)
+    };
+    for (list, context) in [
+        (&["resource.attributes[\"a\"] == 1"][..], Context::Resource),
+        (&["scope.name == \"a\" and resource.attributes[\"a\"] == 1"], Context::Scope),
+        (&["metric.name == \"a\" or scope.name == \"b\""], Context::Metric),
+        (&["HasAttrKeyOnDatapoint(\"a\")"], Context::Metric),
+        (&["datapoint.value_int > 1 and metric.name == \"a\""], Context::DataPoint),
+        (&["metric.name == \"a\"", "datapoint.count == 1"], Context::DataPoint),
+    ] {
+        assert_eq!(infer(list), Ok(context), "{list:?}");
+    }
+    let missing = "unable to parse OTTL condition \"name == \\\"a\\\"\": missing context name for path \
+                   \"name\", possibly valid options are: \"datapoint.name\" (at 1:1)";
+    assert_eq!(infer(&["name == \"a\""]), Err(vec![(0, missing.to_owned())]));
 }

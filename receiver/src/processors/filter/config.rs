@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Logs, Metrics, Names, Traces};
+use super::{Asked, Filter, Logs, Metrics, Names, Traces};
 use crate::{
     config::Mistakes,
     ottl::{Conditions, Context, ErrorMode},
@@ -17,7 +17,13 @@ pub struct Config {
     /// What to do when a condition fails, such as by a division by zero: `propagate` drops the block and reports
     /// the failure, `ignore` reports it and goes on with the next condition, `silent` goes on.
     pub error_mode: ErrorMode,
-    /// Which metrics and data points are dropped.
+    /// Conditions on metrics, data points, scopes and resources; their paths say which: `metric.name`.
+    pub metric_conditions: Vec<Group>,
+    /// Conditions on log records, scopes and resources.
+    pub log_conditions: Vec<Group>,
+    /// Conditions on spans, their events, scopes and resources.
+    pub trace_conditions: Vec<Group>,
+    /// Which metrics and data points are dropped, in the form that says beforehand what conditions are about.
     pub metrics: MetricsConfig,
     /// Which log records are dropped.
     pub logs: LogsConfig,
@@ -25,6 +31,29 @@ pub struct Config {
     pub traces: TracesConfig,
     /// Which spans are kept, in the older form.
     pub spans: SpansConfig,
+}
+
+/// One condition, or several with settings of their own.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum Group {
+    /// A condition.
+    Condition(String),
+    /// Several.
+    Several(Several),
+}
+
+/// Conditions with settings of their own. If one holds, what they are about is dropped.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Several {
+    /// What they are about: `resource`, `scope`, `metric`, `datapoint`, `log`, `span` or `spanevent`. Without it, their
+    /// paths say so.
+    pub context: String,
+    /// The conditions.
+    pub conditions: Vec<String>,
+    /// What to do when one of them fails, if it is not what is done for all.
+    pub error_mode: Option<ErrorMode>,
 }
 
 /// Which metrics and data points are dropped.
@@ -125,7 +154,9 @@ pub struct SpansConfig {
 
 /// Checks everything.
 pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
-    let Config { error_mode, metrics, logs, traces, spans } = config;
+    let Config { error_mode, metrics, logs, traces, spans, .. } = config;
+    let (metric_groups, log_groups, trace_groups) =
+        (config.metric_conditions, config.log_conditions, config.trace_conditions);
     let mut wrong = Mistakes::default();
     wrong.require(
         (metrics.resource.is_none() && metrics.metric.is_none() && metrics.datapoint.is_none())
@@ -149,7 +180,7 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
          \"spans.include\", \"spans.exclude\" at the same time",
     );
     let mut conditions = |path: &str, context, list: Option<Vec<String>>| {
-        Conditions::new(context, &list?)
+        Conditions::new(context, &list?, error_mode)
             .map_err(|all| {
                 for (i, message) in all {
                     wrong.add(format!("{path}::{i}"), message);
@@ -157,14 +188,38 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
             })
             .ok()
     };
-    let metrics_resource = conditions("metrics::resource", Context::Resource, metrics.resource);
-    let metric = conditions("metrics::metric", Context::Metric, metrics.metric);
-    let point = conditions("metrics::datapoint", Context::DataPoint, metrics.datapoint);
-    let logs_resource = conditions("logs::resource", Context::Resource, logs.resource);
-    let record = conditions("logs::log_record", Context::Log, logs.log_record);
-    let traces_resource = conditions("traces::resource", Context::Resource, traces.resource);
-    let span = conditions("traces::span", Context::Span, traces.span);
-    let event = conditions("traces::spanevent", Context::SpanEvent, traces.spanevent);
+    let mut on_metrics = Asked::default();
+    on_metrics.add(
+        Context::Resource,
+        conditions("metrics::resource", Context::Resource, metrics.resource),
+    );
+    on_metrics.add(Context::Metric, conditions("metrics::metric", Context::Metric, metrics.metric));
+    on_metrics.add(
+        Context::DataPoint,
+        conditions("metrics::datapoint", Context::DataPoint, metrics.datapoint),
+    );
+    let mut on_logs = Asked::default();
+    on_logs.add(Context::Resource, conditions("logs::resource", Context::Resource, logs.resource));
+    on_logs.add(Context::Log, conditions("logs::log_record", Context::Log, logs.log_record));
+    let mut on_traces = Asked::default();
+    on_traces
+        .add(Context::Resource, conditions("traces::resource", Context::Resource, traces.resource));
+    on_traces.add(Context::Span, conditions("traces::span", Context::Span, traces.span));
+    on_traces.add(
+        Context::SpanEvent,
+        conditions("traces::spanevent", Context::SpanEvent, traces.spanevent),
+    );
+
+    // From the most general on: a condition is about the first that has all that it asks for.
+    let mut grouped = |asked: &mut Asked, path: &str, groups, own: [Context; 2]| {
+        let contexts = [Context::Resource, Context::Scope, own[0], own[1]];
+        add_groups(asked, path, groups, &contexts, error_mode, &mut wrong);
+    };
+    let points = [Context::Metric, Context::DataPoint];
+    grouped(&mut on_metrics, "metric_conditions", metric_groups, points);
+    grouped(&mut on_logs, "log_conditions", log_groups, [Context::Log; 2]);
+    let events = [Context::Span, Context::SpanEvent];
+    grouped(&mut on_traces, "trace_conditions", trace_groups, events);
 
     let mut names = |path: &str, properties: Option<MetricProperties>| match names(properties?) {
         Ok(names) => Some(names),
@@ -194,11 +249,55 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     let logs_selection = selection("logs", log_include, log_exclude);
     let spans_selection = selection("spans", spans.include, spans.exclude);
     wrong.or(Filter {
-        error_mode,
-        metrics: Metrics { resource: metrics_resource, metric, point, include, exclude },
-        logs: Logs { resource: logs_resource, record, selection: logs_selection },
-        traces: Traces { resource: traces_resource, span, event, selection: spans_selection },
+        metrics: Metrics { asked: on_metrics, include, exclude },
+        logs: Logs { asked: on_logs, selection: logs_selection },
+        traces: Traces { asked: on_traces, selection: spans_selection },
     })
+}
+
+fn add_groups(
+    asked: &mut Asked,
+    path: &str,
+    groups: Vec<Group>,
+    contexts: &[Context],
+    mode: ErrorMode,
+    wrong: &mut Mistakes,
+) {
+    for (i, group) in groups.into_iter().enumerate() {
+        let at = format!("{path}::{i}");
+        let (several, one) = match group {
+            Group::Condition(text) => {
+                (Several { conditions: vec![text], ..Several::default() }, true)
+            }
+            Group::Several(several) => (several, false),
+        };
+        let mode = several.error_mode.unwrap_or(mode);
+        let known = contexts.iter().find(|context| context.name() == several.context);
+        let parsed = match (known, several.context.as_str()) {
+            (None, "") => Conditions::inferred(contexts, &several.conditions, mode),
+            (Some(context), _) => Conditions::new(*context, &several.conditions, mode)
+                .map(|conditions| (*context, conditions)),
+            (None, name) => {
+                let names = contexts.iter().map(|context| context.name());
+                wrong.unknown(
+                    format!("{at}::context"),
+                    format!("unknown context {name}"),
+                    name,
+                    names,
+                );
+                continue;
+            }
+        };
+        match parsed {
+            Ok((context, conditions)) => asked.add(context, Some(conditions)),
+            Err(all) => {
+                for (j, message) in all {
+                    let at = if one { at.clone() } else { format!("{at}::conditions::{j}") };
+                    wrong.add(at, message);
+                }
+            }
+        }
+    }
 }
 
 fn names(properties: MetricProperties) -> Result<Names, String> {

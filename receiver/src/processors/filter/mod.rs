@@ -24,22 +24,42 @@ use crate::{
     channel::{Input, Output},
     component::{Component, Context, Processor},
     config::Mistakes,
-    ottl::{About, Conditions, ErrorMode, Item, Of, Point},
+    ottl::{About, Conditions, Context as Level, Item, Of, Point},
 };
 
 /// The processor.
 pub struct Filter {
-    error_mode: ErrorMode,
     metrics: Metrics,
     logs: Logs,
     traces: Traces,
 }
 
+/// Conditions, by what they are about: a few at most.
+#[derive(Default)]
+struct Asked(Vec<(Level, Conditions)>);
+
+impl Asked {
+    fn add(&mut self, level: Level, conditions: Option<Conditions>) {
+        let Some(conditions) = conditions else { return };
+        match self.0.iter_mut().find(|(known, _)| *known == level) {
+            Some((_, known)) => known.extend(conditions),
+            None => self.0.push((level, conditions)),
+        }
+    }
+
+    /// Whether there are none but on resources.
+    fn of_resources_only(&self) -> bool {
+        self.0.iter().all(|(level, _)| *level == Level::Resource)
+    }
+
+    fn about(&self, level: Level) -> Option<&Conditions> {
+        self.0.iter().find(|(known, _)| *known == level).map(|(_, conditions)| conditions)
+    }
+}
+
 /// What drops metrics and points.
 struct Metrics {
-    resource: Option<Conditions>,
-    metric: Option<Conditions>,
-    point: Option<Conditions>,
+    asked: Asked,
     include: Option<Names>,
     exclude: Option<Names>,
 }
@@ -52,36 +72,49 @@ struct Names {
 
 /// What drops log records.
 struct Logs {
-    resource: Option<Conditions>,
-    record: Option<Conditions>,
+    asked: Asked,
     selection: Selection,
 }
 
 /// What drops spans.
 struct Traces {
-    resource: Option<Conditions>,
-    span: Option<Conditions>,
-    event: Option<Conditions>,
+    asked: Asked,
     selection: Selection,
 }
 
 /// Asks conditions, and remembers the first failure that is not to be ignored.
+#[derive(Default)]
 struct Asker {
-    mode: ErrorMode,
     failure: RefCell<Option<String>>,
 }
 
 impl Asker {
     /// Whether one of the conditions holds; none does after a failure.
-    fn hold(&self, conditions: &Option<Conditions>, item: &Item<'_>) -> bool {
+    fn hold(&self, conditions: Option<&Conditions>, item: &Item<'_>) -> bool {
         let Some(conditions) = conditions else { return false };
         if self.failure.borrow().is_some() {
             return false;
         }
-        conditions.hold(item, self.mode).unwrap_or_else(|failure| {
+        conditions.hold(item).unwrap_or_else(|failure| {
             *self.failure.borrow_mut() = Some(failure);
             false
         })
+    }
+
+    /// Whether a resource is dropped.
+    fn drops_resource(&self, asked: &Asked, resource: Option<&Resource>) -> bool {
+        let item = Item { resource, scope: None, of: Of::Resource };
+        self.hold(asked.about(Level::Resource), &item)
+    }
+
+    /// Whether a scope is dropped.
+    fn drops_scope(
+        &self,
+        asked: &Asked,
+        resource: Option<&Resource>,
+        scope: Option<&InstrumentationScope>,
+    ) -> bool {
+        self.hold(asked.about(Level::Scope), &Item { resource, scope, of: Of::Scope })
     }
 }
 
@@ -109,11 +142,12 @@ impl Processor for Filter {
         let counter = |name: &str| cx.meter.u64_counter(format!("otelcol_processor_filter_{name}"));
         let dropped_events = counter("spanevents.filtered").build();
         let failed = counter("items.failed").build();
-        let count_events =
-            |batch: &Batch| if self.traces.event.is_some() { events(batch) } else { 0 };
+        let count_events = |batch: &Batch| {
+            if self.traces.asked.about(Level::SpanEvent).is_some() { events(batch) } else { 0 }
+        };
         while let Some(mut batch) = input.recv().await {
             let (before, before_events) = (batch.items(), count_events(&batch));
-            let ask = Asker { mode: self.error_mode, failure: RefCell::default() };
+            let ask = Asker::default();
             let rest = match &mut batch {
                 Batch::Metrics(request) => self.metrics.filter(request, &ask),
                 Batch::Logs(request) => self.logs.filter(request, &ask),
@@ -142,19 +176,13 @@ fn events(batch: &Batch) -> u64 {
     parts.flat_map(|part| &part.spans).map(|span| span.events.len() as u64).sum()
 }
 
-fn of_resource(resource: &Option<Resource>) -> Item<'_> {
-    Item { resource: resource.as_ref(), scope: None, of: Of::Resource }
-}
-
 impl Metrics {
     /// Drops what is to be dropped; whether something is left.
     fn filter(&self, request: &mut ExportMetricsServiceRequest, ask: &Asker) -> bool {
-        let whole = self.metric.is_none()
-            && self.point.is_none()
-            && self.include.is_none()
-            && self.exclude.is_none();
+        let whole =
+            self.asked.of_resources_only() && self.include.is_none() && self.exclude.is_none();
         request.resource_metrics.retain_mut(|of| {
-            if ask.hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
                 return false;
             }
             let attributes = of.resource.as_ref().map_or(&[][..], |r| &r.attributes);
@@ -172,6 +200,9 @@ impl Metrics {
             let resource = of.resource.as_ref();
             of.scope_metrics.retain_mut(|part| {
                 let scope = part.scope.as_ref();
+                if ask.drops_scope(&self.asked, resource, scope) {
+                    return false;
+                }
                 part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric, ask));
                 !part.metrics.is_empty()
             });
@@ -192,17 +223,21 @@ impl Metrics {
         if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
             return false;
         }
-        if ask.hold(&self.metric, &Item { resource, scope, of: Of::Metric(metric) }) {
+        if ask.hold(
+            self.asked.about(Level::Metric),
+            &Item { resource, scope, of: Of::Metric(metric) },
+        ) {
             return false;
         }
-        if self.point.is_none() {
+        let conditions = self.asked.about(Level::DataPoint);
+        if conditions.is_none() {
             return true;
         }
         let mut data = metric.data.take();
         // The type is the data's, and the data is being changed.
         let about = About::new(metric, data.as_ref());
         let keep = |point: Point<'_>| {
-            !ask.hold(&self.point, &Item { resource, scope, of: Of::Point(about, point) })
+            !ask.hold(conditions, &Item { resource, scope, of: Of::Point(about, point) })
         };
         macro_rules! retain {
             ($data:ident, $point:ident => $more:expr) => {{
@@ -241,16 +276,20 @@ impl Metrics {
 impl Logs {
     /// Drops what is to be dropped; whether something is left.
     fn filter(&self, request: &mut ExportLogsServiceRequest, ask: &Asker) -> bool {
-        if self.resource.is_none() && self.record.is_none() && self.selection.is_all() {
+        if self.asked.0.is_empty() && self.selection.is_all() {
             return true;
         }
+        let conditions = self.asked.about(Level::Log);
         request.resource_logs.retain_mut(|of| {
-            if ask.hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
                 return false;
             }
             let resource = of.resource.as_ref();
             of.scope_logs.retain_mut(|part| {
                 let scope = part.scope.as_ref();
+                if ask.drops_scope(&self.asked, resource, scope) {
+                    return false;
+                }
                 part.log_records.retain(|log| {
                     let item = matching::Item {
                         resource: resource.map_or(&[], |resource| &resource.attributes),
@@ -259,7 +298,7 @@ impl Logs {
                         kind: Kind::Log(log),
                     };
                     self.selection.means(&item)
-                        && !ask.hold(&self.record, &Item { resource, scope, of: Of::Log(log) })
+                        && !ask.hold(conditions, &Item { resource, scope, of: Of::Log(log) })
                 });
                 !part.log_records.is_empty()
             });
@@ -272,20 +311,21 @@ impl Logs {
 impl Traces {
     /// Drops what is to be dropped; whether something is left.
     fn filter(&self, request: &mut ExportTraceServiceRequest, ask: &Asker) -> bool {
-        if self.resource.is_none()
-            && self.span.is_none()
-            && self.event.is_none()
-            && self.selection.is_all()
-        {
+        if self.asked.0.is_empty() && self.selection.is_all() {
             return true;
         }
+        let conditions = self.asked.about(Level::Span);
+        let on_events = self.asked.about(Level::SpanEvent);
         request.resource_spans.retain_mut(|of| {
-            if ask.hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
                 return false;
             }
             let resource = of.resource.as_ref();
             of.scope_spans.retain_mut(|part| {
                 let scope = part.scope.as_ref();
+                if ask.drops_scope(&self.asked, resource, scope) {
+                    return false;
+                }
                 part.spans.retain_mut(|span| {
                     let item = matching::Item {
                         resource: resource.map_or(&[], |resource| &resource.attributes),
@@ -294,17 +334,17 @@ impl Traces {
                         kind: Kind::Span(span),
                     };
                     if !self.selection.means(&item)
-                        || ask.hold(&self.span, &Item { resource, scope, of: Of::Span(span) })
+                        || ask.hold(conditions, &Item { resource, scope, of: Of::Span(span) })
                     {
                         return false;
                     }
-                    if self.event.is_some() && !span.events.is_empty() {
+                    if on_events.is_some() && !span.events.is_empty() {
                         let mut index = 0;
                         let mut events = std::mem::take(&mut span.events);
                         events.retain(|event| {
                             let of = Of::Event(span, event, index);
                             index += 1;
-                            !ask.hold(&self.event, &Item { resource, scope, of })
+                            !ask.hold(on_events, &Item { resource, scope, of })
                         });
                         span.events = events;
                     }

@@ -259,3 +259,42 @@ async fn a_condition_that_fails_drops_everything_or_nothing() {
         json!({"error_mode": "ignore", "logs": {"log_record": [fails, "severity_text == \"\""]}});
     assert_eq!(left(config, logs()).await, 2, "the next condition is asked");
 }
+
+#[tokio::test]
+async fn conditions_say_themselves_what_they_are_about() {
+    let metric = [
+        (json!(["resource.attributes[\"host\"] == \"two\""]), 4),
+        (json!(["metric.name == \"b\"", "datapoint.value_int == 3"]), 3),
+        (json!(["scope.name == \"\" and resource.attributes[\"host\"] == \"one\""]), 1),
+        (json!([{"context": "metric", "conditions": ["name == \"b\"", "name == \"c\""]}]), 4),
+        (json!([{"conditions": ["metric.name == \"b\"", "datapoint.value_int == 3"]}]), 3),
+        (
+            json!([{"error_mode": "propagate", "conditions": ["1 / 0 == 1 or metric.name == \"a\""]}]),
+            0,
+        ),
+        (json!(["1 / 0 == 1 or metric.name == \"a\"", "metric.name == \"b\""]), 4),
+    ];
+    for (conditions, expected) in metric {
+        let config = json!({"metric_conditions": conditions});
+        assert_eq!(left(config.clone(), metrics()).await, expected, "{config}");
+    }
+    let config = json!({"log_conditions": ["log.severity_number < SEVERITY_NUMBER_WARN"]});
+    assert_eq!(left(config, logs()).await, 1);
+    let config = json!({"trace_conditions": ["span.name == \"GET\"", "spanevent.name == \"a\"",
+        {"context": "span", "conditions": ["IsRootSpan() and name == \"X\""]}]});
+    assert_eq!(left(config, spans()).await, 1);
+
+    let wrong = filter(json!({
+        "metric_conditions": ["name == 1", {"conditions": ["metric.name == 1", "span.name == 1"]}],
+        "log_conditions": [{"context": "span", "conditions": []}],
+    }));
+    let wrong = wrong.err().expect("wrong");
+    let paths: Vec<_> = wrong.iter().map(|(path, _)| path.as_str()).collect();
+    let expected = [
+        "metric_conditions::0",
+        "metric_conditions::1::conditions::1",
+        "log_conditions::0::context",
+    ];
+    assert_eq!(paths, expected, "{wrong:#?}");
+    assert_eq!(wrong[2].1, "unknown context span");
+}

@@ -1,11 +1,13 @@
-//! Converters: functions that make a value of values.
+//! Converters: functions that make a value of values. Times and durations are nanoseconds.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::SystemTime};
 
 use super::{
     Context, Item, Of,
     compare::{Any, Operator},
 };
+
+use crate::metric::nanos;
 
 /// A converter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,7 @@ pub enum Function {
     Concat,
     ContainsValue,
     Double,
+    Duration,
     HasPrefix,
     HasSuffix,
     Int,
@@ -25,6 +28,7 @@ pub enum Function {
     IsRootSpan,
     IsString,
     Len,
+    Now,
     SpanId,
     Split,
     String,
@@ -45,6 +49,7 @@ impl Function {
             "Concat" => (Self::Concat, 2..=2),
             "ContainsValue" => (Self::ContainsValue, 2..=2),
             "Double" => (Self::Double, 1..=1),
+            "Duration" => (Self::Duration, 1..=1),
             "HasPrefix" => (Self::HasPrefix, 2..=2),
             "HasSuffix" => (Self::HasSuffix, 2..=2),
             "Int" => (Self::Int, 1..=1),
@@ -56,6 +61,7 @@ impl Function {
             "IsRootSpan" if context == Context::Span => (Self::IsRootSpan, 0..=0),
             "IsString" => (Self::IsString, 1..=1),
             "Len" => (Self::Len, 1..=1),
+            "Now" => (Self::Now, 0..=0),
             "SpanID" => (Self::SpanId, 1..=1),
             "Split" => (Self::Split, 2..=2),
             "String" => (Self::String, 1..=1),
@@ -85,6 +91,11 @@ impl Function {
                 Any::Bool(items.iter().any(|item| Operator::Equal.compare(item, &wanted)))
             }
             Self::Double => double(next()),
+            Self::Duration => {
+                let text = text(next())?;
+                let duration = crate::config::parse_duration(&text)?;
+                Any::Int(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+            }
             Self::HasPrefix => Any::Bool(text(next())?.starts_with(&*text(next())?)),
             Self::HasSuffix => Any::Bool(text(next())?.ends_with(&*text(next())?)),
             Self::Int => int(next()),
@@ -99,6 +110,7 @@ impl Function {
             }),
             Self::IsString => Any::Bool(matches!(next(), Any::Text(_))),
             Self::Len => Any::Int(length(&next())? as i64),
+            Self::Now => Any::Int(nanos(SystemTime::now()) as i64),
             Self::SpanId => id(next(), 8, "span")?,
             Self::Split => {
                 let (target, by) = (text(next())?, text(next())?);

@@ -324,6 +324,13 @@ fn converters_convert() {
         assert!(holds(Context::SpanEvent, of, condition), "{condition}");
     }
     assert!(holds(Context::Span, Of::Span(&span), "IsRootSpan() and span_id != nil"));
+    let long = Span {
+        start_time_unix_nano: 1_000_000_000,
+        end_time_unix_nano: 3_500_000_000,
+        ..Default::default()
+    };
+    let took = "end_time - start_time > Duration(\"2s\") and end_time < Now()";
+    assert!(holds(Context::Span, Of::Span(&long), took));
     assert!(error(Context::Log, "IsRootSpan()").starts_with("undefined function"));
 }
 

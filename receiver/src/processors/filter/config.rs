@@ -3,7 +3,7 @@
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Filter, Logs, Metrics, Names, Traces};
+use super::{Asked, Filter, Logs, Metrics, Names, Traces, Which, expr::Expression};
 use crate::{
     config::Mistakes,
     ottl::{Conditions, Context, ErrorMode},
@@ -78,12 +78,15 @@ pub struct MetricsConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricProperties {
-    /// How texts are compared: `strict` or `regexp`.
+    /// How texts are compared: `strict` or `regexp`; or `expr`.
     pub match_type: String,
     /// Accepted as the Collector's; regular expressions are fast without a cache.
     pub regexp: Option<matching::Regexp>,
     /// The metric's name: one of these.
     pub metric_names: Vec<String>,
+    /// For `expr`: one of these must hold for one of the metric's points. `MetricName`, `MetricType`, `Label('key')` and
+    /// `HasLabel('key')`, with `==`, `!=`, `matches`, `contains`, `startsWith`, `endsWith`, `&&`, `||`, `!`.
+    pub expressions: Vec<String>,
     /// Attributes of the resource: all of these.
     pub resource_attributes: Vec<Attribute>,
 }
@@ -301,15 +304,18 @@ fn add_groups(
 }
 
 fn names(properties: MetricProperties) -> Result<Names, String> {
-    let MetricProperties { match_type, regexp: _, metric_names, resource_attributes } = properties;
-    if match_type == "expr" {
-        return Err("match_type expr is not available: write conditions below metrics::metric or \
-                    metrics::datapoint"
-            .to_owned());
-    }
-    let names = match metric_names.is_empty() {
-        true => None,
-        false => Some(Texts::new(&match_type, metric_names)?),
+    let MetricProperties { match_type, metric_names, expressions, resource_attributes, .. } =
+        properties;
+    let names = if match_type == "expr" {
+        let read = |text: &String| {
+            Expression::new(text).map_err(|error| format!("invalid expression {text:?}: {error}"))
+        };
+        let all: Result<Vec<_>, _> = expressions.iter().map(read).collect();
+        Some(Which::Expressions(all?)).filter(|_| !expressions.is_empty())
+    } else if metric_names.is_empty() {
+        None
+    } else {
+        Some(Which::Named(Texts::new(&match_type, metric_names)?))
     };
     Ok(Names { names, resource: Attributes::new(&match_type, resource_attributes)? })
 }

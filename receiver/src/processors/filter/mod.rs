@@ -2,6 +2,7 @@
 //! have.
 
 mod config;
+mod expr;
 
 use std::cell::RefCell;
 
@@ -66,8 +67,24 @@ struct Metrics {
 
 /// Names of metrics and attributes of their resources, in the older form.
 struct Names {
-    names: Option<Texts>,
+    names: Option<Which>,
     resource: Attributes,
+}
+
+/// Which metrics are meant.
+enum Which {
+    Named(Texts),
+    /// One of them must match.
+    Expressions(Vec<expr::Expression>),
+}
+
+impl Which {
+    fn matches(&self, metric: &Metric) -> bool {
+        match self {
+            Self::Named(texts) => texts.matches(&metric.name),
+            Self::Expressions(all) => all.iter().any(|one| one.matches(metric)),
+        }
+    }
 }
 
 /// What drops log records.
@@ -218,8 +235,7 @@ impl Metrics {
         metric: &mut Metric,
         ask: &Asker,
     ) -> bool {
-        let named =
-            |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(&metric.name));
+        let named = |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(metric));
         if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
             return false;
         }
@@ -358,5 +374,7 @@ impl Traces {
     }
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

@@ -86,7 +86,7 @@ fn spans() -> Batch {
 }
 
 /// What comes out, and how many items were counted as dropped.
-async fn filtered(config: serde_json::Value, batch: Batch) -> (Option<Batch>, u64) {
+pub(super) async fn filtered(config: serde_json::Value, batch: Batch) -> (Option<Batch>, u64) {
     let processor = filter(config).expect("valid");
     let (cx, metered) = context("filter");
     let ((to, input), (out, mut from)) = (channel(), channel());
@@ -223,8 +223,22 @@ fn every_mistake_has_its_place_and_the_collector_s_text() {
     );
     assert_eq!(wrong[3].1, "'loud' is not a valid severity: not a valid severity");
 
-    let expr = filter(json!({"metrics": {"include": {"match_type": "expr"}}})).err();
-    assert!(expr.expect("wrong")[0].1.starts_with("match_type expr is not available"));
+    let expr = |text: &str| {
+        let include = json!({"match_type": "expr", "expressions": [text]});
+        let wrong = filter(json!({"metrics": {"include": include}})).err().expect("wrong");
+        wrong[0].1.strip_prefix(&format!("invalid expression {text:?}: ")).map(str::to_owned)
+    };
+    for (text, message) in [
+        ("foo", "unknown name foo"),
+        ("MetricName", "unexpected end of expression"),
+        ("MetricName == 'a", "literal not terminated"),
+        ("HasLabel('a') HasLabel('b')", "unexpected token Word(\"HasLabel\")"),
+        ("MetricName matches '('", "error parsing regexp: missing closing ): `(`"),
+        ("a # b", "unrecognized character: '#'"),
+        (&"!".repeat(10_000), "nested too deeply"),
+    ] {
+        assert_eq!(expr(text).as_deref(), Some(message), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -297,4 +311,26 @@ async fn conditions_say_themselves_what_they_are_about() {
     ];
     assert_eq!(paths, expected, "{wrong:#?}");
     assert_eq!(wrong[2].1, "unknown context span");
+}
+
+#[tokio::test]
+async fn metrics_are_dropped_by_expressions() {
+    let cases = [
+        ("MetricName == 'a' && Label('n') == '1'", 4),
+        ("MetricName == \"a\" and HasLabel(\"n\")", 4),
+        ("HasLabel('n') && Label('n') matches '[23]'", 3),
+        ("MetricType == 'Histogram' || MetricName endsWith 'x'", 1),
+        ("!(MetricName startsWith 'a') and not HasLabel('n')", 1),
+        ("Label('n') == '' and MetricName contains 'b' and true", 1),
+        ("MetricName != 'a' or false", 1),
+    ];
+    for (expression, expected) in cases {
+        let properties = json!({"match_type": "expr", "expressions": [expression, "false"]});
+        let rest = left(json!({"metrics": {"include": properties.clone()}}), metrics()).await;
+        assert_eq!(rest, expected, "{expression}");
+        let rest = left(json!({"metrics": {"exclude": properties}}), metrics()).await;
+        assert_eq!(rest, 5 - expected, "{expression}");
+    }
+    let none = json!({"metrics": {"include": {"match_type": "expr"}}});
+    assert_eq!(left(none, metrics()).await, 5);
 }

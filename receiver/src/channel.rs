@@ -1,7 +1,13 @@
 //! The bounded channels between components, and the counts taken on them.
 //!
 //! A full channel makes its sender wait: backpressure reaches the receiver. A channel closes when
-//! its last sender is dropped: shutdown runs from the left.
+//! its last sender is dropped: shutdown runs from the left. A stage that must not take more says so through
+//! its [`Input`], and receivers, before they send, see it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::mpsc;
 
@@ -15,13 +21,31 @@ const CAPACITY: usize = 16;
 pub struct Input {
     channel: mpsc::Receiver<Batch>,
     counted: Option<Items>,
+    gate: Gate,
 }
+
+/// Whether a stage refuses what is sent to it.
+type Gate = Arc<AtomicBool>;
 
 /// The sending end: one or several receivers of the same data.
 #[derive(Clone)]
 pub struct Output {
-    channels: Vec<mpsc::Sender<Batch>>,
+    channels: Vec<Connection>,
     counted: Vec<Items>,
+}
+
+/// One receiver of the data.
+#[derive(Clone)]
+struct Connection {
+    sender: mpsc::Sender<Batch>,
+    /// Those of the stage and of all behind it.
+    gates: Vec<Gate>,
+}
+
+impl Connection {
+    fn refuses(&self) -> bool {
+        self.gates.iter().any(|gate| gate.load(Ordering::Relaxed))
+    }
 }
 
 /// Everything downstream has ended.
@@ -32,9 +56,11 @@ pub struct Closed;
 /// A channel of one sender.
 pub fn channel() -> (Output, Input) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
+    let gate = Gate::default();
+    let connection = Connection { sender, gates: vec![gate.clone()] };
     (
-        Output { channels: vec![sender], counted: Vec::new() },
-        Input { channel: receiver, counted: None },
+        Output { channels: vec![connection], counted: Vec::new() },
+        Input { channel: receiver, counted: None, gate },
     )
 }
 
@@ -53,6 +79,11 @@ impl Input {
         self.channel.try_recv().ok()
     }
 
+    /// Says whether what is sent now would be refused, and lost.
+    pub fn refuse(&self, refuse: bool) {
+        self.gate.store(refuse, Ordering::Relaxed);
+    }
+
     /// Counts what comes in.
     pub fn counting(mut self, items: Items) -> Self {
         self.counted = Some(items);
@@ -69,10 +100,31 @@ impl Output {
         let Some((last, rest)) = self.channels.split_last() else { return Ok(()) };
         let mut reached = 0;
         for channel in rest {
-            reached += usize::from(channel.send(batch.clone()).await.is_ok());
+            reached += usize::from(channel.sender.send(batch.clone()).await.is_ok());
         }
-        reached += usize::from(last.send(batch).await.is_ok());
+        reached += usize::from(last.sender.send(batch).await.is_ok());
         if reached == 0 { Err(Closed) } else { Ok(()) }
+    }
+
+    /// Whether one of those that are connected refuses data now. Whoever can ask a client to come back later
+    /// should, before it reads what the client sends: then nothing is lost, and nothing comes twice.
+    pub fn refuses_any(&self) -> bool {
+        self.channels.iter().any(Connection::refuses)
+    }
+
+    /// Whether all that are connected refuse data now, so that it need not be made.
+    pub fn refuses_all(&self) -> bool {
+        !self.channels.is_empty() && self.channels.iter().all(Connection::refuses)
+    }
+
+    /// What it leads to sends to `next`: what refuses there refuses here.
+    pub fn before(mut self, next: &Self) -> Self {
+        let gates = next.channels.iter().flat_map(|connection| &connection.gates);
+        let gates: Vec<Gate> = gates.cloned().collect();
+        for connection in &mut self.channels {
+            connection.gates.extend(gates.iter().cloned());
+        }
+        self
     }
 
     /// Sends to everything that `outputs` reach.

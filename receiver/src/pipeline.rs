@@ -101,6 +101,7 @@ impl Running {
                 let attributes = [KeyValue::new("processor", id.to_string())];
                 let count = |name| Items::by_attribute(meter, name, &attributes);
                 let (output, input) = channel();
+                let output = output.before(&next);
                 let input = input.counting(count("otelcol_processor_incoming"));
                 let out = next.counting(count("otelcol_processor_outgoing"));
                 let status = Reporter::default();

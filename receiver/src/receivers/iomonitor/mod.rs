@@ -19,6 +19,7 @@ mod system_call;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::debug;
 
 pub(crate) use self::own::DROPPED;
 use self::{
@@ -155,6 +156,11 @@ impl Receiver for IoMonitor {
                 () = cx.stop.cancelled() => true,
                 _ = ticks.tick() => false,
             };
+            // The kernel goes on counting, and the next collection has it all.
+            if out.refuses_all() && !stopped {
+                debug!("not collected: data is refused, due to high memory usage");
+                continue;
+            }
             // A few system calls, well under a millisecond: not worth another thread.
             let batch = tokio::task::block_in_place(|| attached.collect(&self.disabled, &scraped));
             scraped.points.add(batch.items() as u64, &scraped.attributes);

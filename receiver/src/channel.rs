@@ -3,7 +3,12 @@
 //! A full channel makes its sender wait: backpressure reaches the receiver. A channel closes when
 //! its last sender is dropped: shutdown runs from the left.
 
-use tokio::sync::mpsc;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{
+    mpsc::{self, error::SendError},
+    watch,
+};
 
 use crate::{batch::Batch, telemetry::Items};
 
@@ -20,8 +25,58 @@ pub struct Input {
 /// The sending end: one or several receivers of the same data.
 #[derive(Clone)]
 pub struct Output {
-    channels: Vec<mpsc::Sender<Batch>>,
+    route: Arc<Route>,
     counted: Vec<Items>,
+}
+
+type Channels = Arc<[mpsc::Sender<Batch>]>;
+
+/// Where an output leads; nowhere for now while a reload replaces what it led to.
+struct Route(watch::Sender<Option<Channels>>);
+
+impl Route {
+    fn now(&self) -> Option<Channels> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits while it leads nowhere.
+    async fn channels(&self) -> Channels {
+        let mut led = self.0.subscribe();
+        let channels = led.wait_for(Option::is_some).await.ok().and_then(|c| c.clone());
+        channels.unwrap_or_default()
+    }
+}
+
+/// Changes where an output leads. It does not keep what it leads to open.
+pub(crate) struct Wire(Weak<Route>);
+
+impl Wire {
+    /// Who sends waits from now on, so that what it led to comes to its end.
+    pub(crate) fn pause(&self) {
+        self.set(None);
+    }
+
+    /// What is sent from now on goes to everything that `outputs` reach.
+    pub(crate) fn lead(&self, outputs: impl IntoIterator<Item = Output>) {
+        self.set(Some(Output::fan_out(outputs).route.now().unwrap_or_default()));
+    }
+
+    fn set(&self, to: Option<Channels>) {
+        if let Some(route) = self.0.upgrade() {
+            route.0.send_replace(to);
+        }
+    }
+}
+
+/// The way to a component that already runs. It does not keep its channel open.
+pub(crate) struct Entry(mpsc::WeakSender<Batch>);
+
+impl Entry {
+    /// A further sending end, unless the component has ended.
+    pub(crate) fn output(&self) -> Option<Output> {
+        let channel = self.0.upgrade().filter(|channel| !channel.is_closed())?;
+        Some(Output::to(Arc::new([channel])))
+    }
 }
 
 /// Everything downstream has ended.
@@ -31,11 +86,15 @@ pub struct Closed;
 
 /// A channel of one sender.
 pub fn channel() -> (Output, Input) {
+    let (output, _, input) = entered();
+    (output, input)
+}
+
+/// A channel that others can be led to later.
+pub(crate) fn entered() -> (Output, Entry, Input) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
-    (
-        Output { channels: vec![sender], counted: Vec::new() },
-        Input { channel: receiver, counted: None },
-    )
+    let entry = Entry(sender.downgrade());
+    (Output::to(Arc::new([sender])), entry, Input { channel: receiver, counted: None })
 }
 
 impl Input {
@@ -61,24 +120,46 @@ impl Input {
 }
 
 impl Output {
+    fn to(channels: Channels) -> Self {
+        let route = Route(watch::Sender::new(Some(channels)));
+        Self { route: Arc::new(route), counted: Vec::new() }
+    }
+
     /// Sends to all that are connected, waiting for the slowest. Fails when none is left.
-    pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
+    pub async fn send(&self, mut batch: Batch) -> Result<(), Closed> {
         for items in &self.counted {
             items.add(batch.signal(), batch.items());
         }
-        let Some((last, rest)) = self.channels.split_last() else { return Ok(()) };
-        let mut reached = 0;
-        for channel in rest {
-            reached += usize::from(channel.send(batch.clone()).await.is_ok());
+        loop {
+            let channels = self.route.channels().await;
+            let Some((last, rest)) = channels.split_last() else { return Ok(()) };
+            let mut reached = 0;
+            for channel in rest {
+                reached += usize::from(channel.send(batch.clone()).await.is_ok());
+            }
+            match last.send(batch).await {
+                Ok(()) => return Ok(()),
+                Err(_) if reached > 0 => return Ok(()),
+                // A reload has ended what it waited for, and leads elsewhere.
+                Err(SendError(back))
+                    if self.route.now().is_none_or(|now| !Arc::ptr_eq(&channels, &now)) =>
+                {
+                    batch = back;
+                }
+                Err(_) => return Err(Closed),
+            }
         }
-        reached += usize::from(last.send(batch).await.is_ok());
-        if reached == 0 { Err(Closed) } else { Ok(()) }
     }
 
     /// Sends to everything that `outputs` reach.
     pub fn fan_out(outputs: impl IntoIterator<Item = Self>) -> Self {
-        let channels = outputs.into_iter().flat_map(|o| o.channels).collect();
-        Self { channels, counted: Vec::new() }
+        let all = outputs.into_iter().filter_map(|output| output.route.now());
+        Self::to(all.flat_map(|channels| channels.to_vec()).collect())
+    }
+
+    /// By what it can be led elsewhere.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire(Arc::downgrade(&self.route))
     }
 
     /// Counts what goes out.

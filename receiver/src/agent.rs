@@ -115,7 +115,9 @@ impl Reloads {
         plan.warnings.iter().for_each(|text| warn!("{text}"));
         let config = plan.telemetry.clone();
         let changes = running.reload(plan).await?;
-        self.logs.set_level(&config)?;
+        if let Err(error) = self.logs.set_level(&config) {
+            warn!("{error:#}");
+        }
         for key in self.telemetry.fixed_changes(&config) {
             warn!("{key} has changed: that takes effect at the next start of the agent");
         }

@@ -56,8 +56,12 @@ pub fn built(name: &str) -> Result<PathBuf> {
 pub struct Setup {
     /// The section of the receiver.
     pub iomonitor: Value,
+    /// The processors, by their ids.
+    pub processors: Vec<(&'static str, Value)>,
     /// The exporters beside Prometheus, by their ids.
     pub exporters: Vec<(&'static str, Value)>,
+    /// `service::telemetry`.
+    pub telemetry: Value,
     container: Option<PathBuf>,
     /// Whether it sees the kernel's types.
     types: bool,
@@ -72,7 +76,10 @@ impl Setup {
             "mode": mode.name(),
             "scope": {"cgroups": [cgroup.path()]},
         });
-        Self { iomonitor, exporters: Vec::new(), container: None, types: true }
+        // Port 8888 is not for several agents at once.
+        let telemetry = json!({"metrics": {"level": "none"}});
+        let (processors, exporters) = (Vec::new(), Vec::new());
+        Self { iomonitor, processors, exporters, telemetry, container: None, types: true }
     }
 
     /// With a key of the receiver changed.
@@ -108,7 +115,26 @@ impl Setup {
         self
     }
 
+    /// With one more processor.
+    pub fn process(mut self, id: &'static str, section: Value) -> Self {
+        self.processors.push((id, section));
+        self
+    }
+
+    /// With another `service::telemetry`.
+    pub fn telemetry(mut self, telemetry: Value) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
     fn file(&self, metrics: SocketAddr) -> Result<NamedTempFile> {
+        let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
+        fs::write(file.path(), self.yaml(metrics)?)?;
+        Ok(file)
+    }
+
+    /// The configuration. Every JSON document is a YAML document.
+    fn yaml(&self, metrics: SocketAddr) -> Result<String> {
         // The timestamps say which collection a scrape shows.
         let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
         let mut exporters = json!({ "prometheus": prometheus });
@@ -117,19 +143,18 @@ impl Setup {
             exporters[*id] = section.clone();
             used.push(*id);
         }
-        let config = json!({
+        let mut processors = json!({});
+        for (id, section) in &self.processors {
+            processors[*id] = section.clone();
+        }
+        let steps: Vec<_> = self.processors.iter().map(|(id, _)| id).collect();
+        let pipeline = json!({"receivers": ["iomonitor"], "processors": steps, "exporters": used});
+        Ok(serde_json::to_string_pretty(&json!({
             "receivers": {"iomonitor": self.iomonitor},
+            "processors": processors,
             "exporters": exporters,
-            "service": {
-                // Port 8888 is not for several agents at once.
-                "telemetry": {"metrics": {"level": "none"}},
-                "pipelines": {"metrics": {"receivers": ["iomonitor"], "exporters": used}},
-            },
-        });
-        let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
-        // Every JSON document is a YAML document.
-        serde_json::to_writer_pretty(&file, &config)?;
-        Ok(file)
+            "service": {"telemetry": self.telemetry, "pipelines": {"metrics": pipeline}},
+        }))?)
     }
 }
 
@@ -218,6 +243,24 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Makes it read another configuration, and returns what it has said about that.
+    pub fn reload(&self, setup: &Setup) -> Result<String> {
+        self.reload_text(&setup.yaml(self.metrics)?)
+    }
+
+    /// As [`Agent::reload`], with a configuration that need not be one.
+    pub fn reload_text(&self, text: &str) -> Result<String> {
+        let config = self.config.as_ref().context("it was started without a file")?;
+        fs::write(config.path(), text)?;
+        let before = self.log().len();
+        kill(self.pid(), Signal::SIGHUP)?;
+        wait_for("the reload", || {
+            let said = self.log().split_off(before);
+            let line = ["Configuration reloaded", "Configuration not reloaded"];
+            Ok(line.iter().any(|line| said.contains(line)).then_some(said))
+        })
+    }
+
     /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
@@ -276,8 +319,8 @@ impl Agent {
     fn later(&self, last: i64) -> Result<Scrape> {
         wait_for("a further collection", || {
             let scrape = self.scrape()?;
-            let time = scrape.time().context("the endpoint shows no timestamps")?;
-            Ok((time > last).then_some(scrape))
+            // One that a reload has just started shows nothing yet.
+            Ok(scrape.time().is_some_and(|time| time > last).then_some(scrape))
         })
     }
 

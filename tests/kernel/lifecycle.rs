@@ -117,7 +117,7 @@ fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
 }
 
 /// The kernel's ids of the programs that a process holds.
-fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
+pub fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         // A descriptor may be closed in between.

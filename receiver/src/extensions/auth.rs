@@ -61,6 +61,12 @@ impl Authenticators {
     pub fn add(&mut self, id: Id, auth: Auth) {
         Arc::make_mut(&mut self.0).insert(id, auth);
     }
+
+    /// Some of them.
+    pub(crate) fn only(&self, which: impl Fn(&Id) -> bool) -> Self {
+        let some = self.0.iter().filter(|(id, _)| which(id));
+        Self(Arc::new(some.map(|(id, auth)| (id.clone(), auth.clone())).collect()))
+    }
 }
 
 /// A header, or why there is none now.

@@ -148,19 +148,27 @@ async fn whoever_sends_sees_that_data_is_refused() {
         let json = serde_json::json!({"check_interval": "10ms", "limit_mib": limit_mib});
         let processor = MemoryLimiter::new(config(json)).expect("valid");
         let ((to, input), (out, mut from)) = (channel(), channel());
-        let (stage, _held) = channel();
-        let stage = stage.before(&to);
+        let (stage, held) = channel();
+        held.before(&to);
         let (elsewhere, _open) = channel();
         let both = Output::fan_out([stage.clone(), elsewhere]);
         assert!(!stage.refuses_any());
         let limiter = tokio::spawn(Processor::run(processor, cx, input, out));
-        // It has measured when it has dealt with a batch, or ended.
         let (now, none) = (SystemTime::now(), BTreeSet::new());
         to.send(Points::new(now, now, &none).into_batch(&[], "test")).await.expect("it has room");
+        let measured = async {
+            if !refuses {
+                from.recv().await.expect("it is let through");
+            }
+            while stage.refuses_any() != refuses {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), measured).await.expect("it measures");
+        assert_eq!((stage.refuses_any(), stage.refuses_all()), (refuses, refuses));
+        assert_eq!((both.refuses_any(), both.refuses_all()), (refuses, false));
         drop(to);
         while from.recv().await.is_some() {}
         limiter.await.expect("it ends").expect("it does not fail");
-        assert_eq!((stage.refuses_any(), stage.refuses_all()), (refuses, refuses));
-        assert_eq!((both.refuses_any(), both.refuses_all()), (refuses, false));
     }
 }

@@ -25,6 +25,8 @@ use crate::batch::Batch;
 pub enum Kind {
     /// A cumulative, monotonic sum.
     Counter,
+    /// A cumulative sum that goes up and down.
+    UpDownCounter,
     /// A value that stands for itself.
     Gauge,
     /// A cumulative base-2 exponential histogram.
@@ -117,6 +119,20 @@ impl<'a> Points<'a> {
     /// A counter's value since the start.
     pub fn counter(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: u64) {
         debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);
+        let point = self.number(attributes, value);
+        if let Some(Data::Sum(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    /// The value now of a sum that goes up and down.
+    pub fn up_down_counter(
+        &mut self,
+        metric: &'static Metric,
+        attributes: &[Pair<'_>],
+        value: u64,
+    ) {
+        debug_assert_eq!(metric.kind, Kind::UpDownCounter, "{}", metric.name);
         let point = self.number(attributes, value);
         if let Some(Data::Sum(data)) = self.data(metric) {
             data.data_points.push(point);
@@ -242,6 +258,11 @@ fn empty(kind: Kind) -> Data {
         Kind::Counter => Data::Sum(Sum {
             aggregation_temporality: cumulative,
             is_monotonic: true,
+            ..Default::default()
+        }),
+        Kind::UpDownCounter => Data::Sum(Sum {
+            aggregation_temporality: cumulative,
+            is_monotonic: false,
             ..Default::default()
         }),
         Kind::Gauge => Data::Gauge(Gauge::default()),

@@ -137,7 +137,9 @@ fn read_by(object: &object::File<'_>, program: &str) -> BTreeSet<String> {
             RelocationTarget::Symbol(index) => object.symbol_by_index(index).ok()?.name().ok(),
             _ => None,
         })
-        .filter(|name| ["OFFSET_", "SIZE_", "ENUM_"].iter().any(|kind| name.starts_with(kind)))
+        .filter(|name| {
+            ["OFFSET_", "SIZE_", "ENUM_", "ARG_"].iter().any(|kind| name.starts_with(kind))
+        })
         .map(str::to_owned)
         .collect()
 }

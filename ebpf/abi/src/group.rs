@@ -17,6 +17,9 @@ pub const PROCESS: u32 = 2;
 /// owner is one of its cgroups.
 pub const OWNERS: &str = "PAGES_HAVE_OWNERS";
 
+/// As much of the I/O controller, so that a request's owner is one of its cgroups.
+pub const BIO_OWNERS: &str = "BIOS_HAVE_OWNERS";
+
 crate::shared! {
     /// A group.
     #[derive(PartialOrd, Ord, Hash)]

@@ -2,6 +2,7 @@
 //! logic. No I/O, no allocation; everything here is tested on the host.
 #![no_std]
 
+pub mod block;
 pub mod dirty;
 pub mod errno;
 pub mod exponential;

@@ -21,6 +21,9 @@ crate::fields! {
     OFFSET_FOLIO_MEMCG_DATA,
     OFFSET_OBJ_CGROUP_MEMCG,
     OFFSET_OBJ_CGROUP_IS_ROOT,
+    OFFSET_BIO_BI_BLKG,
+    OFFSET_BLKCG_GQ_BLKCG,
+    OFFSET_BLKCG_CSS_CGROUP,
 }
 
 /// The id of the current task's cgroup.
@@ -72,6 +75,20 @@ impl Cgroup {
             return None;
         }
         let cgroup = memory.follow(&OFFSET_MEM_CGROUP_CSS_CGROUP);
+        if cgroup.address() == 0 { None } else { Some(Self(cgroup)) }
+    }
+
+    /// The one that a bio is charged to; `None` if it is charged to none, or there is no bio.
+    #[inline(always)]
+    pub fn of_bio(bio: Address) -> Option<Self> {
+        if bio.address() == 0 {
+            return None;
+        }
+        let charged = bio.follow(&OFFSET_BIO_BI_BLKG);
+        if charged.address() == 0 {
+            return None;
+        }
+        let cgroup = charged.follow(&OFFSET_BLKCG_GQ_BLKCG).follow(&OFFSET_BLKCG_CSS_CGROUP);
         if cgroup.address() == 0 { None } else { Some(Self(cgroup)) }
     }
 

@@ -19,6 +19,8 @@ use crate::{
 static GROUP_BY: u32 = HOST;
 #[unsafe(no_mangle)]
 static PAGES_HAVE_OWNERS: u32 = 0;
+#[unsafe(no_mangle)]
+static BIOS_HAVE_OWNERS: u32 = 0;
 
 /// The group of the current task.
 #[inline(always)]
@@ -44,13 +46,49 @@ pub fn of_page(page: Address) -> Option<Group> {
     if set(&PAGES_HAVE_OWNERS) == 0 {
         return in_scope();
     }
-    let owner = Cgroup::owner(page);
+    of_owner(Cgroup::owner(page))
+}
+
+/// The group to which a bio belongs, if the scope contains it: that of the cgroup that it is charged to,
+/// which for writeback is not the writer's, where user space says that owners can be known and are wanted,
+/// otherwise that of the current task.
+#[inline(always)]
+pub fn of_bio(bio: Address) -> Option<Group> {
+    if bios_have_owners() { of_owner(Cgroup::of_bio(bio)) } else { in_scope() }
+}
+
+/// As much where the current task has nothing to do with the bio: `None` if only the task that submitted it
+/// would know.
+#[inline(always)]
+pub fn of_bio_alone(bio: Address) -> Option<Group> {
+    if bios_have_owners() {
+        of_owner(Cgroup::of_bio(bio))
+    } else if tasks_matter() {
+        None
+    } else {
+        Some(Group::HOST)
+    }
+}
+
+/// Whether the task that submits a bio decides whose it is.
+#[inline(always)]
+pub fn tasks_matter() -> bool {
+    !bios_have_owners() && !(set(&GROUP_BY) == HOST && scope::is_everything())
+}
+
+#[inline(always)]
+fn bios_have_owners() -> bool {
+    set(&BIOS_HAVE_OWNERS) != 0
+}
+
+#[inline(always)]
+fn of_owner(owner: Option<Cgroup>) -> Option<Group> {
     if !scope::contains_owner(owner) {
         return None;
     }
     match (set(&GROUP_BY), owner) {
         (CGROUP, Some(owner)) => Some(owner.group()),
-        // Memory that is charged to nobody is the root's.
+        // What is charged to nobody is the root's.
         (CGROUP, None) => Some(Group { id: 1, start: 0 }),
         _ => Some(Group::HOST),
     }
@@ -70,6 +108,19 @@ pub fn cell<V: Plain>(
     if set(&GROUP_BY) == HOST {
         return all.get_ptr_mut(entry);
     }
+    sparse_cell(all, by_group, group, entry, entry)
+}
+
+/// The same of a signal whose entries are too many for an array: the hash has the host's cells too, and the
+/// array those of the overflow alone, at the entry `unplaced`.
+#[inline(always)]
+pub fn sparse_cell<V: Plain>(
+    all: &PerCpuArray<V>,
+    by_group: &PerCpuHashMap<Key, V>,
+    group: Group,
+    entry: u32,
+    unplaced: u32,
+) -> Option<*mut V> {
     let key = Key { group, entry, pad: 0 };
     if let Some(cell) = by_group.get_ptr_mut(&key) {
         return Some(cell);
@@ -80,7 +131,7 @@ pub fn cell<V: Plain>(
     let _ = by_group.insert(&key, &zero, u64::from(BPF_NOEXIST));
     match by_group.get_ptr_mut(&key) {
         Some(cell) => Some(cell),
-        None => all.get_ptr_mut(entry),
+        None => all.get_ptr_mut(unplaced),
     }
 }
 

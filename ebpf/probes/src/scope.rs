@@ -47,6 +47,15 @@ pub fn contains_current() -> bool {
     in_subtree(cgroup::current_ancestor) && in_namespace() && is_process()
 }
 
+/// Whether every task is counted.
+#[inline(always)]
+pub fn is_everything() -> bool {
+    set(&SCOPE_CGROUP_COUNT) == 0
+        && set(&SCOPE_NAMESPACE_COUNT) == 0
+        && set(&SCOPE_NAME_COUNT) == 0
+        && set(&SCOPE_PROCESSES_USED) == 0
+}
+
 /// Whether what happens to a page of `owner` is counted. Of the scope, only its cgroups can be asked
 /// about a page: user space sets no other criterion where owners are used.
 #[inline(always)]

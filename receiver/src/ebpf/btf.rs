@@ -75,6 +75,34 @@ impl Types {
         !self.named(name).is_empty()
     }
 
+    /// The place of a tracepoint's argument among all, as in `block_rq_issue(request)`: the first that points
+    /// to such a struct.
+    pub fn argument(&self, path: &str) -> Result<u32> {
+        let (event, wanted) = path
+            .strip_suffix(')')
+            .and_then(|path| path.split_once('('))
+            .context("an argument is event(struct)")?;
+        let name = format!("btf_trace_{event}");
+        let prototype = self.named(&name).into_iter().find_map(|kind| {
+            let Type::Ptr(pointer) = self.stripped(kind) else { return None };
+            match self.stripped(self.0.resolve_chained_type(&pointer).ok()?) {
+                Type::FuncProto(prototype) => Some(prototype),
+                _ => None,
+            }
+        });
+        let prototype =
+            prototype.with_context(|| format!("this kernel has no tracepoint {event}"))?;
+        // The first is what the program was registered with.
+        let place = prototype.parameters.iter().skip(1).position(|parameter| {
+            let Ok(kind) = self.0.resolve_chained_type(parameter) else { return false };
+            let Type::Ptr(pointer) = self.stripped(kind) else { return false };
+            let Ok(kind) = self.0.resolve_chained_type(&pointer) else { return false };
+            matches!(self.stripped(kind), Type::Struct(s) if self.0.resolve_name(&s).is_ok_and(|n| n == wanted))
+        });
+        let place = place.with_context(|| format!("tracepoint {event} has no struct {wanted}"))?;
+        Ok(u32::try_from(place)?)
+    }
+
     /// The number behind an enum's value, as in `pageflags.PG_head`.
     pub fn value(&self, path: &str) -> Result<u32> {
         let (name, value) = path.split_once('.').context("an enum's value is enum.VALUE")?;
@@ -158,6 +186,16 @@ mod tests {
         let outer = types.offset("task_struct.ioac").expect("accounting is built in");
         let inner = types.offset("task_io_accounting.syscr").expect("accounting is built in");
         assert_eq!(types.offset("task_struct.ioac.syscr").ok(), Some(outer + inner));
+    }
+
+    #[test]
+    fn arguments_have_their_places() {
+        let types = types();
+        assert_eq!(types.argument("sched_switch(task_struct)").ok(), Some(1));
+        assert_eq!(types.argument("sched_process_exec(linux_binprm)").ok(), Some(2));
+        let error = |path| types.argument(path).expect_err("it does not exist").to_string();
+        assert_eq!(error("no_such(request)"), "this kernel has no tracepoint no_such");
+        assert_eq!(error("sched_switch(bio)"), "tracepoint sched_switch has no struct bio");
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub const COMMON: &[&str] = &[
     "folio.memcg_data",
     "obj_cgroup.memcg",
     "obj_cgroup.is_root",
+    "bio.bi_blkg",
+    "blkcg_gq.blkcg",
+    "blkcg.css.cgroup",
 ];
 
 /// What this kernel does not have of all that programs ask for, with the reasons.
@@ -108,8 +111,12 @@ pub fn alternatives(field: &'static str) -> impl Iterator<Item = &'static str> {
 }
 
 /// The name of the global that holds a field's offset, `OFFSET_FOLIO_FLAGS` for `folio.flags`; for a
-/// type alone its size, `SIZE_PAGE` for `page`.
+/// type alone its size, `SIZE_PAGE` for `page`; for a tracepoint's argument its place,
+/// `ARG_BLOCK_RQ_ISSUE_REQUEST` for `block_rq_issue(request)`.
 pub fn of_field(path: &str) -> String {
+    if let Some(argument) = path.strip_suffix(')') {
+        return format!("ARG_{}", argument.replace('(', "_").to_uppercase());
+    }
     let kind = if path.contains('.') { "OFFSET" } else { "SIZE" };
     format!("{kind}_{}", path.replace('.', "_").to_uppercase())
 }

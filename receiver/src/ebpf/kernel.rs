@@ -51,7 +51,8 @@ impl Kernel {
         }
     }
 
-    /// The number behind what a rung asks for: a field's offset or, without a dot, a type's size. A record's
+    /// The number behind what a rung asks for: a field's offset or, without a dot, a type's size;
+    /// with brackets, the place of an argument. A record's
     /// fields are in the `format` files too, which kernels without BTF have: those of the events that the
     /// record is named after, or of `events`.
     pub fn field(&self, path: &str, events: &[&str]) -> Result<u32> {
@@ -67,6 +68,7 @@ impl Kernel {
 
     fn look_up(&self, path: &str, events: &[&str]) -> Result<u32> {
         match (&self.types, path.strip_prefix(tracefs::RECORD)) {
+            (Ok((types, _)), _) if path.ends_with(')') => types.argument(path),
             (Ok((types, _)), _) if path.contains('.') => types.offset(path),
             (Ok((types, _)), _) => types.size(path),
             (Err(_), Some(record)) => {

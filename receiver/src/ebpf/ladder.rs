@@ -100,7 +100,8 @@ pub struct Rung {
     /// The programs.
     pub programs: &'static [Attach],
     /// What they read of the kernel: fields, as in `task_struct.comm`, whose offsets they need; types,
-    /// as in `page`, whose size they need. `a|b` asks for one of the two at least, `a?` for nothing: the
+    /// as in `page`, whose size they need; arguments of tracepoints, as in `block_rq_issue(request)`, whose
+    /// place differs between kernels. `a|b` asks for one of the two at least, `a?` for nothing: the
     /// program finds out what there is.
     pub fields: &'static [&'static str],
     /// Enum values that they compare with.

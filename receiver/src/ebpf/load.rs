@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub names: Vec<&'static str>,
     /// Cells that a group is expected to need in each of its maps.
     pub cells: u32,
+    /// Cells of the host in each of its maps, where the host has cells there.
+    pub host_cells: u32,
     /// The entries of maps whose number depends on the configuration.
     pub sizes: Vec<(&'static str, u32)>,
     /// What is the same for every signal.
@@ -65,7 +67,7 @@ impl Request<'_> {
     fn size(&self, map: &str) -> Option<u32> {
         if object::is_by_group(map) {
             return Some(match self.settings.group_by {
-                GroupBy::Host => 1,
+                GroupBy::Host => self.host_cells,
                 _ => self.settings.max_groups.saturating_mul(self.cells),
             });
         }

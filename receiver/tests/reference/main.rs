@@ -218,6 +218,7 @@ fn section<'a>(
     for metric in metrics {
         let kind = match metric.kind {
             Kind::Counter => "counter",
+            Kind::UpDownCounter => "up-down counter",
             Kind::Gauge => "gauge",
             Kind::ExponentialHistogram => "exponential histogram",
         };

@@ -70,17 +70,19 @@ impl Attached {
             GroupBy::Host => {}
         }
         let by_cgroup = scope.is_cgroups_alone() || by == GroupBy::Cgroup;
-        let owners = by_cgroup
-            && by != GroupBy::Process
-            && !scope.asks_for_tasks()
-            && group::memory_is_charged_in(&mounts);
+        let owners = by_cgroup && by != GroupBy::Process && !scope.asks_for_tasks();
+        let page_owners = owners && group::is_charged_in("memory", &mounts);
+        let bio_owners = owners && group::is_charged_in("io", &mounts);
         let mut globals = Globals::default();
         scope.set(&mut globals)?;
-        by.set(&mut globals, owners);
+        by.set(&mut globals, page_owners, bio_owners);
         let mut needed = scope.needs();
         needed.extend(by.needs());
-        if owners {
+        if page_owners {
             needed.extend(group::OWNER);
+        }
+        if bio_owners {
+            needed.extend(group::BIO_OWNER);
         }
         let settings = Settings {
             forced: config.mode.forced(),

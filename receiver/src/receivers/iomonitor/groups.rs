@@ -142,10 +142,40 @@ impl Groups {
         if self.is_host() {
             return Ok(Cells(cells));
         }
+        self.placed(signal, map, loaded, cells)
+    }
+
+    /// The same of a signal whose programs use sparse cells: the array has those of the overflow alone.
+    pub fn read_sparse(
+        &mut self,
+        signal: &'static str,
+        map: &'static str,
+        loaded: &Loaded,
+    ) -> Result<Cells> {
+        let mut cells: BTreeMap<Owner, Vec<(u32, Vec<u64>)>> = BTreeMap::new();
+        for (key, values) in loaded.cells(map)?.rows() {
+            if values.iter().any(|value| *value > 0) {
+                cells.entry(Owner::Overflow).or_default().push((key.entry, values.to_vec()));
+            }
+        }
+        self.placed(signal, map, loaded, cells)
+    }
+
+    /// Adds the cells that are in the hash.
+    fn placed(
+        &mut self,
+        signal: &'static str,
+        map: &'static str,
+        loaded: &Loaded,
+        mut cells: BTreeMap<Owner, Vec<(u32, Vec<u64>)>>,
+    ) -> Result<Cells> {
+        let host = self.is_host();
         let by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
         for (key, values) in by_group.rows() {
             let living = &mut self.living;
-            let owner = if living.ended.contains(&key.group) {
+            let owner = if host {
+                Owner::Host
+            } else if living.ended.contains(&key.group) {
                 Owner::Ended(key.group)
             } else if living.gone.contains(&key.group) {
                 Owner::Other
@@ -153,7 +183,7 @@ impl Groups {
                 living.found.insert(key.group);
                 Owner::Group(key.group)
             };
-            if !matches!(owner, Owner::Group(_)) {
+            if !matches!(owner, Owner::Group(_) | Owner::Host) {
                 self.fold(signal, map, loaded, key, values)?;
             }
             if owner != Owner::Other {

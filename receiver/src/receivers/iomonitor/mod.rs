@@ -4,8 +4,10 @@
 //! Each signal is a file of its own and a line in [`SIGNALS`]; this file knows none of them by name.
 
 mod attached;
+mod block;
 pub mod config;
 mod dirty;
+mod durations;
 mod errors;
 mod fadvise;
 mod folio;
@@ -46,6 +48,7 @@ pub const SIGNALS: &[Factory] = &[
     signal::<fadvise::Fadvise>(),
     signal::<reclaim::Reclaim>(),
     signal::<syscalls::Syscalls>(),
+    signal::<block::Block>(),
 ];
 
 /// The receiver's own metrics and those of every signal.
@@ -88,8 +91,8 @@ pub struct IoMonitor {
 
 impl Component for IoMonitor {
     const NAME: &'static str = "iomonitor";
-    const DESCRIPTION: &'static str = "Page cache, fadvise, memory reclaim and system calls, counted by \
-                                       eBPF programs.";
+    const DESCRIPTION: &'static str = "Page cache, fadvise, memory reclaim, system calls and block devices, \
+                                       counted by eBPF programs.";
     const SIGNALS: &'static [Telemetry] = &[Telemetry::Metrics];
     const METRICS: &'static [Metric] = METRICS;
     const EXAMPLE: &'static str = "scope:\n  cgroups: [/sys/fs/cgroup/system.slice]\nsignals:\n  syscalls:\n    calls: [read, pread64, fsync]";

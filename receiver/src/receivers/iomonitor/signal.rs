@@ -56,6 +56,9 @@ pub trait Signal: Sized + Send + 'static {
     /// Cells that a group is expected to need in each of its maps.
     const CELLS: u32 = 1;
 
+    /// Cells that the host is expected to need in each of them, if they are sparse.
+    const HOST_CELLS: u32 = 1;
+
     /// The entries of maps whose number depends on the configuration.
     fn sizes(&self) -> Vec<(&'static str, u32)> {
         Vec::new()
@@ -117,6 +120,7 @@ impl<S: Signal> AnySignal for S {
             globals,
             names: self.names(),
             cells: S::CELLS,
+            host_cells: S::HOST_CELLS,
             sizes: self.sizes(),
             settings,
         })

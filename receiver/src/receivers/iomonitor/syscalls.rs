@@ -1,15 +1,14 @@
 //! System calls: how many, how long, how many bytes, which errors.
 
 use abi::{
-    errno, exponential,
-    syscalls::{
-        Counter, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, RETURNS_BYTES, TIMED, UNWATCHED, WATCHED,
-    },
+    errno,
+    syscalls::{Counter, MAX_WATCHED, NUMBERS, OCTAVES, RETURNS_BYTES, TIMED, UNWATCHED, WATCHED},
 };
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    durations::Durations,
     errors,
     groups::Groups,
     signal::{Disabled, Signal},
@@ -22,7 +21,7 @@ use crate::{
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
-    metric::{About, Attribute, Exponential, Kind, Metric, Points},
+    metric::{About, Attribute, Kind, Metric, Points},
     receivers::iomonitor::DROPPED,
 };
 
@@ -185,7 +184,7 @@ impl Signal for Syscalls {
                 slots.for_each(|(slot, count)| by_error[slot] = count[0]);
                 errors::emit(points, &ERRORS, &attributes, &by_error);
                 if self.timed {
-                    points.histogram(&DURATION, &attributes, sum.durations());
+                    points.histogram(&DURATION, &attributes, sum.durations.histogram());
                 }
             }
         }
@@ -317,41 +316,23 @@ const REGISTERS: &[&str] = &["pt_regs.orig_ax", "task_struct.thread_info.status"
 const KILLED: &str = "task_struct.pending.signal.sig?";
 
 /// One call's numbers.
+#[derive(Default)]
 struct Sum {
     calls: u64,
     bytes: u64,
-    nanos: u64,
-    zeros: u64,
-    buckets: Vec<u64>,
+    durations: Durations,
 }
 
 impl Sum {
     /// Of the cells by octave: see [`abi::syscalls::Cell`].
     fn of<'a>(cells: impl Iterator<Item = (usize, &'a [u64])>) -> Self {
-        let buckets = vec![0; OCTAVES * OCTAVE];
-        let mut sum = Self { calls: 0, bytes: 0, nanos: 0, zeros: 0, buckets };
+        let mut sum = Self::default();
         for (octave, cell) in cells {
             let [calls, bytes, nanos, zeros, buckets @ ..] = cell else { continue };
             sum.calls += calls;
             sum.bytes += bytes;
-            sum.nanos += nanos;
-            sum.zeros += zeros;
-            let all = &mut sum.buckets[octave * OCTAVE..];
-            all.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
+            sum.durations.add(octave, *nanos, *zeros, buckets);
         }
         sum
-    }
-
-    /// As OTLP carries it: the range of buckets that are not empty.
-    fn durations(&self) -> Exponential {
-        let first = self.buckets.iter().position(|n| *n > 0).unwrap_or(0);
-        let end = self.buckets.iter().rposition(|n| *n > 0).map_or(first, |last| last + 1);
-        Exponential {
-            scale: exponential::SCALE,
-            sum: self.nanos as f64 / 1e9,
-            zero_count: self.zeros,
-            offset: exponential::OFFSET + first as i32,
-            buckets: self.buckets[first..end].to_vec(),
-        }
     }
 }

@@ -1,0 +1,513 @@
+//! Requests to block devices: how many, how large, how long they waited and how long they took.
+//!
+//! A request is counted when it ends, which its device's interrupt decides, so nothing about the current task
+//! is asked then. What a task alone could say was asked when the request began.
+#![no_std]
+#![no_main]
+
+use abi::{
+    block::{
+        Counter, Counts, DEVICES as PLACES, MAX_REQUESTS, OCTAVE, OCTAVES, OPERATIONS, Operation,
+        PROBES, Phase, Request, Times, counts, error, failures, place, times,
+    },
+    errno, exponential,
+    group::Group,
+};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, map, raw_tracepoint},
+    maps::{HashMap, PerCpuArray},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+use probes::{
+    count,
+    field::{Address, Memory, Trusted, checked, present, set},
+    group,
+};
+
+probes::program!();
+
+probes::fields! {
+    ARG_BLOCK_RQ_INSERT_REQUEST,
+    ARG_BLOCK_RQ_ISSUE_REQUEST,
+    ARG_BLOCK_RQ_REQUEUE_REQUEST,
+    ARG_BLOCK_RQ_MERGE_REQUEST,
+    ARG_BLOCK_BIO_BACKMERGE_BIO,
+    ARG_BLOCK_BIO_FRONTMERGE_BIO,
+    OFFSET_REQUEST_Q,
+    OFFSET_REQUEST_RQ_DISK,
+    OFFSET_REQUEST_CMD_FLAGS,
+    OFFSET_REQUEST___DATA_LEN,
+    OFFSET_REQUEST_BIO,
+    OFFSET_REQUEST_START_TIME_NS,
+    OFFSET_REQUEST_QUEUE_DISK,
+    OFFSET_GENDISK_MAJOR,
+    OFFSET_GENDISK_FIRST_MINOR,
+    OFFSET_BIO_BI_DISK,
+    OFFSET_BIO_BI_BDEV,
+    OFFSET_BIO_BI_OPF,
+    OFFSET_BLOCK_DEVICE_BD_DISK,
+}
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+probes::cells! {
+    /// By [`counts`].
+    COUNTS, COUNTS_BY_GROUP: [Counts; OPERATIONS]
+}
+
+probes::cells! {
+    /// By [`failures`].
+    ERRORS, ERRORS_BY_GROUP: [u64; OPERATIONS * errno::SLOTS]
+}
+
+probes::cells! {
+    /// By [`times`].
+    TIMES, TIMES_BY_GROUP: [Times; OPERATIONS * 2 * OCTAVES as u32]
+}
+
+/// Requests that have not ended. Preallocated: with interrupts off, memory cannot be waited for.
+#[map]
+static REQUESTS: HashMap<u64, Request> = HashMap::with_max_entries(MAX_REQUESTS, 0);
+
+/// The number of the device at each [`place`]. A hash, since inserting takes a place for one alone.
+#[map]
+static DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(PLACES, 0);
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The place of a device, which it gets with its first request.
+#[inline(always)]
+fn placed(disk: impl Memory) -> u32 {
+    if disk.address() == 0 {
+        // The request is for a controller.
+        return 0;
+    }
+    let major: u32 = disk.read(&OFFSET_GENDISK_MAJOR);
+    let minor: u32 = disk.read(&OFFSET_GENDISK_FIRST_MINOR);
+    let device = major << 20 | minor;
+    let mut tried = 0;
+    while tried < PROBES {
+        let at = place(device, tried);
+        // SAFETY: what stands at a place never changes.
+        if unsafe { DEVICES.get(&at) }.is_none() {
+            // Another may be first: then it is looked at what is there now.
+            let _ = DEVICES.insert(&at, &device, u64::from(BPF_NOEXIST));
+        }
+        // SAFETY: as above.
+        if unsafe { DEVICES.get(&at) }.is_some_and(|found| *found == device) {
+            return at;
+        }
+        tried += 1;
+    }
+    0
+}
+
+#[inline(always)]
+fn place_of(request: impl Memory) -> u32 {
+    // Before Linux 5.17 a request knows its disk itself.
+    if present(&OFFSET_REQUEST_RQ_DISK) {
+        placed(request.follow(&OFFSET_REQUEST_RQ_DISK))
+    } else {
+        placed(request.follow(&OFFSET_REQUEST_Q).follow(&OFFSET_REQUEST_QUEUE_DISK))
+    }
+}
+
+#[inline(always)]
+fn operation_of(request: impl Memory) -> u32 {
+    Operation::of(request.read(&OFFSET_REQUEST_CMD_FLAGS)) as u32
+}
+
+#[inline(always)]
+fn bio_of(request: impl Memory) -> Address {
+    Address(request.follow(&OFFSET_REQUEST_BIO).address())
+}
+
+/// Adds to the field of a cell that `field` picks.
+#[inline(always)]
+fn add(
+    group: Group,
+    place: u32,
+    operation: u32,
+    amount: u64,
+    field: impl FnOnce(&mut Counts) -> &mut u64,
+) {
+    let entry = counts(place, operation);
+    let cell = group::sparse_cell(&COUNTS, &COUNTS_BY_GROUP, group, entry, operation);
+    if let Some(cell) = cell {
+        // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
+        *field(unsafe { &mut *cell }) += amount;
+    }
+}
+
+/// A request that begins now, in the context of who submits it, or of who has it issued.
+#[inline(always)]
+fn begun(request: impl Memory, began: u64) -> Request {
+    let owner = group::of_bio(bio_of(request));
+    Request {
+        group: owner.unwrap_or(Group::HOST),
+        began,
+        queued: began,
+        waited: 0,
+        issued: 0,
+        place: place_of(request),
+        operation: operation_of(request),
+        counted: owner.is_some() as u32,
+        pad: 0,
+    }
+}
+
+/// The device once had a request here, and its end was not seen.
+#[inline(always)]
+fn lost(request: &Request, field: impl FnOnce(&mut Counts) -> &mut u64) {
+    if request.issued != 0 && request.counted != 0 {
+        add(request.group, request.place, request.operation, 1, field);
+    }
+}
+
+/// A request begins. Only who submits it is of interest: all else is known later.
+#[inline(always)]
+fn start(request: impl Memory, began: u64) {
+    if !group::tasks_matter() {
+        return;
+    }
+    let key = request.address();
+    if let Some(before) = REQUESTS.get_ptr_mut(&key) {
+        // SAFETY: nobody else has the request.
+        let before = unsafe { *before };
+        if began != 0 && before.began == began && before.issued == 0 {
+            // Put into the queue once more.
+            return;
+        }
+        lost(&before, |cell| &mut cell.lost_at_start);
+    }
+    if REQUESTS.insert(&key, &begun(request, began), 0).is_err() {
+        count(&COUNTERS, Counter::NoRoomAtStart as u32, 1);
+    }
+}
+
+/// The device is given a request.
+#[inline(always)]
+fn issue(request: impl Memory) {
+    let key = request.address();
+    let began: u64 = request.read(&OFFSET_REQUEST_START_TIME_NS);
+    let now = now();
+    if let Some(slot) = REQUESTS.get_ptr_mut(&key) {
+        // SAFETY: nobody else has the request.
+        let slot = unsafe { &mut *slot };
+        if slot.issued == 0 && (slot.began == 0 || slot.began == began) {
+            if slot.began == 0 {
+                slot.began = began;
+                slot.queued = began;
+            }
+            given(slot, now);
+            return;
+        }
+        let before = *slot;
+        lost(&before, |cell| &mut cell.lost_at_issue);
+    }
+    let mut new = begun(request, began);
+    given(&mut new, now);
+    if REQUESTS.insert(&key, &new, 0).is_err() {
+        count(&COUNTERS, Counter::NoRoomAtIssue as u32, 1);
+    }
+}
+
+#[inline(always)]
+fn given(request: &mut Request, now: u64) {
+    if request.began != 0 {
+        request.waited += now.saturating_sub(request.queued);
+    }
+    request.issued = now;
+    if request.counted != 0 {
+        add(request.group, request.place, request.operation, 1, |cell| &mut cell.issued);
+    }
+}
+
+/// A device has done `bytes` of a request, or all of it.
+#[inline(always)]
+fn complete(request: impl Memory, status: i32, bytes: u32) {
+    let key = request.address();
+    let length: u32 = request.read(&OFFSET_REQUEST___DATA_LEN);
+    let whole = bytes >= length;
+    let known = match REQUESTS.get_ptr_mut(&key) {
+        // SAFETY: nobody else has the request.
+        Some(slot) => Some(unsafe { *slot }),
+        None => None,
+    };
+    if whole && known.is_some() {
+        let _ = REQUESTS.remove(&key);
+    }
+    let (group, place, operation) = match &known {
+        Some(known) if known.counted == 0 => return,
+        Some(known) => (known.group, known.place, known.operation),
+        // It was under way when this program was attached.
+        None => match group::of_bio_alone(bio_of(request)) {
+            Some(group) => (group, place_of(request), operation_of(request)),
+            None => return,
+        },
+    };
+    if let Some(known) = &known
+        && whole
+        && known.issued != 0
+    {
+        add(group, place, operation, 1, |cell| &mut cell.ended);
+    }
+    // A write of nothing stands for a flush, which is a request of its own; and a write with a flush ends
+    // twice, the second time with nothing left.
+    if bytes == 0 && operation <= Operation::Write as u32 {
+        return;
+    }
+    let entry = counts(place, operation);
+    let cell = group::sparse_cell(&COUNTS, &COUNTS_BY_GROUP, group, entry, operation);
+    if let Some(cell) = cell {
+        // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
+        let cell = unsafe { &mut *cell };
+        cell.operations += whole as u64;
+        cell.bytes += u64::from(bytes);
+    }
+    if status != 0 {
+        failed(group, place, operation, error(status));
+    }
+    if let Some(known) = &known
+        && whole
+        && known.issued != 0
+    {
+        took(group, place, operation, Phase::Device, now().saturating_sub(known.issued));
+        if known.began != 0 {
+            took(group, place, operation, Phase::Queue, known.waited);
+        }
+    }
+}
+
+#[inline(always)]
+fn failed(group: Group, place: u32, operation: u32, error: u32) {
+    let (entry, unplaced) = (failures(place, operation, error), failures(0, operation, error));
+    let cell = group::sparse_cell(&ERRORS, &ERRORS_BY_GROUP, group, entry, unplaced);
+    if let Some(cell) = cell {
+        // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
+        unsafe { *cell += 1 };
+    }
+}
+
+#[inline(always)]
+fn took(group: Group, place: u32, operation: u32, phase: Phase, nanos: u64) {
+    // Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
+    let bucket = exponential::bucket_from_one(if nanos == 0 { 1 } else { nanos });
+    let octave = (bucket / OCTAVE) as u32;
+    let (entry, unplaced) =
+        (times(place, operation, phase, octave), times(0, operation, phase, octave));
+    let cell = group::sparse_cell(&TIMES, &TIMES_BY_GROUP, group, entry, unplaced);
+    let Some(cell) = cell else { return };
+    // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
+    let cell = unsafe { &mut *cell };
+    cell.nanos += nanos;
+    if nanos == 0 {
+        cell.zeros += 1;
+    } else if let Some(bucket) = checked::<OCTAVE>(bucket % OCTAVE) {
+        cell.buckets[bucket] += 1;
+    }
+}
+
+/// A request goes back into the queue, because the device cannot take it or has failed to do it.
+#[inline(always)]
+fn requeue(request: impl Memory) {
+    let key = request.address();
+    let (group, place, operation, returned) = match REQUESTS.get_ptr_mut(&key) {
+        Some(slot) => {
+            // SAFETY: nobody else has the request.
+            let slot = unsafe { &mut *slot };
+            if slot.counted == 0 {
+                slot.issued = 0;
+                return;
+            }
+            let returned = slot.issued != 0;
+            if returned {
+                slot.issued = 0;
+                slot.queued = now();
+            }
+            (slot.group, slot.place, slot.operation, returned)
+        }
+        None => match group::of_bio_alone(bio_of(request)) {
+            Some(group) => (group, place_of(request), operation_of(request), false),
+            None => return,
+        },
+    };
+    let entry = counts(place, operation);
+    let cell = group::sparse_cell(&COUNTS, &COUNTS_BY_GROUP, group, entry, operation);
+    if let Some(cell) = cell {
+        // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
+        let cell = unsafe { &mut *cell };
+        cell.requeues += 1;
+        cell.returned += returned as u64;
+    }
+}
+
+/// A request joins another: it will not be issued.
+#[inline(always)]
+fn joined(request: impl Memory) {
+    let key = request.address();
+    let (group, place, operation) = match REQUESTS.get_ptr_mut(&key) {
+        Some(slot) => {
+            // SAFETY: nobody else has the request.
+            let known = unsafe { *slot };
+            let _ = REQUESTS.remove(&key);
+            if known.counted == 0 {
+                return;
+            }
+            (known.group, known.place, known.operation)
+        }
+        None => match group::of_bio_alone(bio_of(request)) {
+            Some(group) => (group, place_of(request), operation_of(request)),
+            None => return,
+        },
+    };
+    add(group, place, operation, 1, |cell| &mut cell.joined);
+}
+
+/// A bio joins a request, in the context of who submits it.
+#[inline(always)]
+fn merged(bio: impl Memory, field: impl FnOnce(&mut Counts) -> &mut u64) {
+    let Some(group) = group::of_bio(Address(bio.address())) else { return };
+    // Before Linux 5.12 a bio knows its disk itself.
+    let place = if present(&OFFSET_BIO_BI_DISK) {
+        placed(bio.follow(&OFFSET_BIO_BI_DISK))
+    } else {
+        placed(bio.follow(&OFFSET_BIO_BI_BDEV).follow(&OFFSET_BLOCK_DEVICE_BD_DISK))
+    };
+    let operation = Operation::of(bio.read(&OFFSET_BIO_BI_OPF)) as u32;
+    add(group, place, operation, 1, field);
+}
+
+/// An argument whose place differs between kernels: some hand over the queue first.
+macro_rules! argument {
+    ($ctx:ident, $place:ident) => {
+        match set(&$place) {
+            0 => $ctx.arg(0),
+            1 => $ctx.arg(1),
+            _ => $ctx.arg(2),
+        }
+    };
+}
+
+/// `block_io_start(request)`: in the context of who submits it.
+#[btf_tracepoint(function = "block_io_start")]
+pub fn start_btf(ctx: BtfTracePointContext) -> i32 {
+    // The kernel has not set yet when it began: what is there is of an earlier one.
+    start(Trusted::new(ctx.arg(0)), 0);
+    0
+}
+
+/// See [`start_btf`].
+#[raw_tracepoint(tracepoint = "block_io_start")]
+pub fn start_raw(ctx: RawTracePointContext) -> i32 {
+    start(Address(ctx.arg(0)), 0);
+    0
+}
+
+/// `block_rq_insert(request)`: into a queue, in most cases in the context of who submits it. Not every request
+/// is.
+#[btf_tracepoint(function = "block_rq_insert")]
+pub fn insert_btf(ctx: BtfTracePointContext) -> i32 {
+    let request = Trusted::new(argument!(ctx, ARG_BLOCK_RQ_INSERT_REQUEST));
+    start(request, request.read(&OFFSET_REQUEST_START_TIME_NS));
+    0
+}
+
+/// See [`insert_btf`].
+#[raw_tracepoint(tracepoint = "block_rq_insert")]
+pub fn insert_raw(ctx: RawTracePointContext) -> i32 {
+    let request = Address(argument!(ctx, ARG_BLOCK_RQ_INSERT_REQUEST));
+    start(request, request.read(&OFFSET_REQUEST_START_TIME_NS));
+    0
+}
+
+/// `block_rq_issue(request)`.
+#[btf_tracepoint(function = "block_rq_issue")]
+pub fn issue_btf(ctx: BtfTracePointContext) -> i32 {
+    issue(Trusted::new(argument!(ctx, ARG_BLOCK_RQ_ISSUE_REQUEST)));
+    0
+}
+
+/// See [`issue_btf`].
+#[raw_tracepoint(tracepoint = "block_rq_issue")]
+pub fn issue_raw(ctx: RawTracePointContext) -> i32 {
+    issue(Address(argument!(ctx, ARG_BLOCK_RQ_ISSUE_REQUEST)));
+    0
+}
+
+/// `block_rq_complete(request, error, nr_bytes)`.
+#[btf_tracepoint(function = "block_rq_complete")]
+pub fn complete_btf(ctx: BtfTracePointContext) -> i32 {
+    complete(Trusted::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// See [`complete_btf`].
+#[raw_tracepoint(tracepoint = "block_rq_complete")]
+pub fn complete_raw(ctx: RawTracePointContext) -> i32 {
+    complete(Address(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// `block_rq_requeue(request)`.
+#[btf_tracepoint(function = "block_rq_requeue")]
+pub fn requeue_btf(ctx: BtfTracePointContext) -> i32 {
+    requeue(Trusted::new(argument!(ctx, ARG_BLOCK_RQ_REQUEUE_REQUEST)));
+    0
+}
+
+/// See [`requeue_btf`].
+#[raw_tracepoint(tracepoint = "block_rq_requeue")]
+pub fn requeue_raw(ctx: RawTracePointContext) -> i32 {
+    requeue(Address(argument!(ctx, ARG_BLOCK_RQ_REQUEUE_REQUEST)));
+    0
+}
+
+/// `block_rq_merge(request)`.
+#[btf_tracepoint(function = "block_rq_merge")]
+pub fn merge_btf(ctx: BtfTracePointContext) -> i32 {
+    joined(Trusted::new(argument!(ctx, ARG_BLOCK_RQ_MERGE_REQUEST)));
+    0
+}
+
+/// See [`merge_btf`].
+#[raw_tracepoint(tracepoint = "block_rq_merge")]
+pub fn merge_raw(ctx: RawTracePointContext) -> i32 {
+    joined(Address(argument!(ctx, ARG_BLOCK_RQ_MERGE_REQUEST)));
+    0
+}
+
+/// `block_bio_backmerge(bio)`.
+#[btf_tracepoint(function = "block_bio_backmerge")]
+pub fn behind_btf(ctx: BtfTracePointContext) -> i32 {
+    merged(Trusted::new(argument!(ctx, ARG_BLOCK_BIO_BACKMERGE_BIO)), |c| &mut c.merged_behind);
+    0
+}
+
+/// See [`behind_btf`].
+#[raw_tracepoint(tracepoint = "block_bio_backmerge")]
+pub fn behind_raw(ctx: RawTracePointContext) -> i32 {
+    merged(Address(argument!(ctx, ARG_BLOCK_BIO_BACKMERGE_BIO)), |c| &mut c.merged_behind);
+    0
+}
+
+/// `block_bio_frontmerge(bio)`.
+#[btf_tracepoint(function = "block_bio_frontmerge")]
+pub fn before_btf(ctx: BtfTracePointContext) -> i32 {
+    merged(Trusted::new(argument!(ctx, ARG_BLOCK_BIO_FRONTMERGE_BIO)), |c| &mut c.merged_before);
+    0
+}
+
+/// See [`before_btf`].
+#[raw_tracepoint(tracepoint = "block_bio_frontmerge")]
+pub fn before_raw(ctx: RawTracePointContext) -> i32 {
+    merged(Address(argument!(ctx, ARG_BLOCK_BIO_FRONTMERGE_BIO)), |c| &mut c.merged_before);
+    0
+}

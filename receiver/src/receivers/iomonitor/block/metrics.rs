@@ -1,0 +1,115 @@
+//! What the signal emits.
+
+use crate::{
+    metric::{Attribute, Kind, Metric},
+    receivers::iomonitor::errors,
+};
+
+/// Every metric in this file.
+pub const ALL: &[Metric] = &[IO, OPERATIONS, ERRORS, REQUEUES, MERGES, QUEUE, DURATION, IN_FLIGHT];
+
+/// `system.device` of OpenTelemetry's conventions.
+pub const DEVICE: Attribute = Attribute {
+    name: "system.device",
+    description: "the device's name, such as `nvme0n1`, or `major:minor` if it has gone; absent for controllers",
+};
+/// `disk.io.direction` of OpenTelemetry's conventions.
+pub const DIRECTION: Attribute =
+    Attribute { name: "disk.io.direction", description: "`read` or `write`; absent for all else" };
+/// What is asked of the device.
+pub const OPERATION: Attribute = Attribute {
+    name: "ebpf.block.operation",
+    description: "`read`, `write`, `flush`, `discard`, `write_zeroes`, or `other`: zones, secure erasure, commands of \
+                  drivers",
+};
+
+const PLACE: &[Attribute] = &[DEVICE, DIRECTION, OPERATION];
+
+/// Bytes.
+pub const IO: Metric = Metric {
+    name: "ebpf.block.io",
+    unit: "By",
+    kind: Kind::Counter,
+    description: "Bytes of requests that block devices have ended.",
+    caveat: "By whole devices, as /proc/diskstats: what a device stacked on others does (loop, a RAID, a volume) \
+             is counted for it, if it has requests of its own, and for those below. Bytes that failed are in it. \
+             Writeback counts for the cgroup that the kernel charges, where the scope names \
+             cgroups alone or series are by cgroup, and I/O is controlled by cgroup v2; otherwise for the task that \
+             submits, which for writeback is the kernel's.",
+    attributes: PLACE,
+};
+
+/// Requests.
+pub const OPERATIONS: Metric = Metric {
+    name: "ebpf.block.operations",
+    unit: "{operation}",
+    kind: Kind::Counter,
+    description: "Requests that block devices have ended.",
+    caveat: "Not the number of system calls: one may become many requests, and many may be merged to one. A flush \
+             serves all who wait for one, and is nobody's: it counts for the root cgroup, or for the kernel's task \
+             that issues it.",
+    attributes: PLACE,
+};
+
+/// Requests that failed.
+pub const ERRORS: Metric = Metric {
+    name: "ebpf.block.errors",
+    unit: "{error}",
+    kind: Kind::Counter,
+    description: "Requests that failed, wholly or in part, by error.",
+    caveat: "A series appears with its first error. What a driver tries again itself does not count.",
+    attributes: &[DEVICE, DIRECTION, OPERATION, errors::TYPE],
+};
+
+/// Requests put back.
+pub const REQUEUES: Metric = Metric {
+    name: "ebpf.block.requeues",
+    unit: "{request}",
+    kind: Kind::Counter,
+    description: "Times that a request was put back into the queue, since the device could not take it or failed.",
+    caveat: "A device whose own queue is full has requeues in the best of health.",
+    attributes: PLACE,
+};
+
+/// Merges.
+pub const MERGES: Metric = Metric {
+    name: "ebpf.block.merges",
+    unit: "{operation}",
+    kind: Kind::Counter,
+    description: "Operations that joined a request that waited already.",
+    caveat: "Discards that are merged as ranges of one request raise no event and are missing.",
+    attributes: PLACE,
+};
+
+/// Time before the device.
+pub const QUEUE: Metric = Metric {
+    name: "ebpf.block.queue.duration",
+    unit: "s",
+    kind: Kind::ExponentialHistogram,
+    description: "Time that a request waits, from being made to the device's being given it.",
+    caveat: "Of a request that is put back, all its waiting together. Absent for flushes, and for devices whose \
+             statistics are off (queue/iostats). Kernels that read the clock once for many requests make \
+             it a little longer.",
+    attributes: PLACE,
+};
+
+/// Time in the device.
+pub const DURATION: Metric = Metric {
+    name: "ebpf.block.device.duration",
+    unit: "s",
+    kind: Kind::ExponentialHistogram,
+    description: "Time from the device's being given a request to its end.",
+    caveat: "Waiting in the device's own queue is part of it. Requests that were under way when the agent attached are \
+             not timed.",
+    attributes: PLACE,
+};
+
+/// Requests that devices have.
+pub const IN_FLIGHT: Metric = Metric {
+    name: "ebpf.block.in_flight",
+    unit: "{request}",
+    kind: Kind::UpDownCounter,
+    description: "Requests that the device has been given and has not ended.",
+    caveat: "As of the moment of the collection. Requests that were under way when the agent attached are not in it.",
+    attributes: PLACE,
+};

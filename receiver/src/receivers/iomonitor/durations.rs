@@ -1,0 +1,49 @@
+//! Durations that were counted by octave, in the form that OTLP carries.
+
+use abi::exponential;
+
+use crate::metric::Exponential;
+
+/// What all octaves' cells come to.
+pub struct Durations {
+    /// Sum in ns.
+    pub nanos: u64,
+    /// Durations of zero.
+    pub zeros: u64,
+    /// By [`exponential::bucket`].
+    buckets: Vec<u64>,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self { nanos: 0, zeros: 0, buckets: vec![0; OCTAVES * OCTAVE] }
+    }
+}
+
+/// Buckets of an octave.
+const OCTAVE: usize = 1 << exponential::SCALE;
+/// Octaves that cover every duration, rounded up.
+const OCTAVES: usize = exponential::BUCKETS.div_ceil(OCTAVE);
+
+impl Durations {
+    /// Adds the cell of an octave: its sum, its zeros and its buckets.
+    pub fn add(&mut self, octave: usize, nanos: u64, zeros: u64, buckets: &[u64]) {
+        self.nanos += nanos;
+        self.zeros += zeros;
+        let all = &mut self.buckets[octave * OCTAVE..];
+        all.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
+    }
+
+    /// The range of buckets that are not empty.
+    pub fn histogram(&self) -> Exponential {
+        let first = self.buckets.iter().position(|n| *n > 0).unwrap_or(0);
+        let end = self.buckets.iter().rposition(|n| *n > 0).map_or(first, |last| last + 1);
+        Exponential {
+            scale: exponential::SCALE,
+            sum: self.nanos as f64 / 1e9,
+            zero_count: self.zeros,
+            offset: exponential::OFFSET + first as i32,
+            buckets: self.buckets[first..end].to_vec(),
+        }
+    }
+}

@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod cgroup;
 pub mod collector;
 pub mod deadline;
+pub mod device;
 pub mod file;
 pub mod memory;
 pub mod modes;

@@ -1,6 +1,7 @@
 //! The agent against the truth, on the live kernel: a workload of known size runs in a cgroup of
 //! its own, and what the agent shows must equal what was done, not merely be greater than zero.
 
+mod block;
 mod cgroups;
 mod dirty;
 mod fadvise;

@@ -92,6 +92,12 @@ impl Cgroup {
         if cgroup.address() == 0 { None } else { Some(Self(cgroup)) }
     }
 
+    /// Whether it is the root of the hierarchy.
+    #[inline(always)]
+    pub fn is_root(self) -> bool {
+        self.0.read::<u32>(&OFFSET_CGROUP_LEVEL) == 0
+    }
+
     /// Its id.
     #[inline(always)]
     pub fn id(self) -> u64 {

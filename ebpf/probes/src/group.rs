@@ -49,12 +49,21 @@ pub fn of_page(page: Address) -> Option<Group> {
     of_owner(Cgroup::owner(page))
 }
 
-/// The group to which a bio belongs, if the scope contains it: that of the cgroup that it is charged to,
-/// which for writeback is not the writer's, where user space says that owners can be known and are wanted,
-/// otherwise that of the current task.
+/// The group to which a bio belongs, and whether the scope contains it: that of the cgroup that it is charged
+/// to, which for writeback is not the writer's, where user space says that owners can be known and are wanted,
+/// otherwise that of the current task. The same if it is charged to the root: then the controller may be
+/// off below it.
+///
+/// Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
 #[inline(always)]
-pub fn of_bio(bio: Address) -> Option<Group> {
-    if bios_have_owners() { of_owner(Cgroup::of_bio(bio)) } else { in_scope() }
+pub fn of_bio(bio: Address) -> (Group, bool) {
+    if bios_have_owners()
+        && let Some(owner) = Cgroup::of_bio(bio)
+        && !owner.is_root()
+    {
+        return (owned_by(Some(owner)), scope::contains_owner(Some(owner)));
+    }
+    (current(), scope::contains_current())
 }
 
 /// As much where the current task has nothing to do with the bio: `None` if only the task that submitted it
@@ -73,7 +82,7 @@ pub fn of_bio_alone(bio: Address) -> Option<Group> {
 /// Whether the task that submits a bio decides whose it is.
 #[inline(always)]
 pub fn tasks_matter() -> bool {
-    !bios_have_owners() && !(set(&GROUP_BY) == HOST && scope::is_everything())
+    !(set(&GROUP_BY) == HOST && scope::is_everything())
 }
 
 #[inline(always)]
@@ -83,14 +92,17 @@ fn bios_have_owners() -> bool {
 
 #[inline(always)]
 fn of_owner(owner: Option<Cgroup>) -> Option<Group> {
-    if !scope::contains_owner(owner) {
-        return None;
-    }
+    if scope::contains_owner(owner) { Some(owned_by(owner)) } else { None }
+}
+
+/// The group of what a cgroup owns.
+#[inline(always)]
+fn owned_by(owner: Option<Cgroup>) -> Group {
     match (set(&GROUP_BY), owner) {
-        (CGROUP, Some(owner)) => Some(owner.group()),
+        (CGROUP, Some(owner)) => owner.group(),
         // What is charged to nobody is the root's.
-        (CGROUP, None) => Some(Group { id: 1, start: 0 }),
-        _ => Some(Group::HOST),
+        (CGROUP, None) => Group { id: 1, start: 0 },
+        _ => Group::HOST,
     }
 }
 

@@ -149,16 +149,16 @@ fn add(
 /// A request that begins now, in the context of who submits it, or of who has it issued.
 #[inline(always)]
 fn begun(request: impl Memory, began: u64) -> Request {
-    let owner = group::of_bio(bio_of(request));
+    let (group, counted) = group::of_bio(bio_of(request));
     Request {
-        group: owner.unwrap_or(Group::HOST),
+        group,
         began,
         queued: began,
         waited: 0,
         issued: 0,
         place: place_of(request),
         operation: operation_of(request),
-        counted: owner.is_some() as u32,
+        counted: counted as u32,
         pad: 0,
     }
 }
@@ -374,7 +374,10 @@ fn joined(request: impl Memory) {
 /// A bio joins a request, in the context of who submits it.
 #[inline(always)]
 fn merged(bio: impl Memory, field: impl FnOnce(&mut Counts) -> &mut u64) {
-    let Some(group) = group::of_bio(Address(bio.address())) else { return };
+    let (group, counted) = group::of_bio(Address(bio.address()));
+    if !counted {
+        return;
+    }
     // Before Linux 5.12 a bio knows its disk itself.
     let place = if present(&OFFSET_BIO_BI_DISK) {
         placed(bio.follow(&OFFSET_BIO_BI_DISK))

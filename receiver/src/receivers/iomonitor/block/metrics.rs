@@ -87,8 +87,7 @@ pub const QUEUE: Metric = Metric {
     unit: "s",
     kind: Kind::ExponentialHistogram,
     description: "Time that a request waits, from being made to the device's being given it.",
-    caveat: "Of a request that is put back, all its waiting together. Absent for flushes, and for devices whose \
-             statistics are off (queue/iostats). Kernels that read the clock once for many requests make \
+    caveat: "Of a request that is put back, all its waiting together. Absent for devices whose statistics are off (queue/iostats). Kernels that read the clock once for many requests make \
              it a little longer.",
     attributes: PLACE,
 };

@@ -1,0 +1,159 @@
+//! A block device of a test's own, and what the kernel counts for it.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::libc;
+
+use crate::deadline::wait_for;
+
+/// A file as a block device (a loop device), gone with the value.
+#[derive(Debug)]
+pub struct Device {
+    path: PathBuf,
+}
+
+impl Device {
+    /// A device of the file's content.
+    pub fn of(file: &Path) -> Result<Self> {
+        // Another test may take the same one: then the next.
+        let path = wait_for("a free loop device", || {
+            let free = Command::new("losetup").arg("-f").output().context("losetup")?;
+            ensure!(free.status.success(), "losetup -f: {}", String::from_utf8_lossy(&free.stderr));
+            let path = PathBuf::from(String::from_utf8(free.stdout)?.trim());
+            let taken = Command::new("losetup").arg(&path).arg(file).output()?.status.success();
+            Ok(taken.then_some(path))
+        })?;
+        let device = Self { path };
+        // Others look at new devices (partitions, labels). What they have read must not be found in the cache.
+        device.quiet()?;
+        nix::fcntl::posix_fadvise(
+            File::open(&device.path)?,
+            0,
+            0,
+            nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )?;
+        Ok(device)
+    }
+
+    /// A device of `size` bytes of zeroes, with its file in `directory`.
+    pub fn new(directory: &Path, size: u64) -> Result<Self> {
+        let file = tempfile::NamedTempFile::new_in(directory)?;
+        // Not sparse: the file system then has nothing to allocate.
+        io::copy(&mut io::Read::take(io::repeat(0), size), &mut file.as_file())?;
+        file.as_file().sync_all()?;
+        // The device keeps it open.
+        Self::of(file.path())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name, as `system.device` has it.
+    pub fn name(&self) -> Result<&str> {
+        self.path.file_name().and_then(|name| name.to_str()).context("it has a name")
+    }
+
+    /// Opens it past the page cache.
+    pub fn direct(&self) -> Result<Direct> {
+        let flags = libc::O_DIRECT;
+        let file = File::options().read(true).write(true).custom_flags(flags).open(&self.path)?;
+        Ok(Direct(file))
+    }
+
+    /// What the kernel has counted for it.
+    pub fn counts(&self) -> Result<Counts> {
+        let name = self.name()?;
+        let all = fs::read_to_string("/proc/diskstats")?;
+        let line = all.lines().map(str::split_whitespace).map(Iterator::collect::<Vec<_>>);
+        let fields = line.into_iter().find(|f| f.get(2) == Some(&name)).context("a line for it")?;
+        // Documentation/admin-guide/iostats.rst, counted from 1, after the device's three.
+        let field =
+            |n: usize| -> Result<u64> { Ok(fields.get(n + 2).context("a field")?.parse()?) };
+        let sector = 512;
+        Ok(Counts {
+            reads: field(1)?,
+            read_merges: field(2)?,
+            read_bytes: field(3)? * sector,
+            writes: field(5)?,
+            write_merges: field(6)?,
+            write_bytes: field(7)? * sector,
+            discards: field(12)?,
+            discard_bytes: field(14)? * sector,
+            flushes: field(16)?,
+            in_flight: field(9)?,
+        })
+    }
+
+    /// Waits until nobody does anything with it.
+    pub fn quiet(&self) -> Result<Counts> {
+        wait_for("an idle device", || {
+            let before = self.counts()?;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            Ok((self.counts()? == before && before.in_flight == 0).then_some(before))
+        })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // Gone as soon as its last user is.
+        let _ = Command::new("losetup").arg("-d").arg(&self.path).status();
+    }
+}
+
+/// What /proc/diskstats says of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Counts {
+    pub reads: u64,
+    pub read_merges: u64,
+    pub read_bytes: u64,
+    pub writes: u64,
+    pub write_merges: u64,
+    pub write_bytes: u64,
+    pub discards: u64,
+    pub discard_bytes: u64,
+    pub flushes: u64,
+    pub in_flight: u64,
+}
+
+/// A device without the page cache: each call is I/O.
+#[derive(Debug)]
+pub struct Direct(File);
+
+/// What direct I/O must be aligned to, at most.
+const BLOCK: usize = 4096;
+
+impl Direct {
+    /// The descriptor.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+
+    /// Reads `size` bytes at `offset`.
+    pub fn read(&self, offset: u64, size: usize) -> io::Result<()> {
+        let mut buffer = vec![0; size + BLOCK];
+        let from = aligned(&buffer);
+        self.0.read_exact_at(&mut buffer[from..from + size], offset)
+    }
+
+    /// Writes `size` bytes at `offset`.
+    pub fn write(&self, offset: u64, size: usize) -> io::Result<()> {
+        let buffer = vec![0xa5; size + BLOCK];
+        let from = aligned(&buffer);
+        self.0.write_all_at(&buffer[from..from + size], offset)
+    }
+}
+
+fn aligned(buffer: &[u8]) -> usize {
+    buffer.as_ptr().align_offset(BLOCK)
+}

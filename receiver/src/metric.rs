@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use opentelemetry_proto::tonic::{
@@ -120,6 +120,17 @@ impl<'a> Points<'a> {
     pub fn counter(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: u64) {
         debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);
         let point = self.number(attributes, value);
+        if let Some(Data::Sum(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    /// A counter's value since the start, of a metric in seconds.
+    pub fn seconds(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: Duration) {
+        debug_assert_eq!((metric.kind, metric.unit), (Kind::Counter, "s"), "{}", metric.name);
+        let seconds = number_data_point::Value::AsDouble(value.as_secs_f64());
+        let point = self.number(attributes, 0);
+        let point = NumberDataPoint { value: point.value.and(Some(seconds)), ..point };
         if let Some(Data::Sum(data)) = self.data(metric) {
             data.data_points.push(point);
         }

@@ -28,6 +28,7 @@ pub(crate) fn measure() -> Result<()> {
             "memory_budget_mib": 2_048,
             "scope": {"cgroups": [parent.path()]},
             "signals": {
+                "block": {"enabled": false},
                 "dirty": {"enabled": false}, "fadvise": {"enabled": false},
                 "page_cache": {"enabled": false}, "reclaim": {"enabled": false},
                 "syscalls": {"calls": ["pread64"]},

@@ -43,7 +43,7 @@ fn empty(name: &'static str, attach: fn() -> Result<Empty>) -> Variant {
 
 /// One signal alone.
 fn only(signal: &str, section: Value) -> Value {
-    let all = ["dirty", "fadvise", "page_cache", "reclaim", "syscalls"];
+    let all = ["block", "dirty", "fadvise", "page_cache", "reclaim", "syscalls"];
     let mut signals: serde_json::Map<_, _> =
         all.map(|name| (name.to_owned(), json!({"enabled": name == signal}))).into_iter().collect();
     if let (Some(own), Value::Object(more)) = (signals[signal].as_object_mut(), section) {
@@ -127,7 +127,14 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
         variant("fadvise, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&advice, "cgroup")),
         variant("fadvise, syscall_tracepoint", Mode::SyscallTracepoint, advice),
     ];
-    case("fadvise64(NORMAL)", &Work::advice()?, fadvise, cgroup)
+    case("fadvise64(NORMAL)", &Work::advice()?, fadvise, cgroup)?;
+    let requests = only("block", json!({}));
+    let block = vec![
+        empty("empty, tp_btf", || Empty::typed(&["block_rq_issue", "block_rq_complete"])),
+        variant("block, tp_btf", Mode::TpBtf, requests.clone()),
+        variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup")),
+    ];
+    case("4 KiB read past the cache from a loop device", &Work::requests()?, block, cgroup)
 }
 
 fn case(name: &str, work: &Work, mut variants: Vec<Variant>, cgroup: &Cgroup) -> Result<()> {

@@ -11,7 +11,7 @@ use nix::{
     fcntl::{PosixFadviseAdvice, posix_fadvise},
     unistd::getppid,
 };
-use tests::{file, random};
+use tests::{device::Device, file, random};
 
 /// Short enough that many end undisturbed.
 const BATCHES: usize = 200;
@@ -80,6 +80,20 @@ impl Work {
             }
         };
         Ok(Self { events: 2_000, run: Box::new(run) })
+    }
+
+    /// Requests to a device, one at a time.
+    pub(crate) fn requests() -> Result<Self> {
+        let directory = file::directory()?;
+        let device = Device::new(directory.path(), 1 << 20)?;
+        let direct = device.direct()?;
+        let run = move || {
+            let _ = (&directory, &device);
+            for i in 0..100 {
+                assert!(direct.read(i * 4_096, 4_096).is_ok(), "the device is long enough");
+            }
+        };
+        Ok(Self { events: 100, run: Box::new(run) })
     }
 
     /// ns per event: the tenth percentile of many batches.

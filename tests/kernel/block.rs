@@ -40,6 +40,7 @@ in_each_mode!(["block/requests", "block/merges"] what_a_device_does_is_what_the_
 in_each_mode!(["block/requests"]
     tasks_outside_the_scope_do_not_count,
     cgroups_have_their_own,
+    writeback_is_the_writers,
     what_a_device_has_is_in_flight,
     what_was_under_way_before_is_no_debt,
     errors_have_their_names,
@@ -230,6 +231,35 @@ fn cgroups_have_their_own(mode: Mode) -> Result<()> {
         let shown = agent.settled()?.count(IO, &labels)?;
         ensure!(shown == size, "cgroup {id}: {shown} bytes shown, {size} read");
     }
+    Ok(())
+}
+
+/// A cgroup writes to the page cache; what it wrote reaches the device on behalf of others.
+fn writeback_is_the_writers(mode: Mode) -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let root = cgroup.path().parent().context("it is below the root")?;
+    if !fs::read_to_string(root.join("cgroup.controllers"))?.split_whitespace().any(|c| c == "io") {
+        println!("not run here: I/O is not controlled by cgroup v2");
+        return Ok(());
+    }
+    let directory = file::directory()?;
+    let size = random::rng().u64(100..1_000) * BLOCK;
+    let device = Device::new(directory.path(), 1_000 * BLOCK)?;
+    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    // Whole pages: none has to be read first.
+    let write = Step::new(Call::Write, 0, BLOCK as usize).times(size / BLOCK);
+    let files = vec![Open::Write(device.path().to_owned())];
+    let plan = Plan { threads: 1, files, phases: vec![vec![write], vec![]] };
+    let mut worker = Worker::start(WORKLOAD, &plan)?;
+    worker.join(&cgroup)?;
+    worker.phase()?;
+    // The writer stands still, and its file is open: nobody but the flusher and this process can write back.
+    nix::unistd::sync();
+    ensure!(device.quiet()?.write_bytes == size, "{:?}: not all is written", device.counts()?);
+    let seen = shown(&agent.settled()?, &device)?;
+    ensure!(seen.write_bytes == size, "{seen:?} shown, {size} bytes written");
+    worker.phase()?;
+    worker.finish()?;
     Ok(())
 }
 

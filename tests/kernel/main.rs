@@ -11,6 +11,7 @@ mod latency;
 mod lifecycle;
 mod otlp;
 mod page_cache;
+mod pressure;
 mod reclaim;
 mod reload;
 mod scope;

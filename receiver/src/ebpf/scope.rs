@@ -98,6 +98,8 @@ pub struct Scope {
 pub struct Resolved {
     /// Subtrees.
     pub cgroups: Vec<Cgroup>,
+    /// The subtrees' directories, by the cgroups' ids.
+    pub directories: BTreeMap<u64, PathBuf>,
     /// Processes by their id.
     pub processes: BTreeMap<u64, Found>,
     /// What of the scope does not exist, or not now: nothing is counted for it.
@@ -140,7 +142,8 @@ impl Scope {
         Ok(())
     }
 
-    fn asks_for_cgroups(&self) -> bool {
+    /// Whether it names cgroups, or processes whose cgroups are meant.
+    pub fn asks_for_cgroups(&self) -> bool {
         !self.config.cgroups.is_empty() || self.target.is_some()
     }
 
@@ -225,7 +228,9 @@ impl Scope {
                     "cgroups_of: with it there are {} cgroups, of which {MAX_CGROUPS} are counted",
                     resolved.cgroups.len()
                 ));
-                resolved.cgroups.truncate(MAX_CGROUPS);
+                for more in resolved.cgroups.drain(MAX_CGROUPS..) {
+                    resolved.directories.remove(&more.id);
+                }
             }
         }
         for pid in &self.config.pids {
@@ -266,7 +271,10 @@ impl Scope {
 impl Resolved {
     fn cgroup(&mut self, path: &Path, mounts: &[PathBuf]) {
         match cgroup(path, mounts) {
-            Ok(cgroup) => self.cgroups.push(cgroup),
+            Ok(cgroup) => {
+                self.directories.insert(cgroup.id, path.to_owned());
+                self.cgroups.push(cgroup);
+            }
             Err(error) => self.problems.push(format!("cgroup {}: {error:#}", path.display())),
         }
     }

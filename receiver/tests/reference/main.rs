@@ -202,7 +202,12 @@ fn page() -> String {
     };
     for receiver in RECEIVERS {
         let own = receiver.metrics.iter().filter(|m| !of_signals(m));
-        section(&mut page, receiver.name, "About the receiver itself.", own);
+        section(
+            &mut page,
+            receiver.name,
+            "About the receiver itself, and what the kernel counts without its help.",
+            own,
+        );
     }
     page
 }

@@ -1,6 +1,6 @@
 //! The receiver at work: what has been attached, and how it is read.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::sys::{Stats, enable_stats};
@@ -10,6 +10,7 @@ use super::{
     config::Config,
     groups::Groups,
     own::{self, Scraped},
+    pressure::Pressure,
     signal::{AnySignal, Disabled},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub(super) struct Attached {
     signals: Vec<(Box<dyn AnySignal>, Loaded)>,
     pub(super) statuses: Vec<Status>,
     groups: Groups,
+    pressure: Option<Pressure>,
     scope: Scope,
     /// What the scope meant at the last collection.
     resolved: Resolved,
@@ -103,13 +105,16 @@ impl Attached {
             true => Some(enable_stats(Stats::RunTime).context("cannot turn on run_time")?),
             false => None,
         };
+        let resolved = scope.resolve();
+        let pressure = config.pressure.enabled.then(|| Pressure::new(meant(&scope, &resolved)));
         let mut attached = Self {
             // Every counter is zero at this moment.
             start: SystemTime::now(),
             signals: Vec::new(),
             statuses: Vec::new(),
             groups: Groups::new(by, mounts),
-            resolved: scope.resolve(),
+            pressure,
+            resolved,
             scope,
             memory,
             _statistics,
@@ -166,6 +171,9 @@ impl Attached {
         own::statuses(&mut points, &self.statuses);
         own::scope(&mut points, &self.resolved.problems);
         own::memory(&mut points, self.memory);
+        if let Some(pressure) = &mut self.pressure {
+            pressure.read(meant(&self.scope, &self.resolved), &mut points);
+        }
         self.groups.begin();
         let turn = Turn::take();
         for (signal, loaded) in &mut self.signals {
@@ -201,6 +209,11 @@ impl Attached {
         }
         self.resolved = resolved;
     }
+}
+
+/// Whose pressure is read.
+fn meant<'a>(scope: &Scope, resolved: &'a Resolved) -> Option<&'a BTreeMap<u64, PathBuf>> {
+    scope.asks_for_cgroups().then_some(&resolved.directories)
 }
 
 /// Refuses maps that could take more than is allowed, and names the key that makes them smaller.

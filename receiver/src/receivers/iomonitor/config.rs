@@ -6,7 +6,7 @@ use abi::group::DEFAULT_GROUPS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{METRICS, SIGNALS};
+use super::{METRICS, SIGNALS, signal::Switch};
 use crate::{
     config::{Mistakes, Raw, schema},
     ebpf::{group::GroupBy, ladder::Mode, scope},
@@ -37,6 +37,8 @@ pub struct Config {
     /// Whether the kernel measures the run time of its programs, all of them and not Fathom's alone, which
     /// adds some 40 ns to each event.
     pub run_time: bool,
+    /// Pressure stall information of the scope's cgroups, or of the host if the scope names none.
+    pub pressure: Switch,
     /// Which tasks are counted.
     pub scope: scope::Config,
     /// The signals' own sections, by name. A signal that is not named has its defaults.
@@ -58,6 +60,7 @@ impl Default for Config {
             max_groups: DEFAULT_GROUPS,
             memory_budget_mib: 256,
             run_time: false,
+            pressure: Switch::default(),
             scope: scope::Config::default(),
             signals: BTreeMap::new(),
             metrics: BTreeMap::new(),

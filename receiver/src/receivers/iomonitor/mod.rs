@@ -14,6 +14,7 @@ mod folio;
 mod groups;
 mod own;
 mod page_cache;
+mod pressure;
 mod reclaim;
 pub mod signal;
 mod syscalls;
@@ -51,15 +52,19 @@ pub const SIGNALS: &[Factory] = &[
     signal::<block::Block>(),
 ];
 
-/// The receiver's own metrics and those of every signal.
+/// The receiver's own metrics, the kernel's own, and those of every signal.
 const METRICS: &[Metric] = &all_metrics();
+
+/// Metrics that are no signal's.
+const OTHERS: [&[Metric]; 2] = [own::METRICS, pressure::METRICS];
 
 /// Joins the lists of the signals at compile time.
 const fn all_metrics() -> [Metric; count_metrics()] {
     let mut all = [own::METRICS[0]; count_metrics()];
     let (mut next, mut list) = (0, 0);
-    while list <= SIGNALS.len() {
-        let metrics = if list == 0 { own::METRICS } else { SIGNALS[list - 1].metrics };
+    while list < OTHERS.len() + SIGNALS.len() {
+        let metrics =
+            if list < OTHERS.len() { OTHERS[list] } else { SIGNALS[list - OTHERS.len()].metrics };
         let mut i = 0;
         while i < metrics.len() {
             all[next] = metrics[i];
@@ -72,7 +77,7 @@ const fn all_metrics() -> [Metric; count_metrics()] {
 }
 
 const fn count_metrics() -> usize {
-    let (mut count, mut i) = (own::METRICS.len(), 0);
+    let (mut count, mut i) = (own::METRICS.len() + pressure::METRICS.len(), 0);
     while i < SIGNALS.len() {
         count += SIGNALS[i].metrics.len();
         i += 1;

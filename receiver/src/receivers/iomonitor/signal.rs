@@ -73,11 +73,11 @@ pub trait Signal: Sized + Send + 'static {
     ) -> Result<()>;
 }
 
-/// The section of a signal that can only be turned off.
+/// The section of what can only be turned off.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Switch {
-    /// Whether its programs are loaded.
+    /// Whether it is on.
     pub enabled: bool,
 }
 

@@ -81,6 +81,8 @@ pub trait Receiver: Component {
 
 /// Changes data on its way. One instance per pipeline that names it.
 pub trait Processor: Component {
+    /// Whether it may change what passes: the Collector's `MutatesData`.
+    const MUTATES_DATA: bool = true;
     /// Runs until its input ends, then sends what it still holds and returns: a closing channel is
     /// the shutdown signal.
     fn run(
@@ -160,11 +162,16 @@ impl<R: Receiver> AnyReceiver for R {
 
 /// A configured processor, its type erased.
 pub trait AnyProcessor: Send {
+    /// See [`Processor::MUTATES_DATA`].
+    fn mutates_data(&self) -> bool;
     /// See [`Processor::run`].
     fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static>;
 }
 
 impl<P: Processor> AnyProcessor for P {
+    fn mutates_data(&self) -> bool {
+        P::MUTATES_DATA
+    }
     fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static> {
         Box::pin(Processor::run(*self, cx, input, out))
     }

@@ -13,14 +13,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{Instrument as _, error, error_span, info, warn};
 
 use crate::{
     channel::{Output, channel},
     component::{Context, Task},
     config::{Id, Pipeline, Plan},
     extensions::auth::Authenticators,
-    status::{Reporter, Status, Statuses},
+    status::{Flow, Reporter, Status, Statuses},
     telemetry::Items,
 };
 
@@ -148,6 +148,7 @@ impl Running {
             let reporter = reporters.entry((kind, id.clone())).or_default();
             self.statuses.add(group, format!("{kind}:{id}"), reporter.clone());
         };
+        self.statuses.connect(plan.pipelines.iter().map(flow).collect());
         for (id, _) in &plan.extensions {
             add("extensions", "extension", id);
         }
@@ -262,6 +263,19 @@ impl Running {
     }
 }
 
+fn flow(pipeline: &Pipeline) -> Flow {
+    let names = |ids: &[Id]| ids.iter().map(Id::to_string).collect();
+    Flow {
+        id: pipeline.id.to_string(),
+        signal: pipeline.signal.name(),
+        mutates: pipeline.processors.iter().any(|(_, processor)| processor.mutates_data()),
+        receivers: names(&pipeline.receivers),
+        processors: pipeline.processors.iter().map(|(id, _)| id.to_string()).collect(),
+        exporters: names(&pipeline.exporters),
+    }
+}
+
+/// What is logged inside says whose it is. It is of the highest level, so that it is there for every record.
 fn span(kind: &'static str, id: &Id) -> tracing::Span {
-    info_span!("component", otelcol.component.id = %id, otelcol.component.kind = kind)
+    error_span!("component", otelcol.component.id = %id, otelcol.component.kind = kind)
 }

@@ -4,7 +4,12 @@ use std::io::{self, IsTerminal as _};
 
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use super::recent;
 
 /// `service::telemetry::logs`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
@@ -57,12 +62,13 @@ pub fn init(config: &super::Config) -> Result<()> {
     // Libraries speak of their own affairs; their warnings are enough.
     let filter = EnvFilter::try_new(format!("warn,fathom={level}"))?;
     let lines = fmt::layer().with_writer(io::stderr).with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
-    match config.logs.encoding {
-        Encoding::Console => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
-        Encoding::Json => {
-            registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init()
-        }
-    }
-    .map_err(|e| anyhow!("cannot start logging: {e}"))
+    let lines = match config.logs.encoding {
+        Encoding::Console => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        Encoding::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(recent::all().clone().with_filter(LevelFilter::WARN))
+        .try_init()
+        .map_err(|e| anyhow!("cannot start logging: {e}"))
 }

@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+pub mod recent;
 
 use std::collections::BTreeMap;
 

@@ -106,6 +106,8 @@ pub trait Exporter: Component {
 /// Serves the agent and its components; no data flows through it. It starts before everything else and
 /// stops after it.
 pub trait Extension: Component {
+    /// Whether others may name it as their `auth`: such start first.
+    const AUTHENTICATES: bool = false;
     /// Reads, binds: what can fail at start.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
@@ -196,6 +198,8 @@ impl<E: Exporter> AnyExporter for E {
 
 /// A configured extension, its type erased.
 pub trait AnyExtension: Send {
+    /// See [`Extension::AUTHENTICATES`].
+    fn authenticates(&self) -> bool;
     /// See [`Extension::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Extension::auth`].
@@ -205,6 +209,9 @@ pub trait AnyExtension: Send {
 }
 
 impl<E: Extension> AnyExtension for E {
+    fn authenticates(&self) -> bool {
+        E::AUTHENTICATES
+    }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Extension::start(self, cx))
     }

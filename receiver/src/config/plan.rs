@@ -29,7 +29,7 @@ pub struct Kinds<'a> {
 
 /// A configuration without mistakes.
 pub struct Plan {
-    /// The extensions that `service::extensions` names, in its order.
+    /// The extensions that `service::extensions` names, in its order, those that authenticate first.
     pub extensions: Vec<(Id, Box<dyn AnyExtension>)>,
     /// The receivers that pipelines use.
     pub receivers: Vec<(Id, Box<dyn AnyReceiver>)>,
@@ -269,7 +269,7 @@ impl Check<'_> {
         let Some(named) = self.root.get("service").and_then(|s| s.get("extensions")) else {
             return Vec::new();
         };
-        let mut used = Vec::new();
+        let mut used: Vec<(Id, Box<dyn AnyExtension>)> = Vec::new();
         for (i, id) in self.ids(path, named) {
             match all.get_mut(&id) {
                 // One that is named twice is still one.
@@ -287,6 +287,8 @@ impl Check<'_> {
                 }
             }
         }
+        // Extensions serve, too, and ask others who may.
+        used.sort_by_key(|(_, extension)| !extension.authenticates());
         used
     }
 

@@ -21,6 +21,7 @@ use crate::{
     component::{Component, Context, Extension},
     config::Mistakes,
     exporters::prometheus::serve,
+    extensions::auth::{self, Guard},
     status::Statuses,
     telemetry::recent,
 };
@@ -31,6 +32,9 @@ use crate::{
 pub struct Config {
     /// Where it listens.
     pub endpoint: String,
+    /// Who may ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::ServerConfig>,
     /// Read for the sake of existing files: there are no variables of Go to show.
     pub expvar: Expvar,
 }
@@ -45,13 +49,14 @@ pub struct Expvar {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { endpoint: "localhost:55679".to_owned(), expvar: Expvar::default() }
+        Self { endpoint: "localhost:55679".to_owned(), auth: None, expvar: Expvar::default() }
     }
 }
 
 /// The extension.
 pub struct ZPages {
     config: Config,
+    guard: Option<Guard>,
     listeners: Vec<TcpListener>,
 }
 
@@ -70,19 +75,27 @@ impl Component for ZPages {
             "endpoint",
             "\"endpoint\" is required when using the \"zpages\" extension",
         );
-        wrong.or(Self { config, listeners: Vec::new() })
+        if let Some(auth) = &config.auth {
+            wrong.nest("auth", auth.check());
+        }
+        wrong.or(Self { config, guard: None, listeners: Vec::new() })
     }
 }
 
 impl Extension for ZPages {
-    async fn start(&mut self, _: &Context) -> Result<()> {
+    async fn start(&mut self, cx: &Context) -> Result<()> {
+        let auth = self.config.auth.as_ref();
+        self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;
         self.listeners = serve::bind(&self.config.endpoint, "zPages", "/debug/servicez").await?;
         Ok(())
     }
 
     async fn run(self, cx: Context) -> Result<()> {
         let about = About { started: SystemTime::now(), statuses: cx.statuses.clone() };
-        let router = router(Arc::new(about));
+        let mut router = router(Arc::new(about));
+        if let Some(guard) = self.guard {
+            router = guard.before(router);
+        }
         let mut listening = JoinSet::new();
         for listener in self.listeners {
             listening.spawn(serve::accept(listener, router.clone(), cx.stop.clone()));

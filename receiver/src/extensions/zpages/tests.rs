@@ -9,7 +9,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 use crate::{
+    config::Id,
     exporters::queue::testing::context,
+    extensions::basicauth::BasicAuth,
     status::{Flow, Probe, Reporter, Status},
 };
 
@@ -141,6 +143,58 @@ async fn the_agent_and_its_extensions() {
     assert_eq!(row(&page, ">zpages</a>"), ["zpages", "StatusStarting", ""]);
     assert!(page.contains("<h2>zpages</h2>"), "{page}");
     assert_eq!(ask(&address, "/debug/tracez").await.0, 404);
+}
+
+/// What the extension answers to a request with this line in its head.
+async fn asked_with(auth: &str, made: auth::Auth, path: &str, line: &str) -> String {
+    let (mut cx, _) = context("zpages");
+    cx.authenticators.add(Id::parse("basicauth/x").expect("an id"), made);
+    let auth = json!({"authenticator": auth, "request_params": ["authorization"]});
+    let config = json!({"endpoint": "127.0.0.1:0", "auth": auth});
+    let config = serde_json::from_value(config).expect("of the right types");
+    let mut made = ZPages::new(config).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    if let Err(error) = made.start(&cx).await {
+        return format!("{error:#}");
+    }
+    let address = made.listeners[0].local_addr().expect("an address").to_string();
+    tokio::spawn(made.run(cx.clone()));
+    let mut stream = TcpStream::connect(address).await.expect("it accepts");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{line}connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("answered");
+    text
+}
+
+#[tokio::test]
+async fn who_may_not_ask_gets_no_answer() {
+    let auth = |config| {
+        let config = serde_json::from_value(config).expect("of the right types");
+        BasicAuth::new(config).unwrap_or_else(|wrong| panic!("{wrong:?}")).auth()
+    };
+    let server = || auth(json!({"htpasswd": {"inline": "ann:one"}}));
+    let refused = "HTTP/1.1 401 Unauthorized\r\n";
+    for (path, line, expected) in [
+        ("/debug/servicez", "", refused),
+        ("/no/such", "", refused),
+        ("/debug/servicez", "authorization: Basic YW5uOnR3bw==\r\n", refused),
+        ("/debug/servicez", "authorization: Basic YW5uOm9uZQ==\r\n", "HTTP/1.1 200 OK\r\n"),
+        ("/debug/errorz?authorization=Basic%20YW5uOm9uZQ==", "", "HTTP/1.1 200 OK\r\n"),
+    ] {
+        let answer = asked_with("basicauth/x", server(), path, line).await;
+        assert!(answer.starts_with(expected), "{path} {line}: {answer}");
+        let asks = answer.contains("\r\nwww-authenticate: Basic realm=\"fathom\"");
+        assert_eq!(asks, expected == refused, "{answer}");
+    }
+    let answer = asked_with("basicauth", server(), "", "").await;
+    assert!(
+        answer
+            .starts_with("failed to resolve authenticator \"basicauth\": authenticator not found"),
+        "{answer}"
+    );
+    let client = auth(json!({"client_auth": {"username": "ann"}}));
+    let answer = asked_with("basicauth/x", client, "", "").await;
+    assert_eq!(answer, "requested authenticator is not a server authenticator: \"basicauth/x\"");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Id, Mistake, Mistakes, Report, Section,
-    mistake::hint,
+    mistake::{MANY, hint},
     node::{Key, Node, Value},
     report::MOST,
     resolve::resolve,
@@ -137,6 +137,13 @@ impl Check<'_> {
         if let Some(mistake) = self.wrong.last_mut() {
             mistake.hint = hint(given, valid);
         }
+    }
+
+    fn hint_among<K>(&mut self, given: &Id, all: &All<'_, K>) {
+        // One more than are looked at: then none is.
+        let valid: Vec<_> = all.keys().take(MANY + 1).map(Id::to_string).collect();
+        let valid: Vec<_> = valid.iter().map(String::as_str).collect();
+        self.hint(&given.to_string(), &valid);
     }
 
     fn plan(&mut self, kinds: &Kinds<'_>) -> Plan {
@@ -279,11 +286,7 @@ impl Check<'_> {
                 None => {
                     let message = format!("references extension \"{id}\" which is not configured");
                     self.add_at(path, &join(path, &i.to_string()), message);
-                    let valid: Vec<_> = all.keys().map(Id::to_string).collect();
-                    let valid: Vec<_> = valid.iter().map(String::as_str).collect();
-                    if !valid.is_empty() {
-                        self.hint(&id.to_string(), &valid);
-                    }
+                    self.hint_among(&id, all);
                 }
             }
         }
@@ -421,9 +424,7 @@ impl Check<'_> {
                 None => {
                     let message = format!("references {what} \"{id}\" which is not configured");
                     self.add_at(pipeline, &at, message);
-                    let valid: Vec<_> = all.keys().map(Id::to_string).collect();
-                    let valid: Vec<_> = valid.iter().map(String::as_str).collect();
-                    self.hint(&id.to_string(), &valid);
+                    self.hint_among(&id, all);
                 }
                 Some(described) if !described.factory.signals.contains(&signal) => {
                     let message = format!(

@@ -79,13 +79,16 @@ impl ServerConfig {
         })?;
         let header = |name: &String| Some((name.clone(), name.parse().ok()?));
         let params = self.request_params.iter().filter_map(header).collect();
-        Ok(Guard(Arc::new((server, params))))
+        Ok(Guard { server, params })
     }
 }
 
 /// Lets the requests pass that an extension finds right.
 #[derive(Clone)]
-pub struct Guard(Arc<(Arc<dyn Server>, Vec<(String, HeaderName)>)>);
+pub struct Guard {
+    server: Arc<dyn Server>,
+    params: Arc<[(String, HeaderName)]>,
+}
 
 impl Guard {
     /// A router behind it.
@@ -96,14 +99,13 @@ impl Guard {
 
 /// The Collector's answer, and what HTTP asks for: the name of the scheme.
 async fn pass(
-    State(Guard(guard)): State<Guard>,
+    State(Guard { server, params }): State<Guard>,
     Query(query): Query<Vec<(String, String)>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let (server, params) = &*guard;
     let mut headers = request.headers().clone();
-    for (param, header) in params {
+    for (param, header) in &*params {
         let given = query.iter().find(|(name, _)| name == param);
         if let Some(Ok(value)) = given.map(|(_, value)| HeaderValue::from_str(value)) {
             headers.insert(header, value);

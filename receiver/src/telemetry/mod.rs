@@ -34,6 +34,7 @@ impl Config {
         if let Err(nested) = self.metrics.check() {
             wrong.nest("metrics", nested);
         }
+        wrong.nest("logs", self.logs.check());
         wrong.or(())
     }
 }

@@ -78,17 +78,19 @@ impl Recent {
     }
 }
 
-/// The component that a span stands for.
-struct Owner(String);
+/// The component that a span stands for. This layer notes it at the span, and others read it there.
+#[derive(Clone, Default)]
+pub(super) struct Owner {
+    pub(super) kind: String,
+    pub(super) id: String,
+}
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, cx: Context<'_, S>) {
-        let mut found = Component::default();
-        attributes.record(&mut found);
-        if let (Some(span), Component { kind, id }) = (cx.span(id), found)
-            && !kind.is_empty()
-        {
-            span.extensions_mut().insert(Owner(format!("{kind}:{id}")));
+        let mut owner = Owner::default();
+        attributes.record(&mut owner);
+        if let Some(span) = cx.span(id).filter(|_| !owner.kind.is_empty()) {
+            span.extensions_mut().insert(owner);
         }
     }
 
@@ -99,7 +101,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
             _ => return,
         };
         let owner = |scope: tracing_subscriber::registry::Scope<'_, S>| {
-            scope.into_iter().find_map(|span| Some(span.extensions().get::<Owner>()?.0.clone()))
+            scope.into_iter().find_map(|span| {
+                span.extensions().get::<Owner>().map(|Owner { kind, id }| format!("{kind}:{id}"))
+            })
         };
         let mut text = Text(String::new());
         event.record(&mut text);
@@ -113,14 +117,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
     }
 }
 
-/// The fields of a component's span.
-#[derive(Default)]
-struct Component {
-    kind: String,
-    id: String,
-}
-
-impl Visit for Component {
+impl Visit for Owner {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "otelcol.component.kind" {
             value.clone_into(&mut self.kind);

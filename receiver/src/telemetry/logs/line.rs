@@ -1,9 +1,6 @@
 //! A record as a line, laid out as zap does it.
 
-use std::{
-    fmt::{self, Write as _},
-    time::SystemTime,
-};
+use std::{fmt, time::SystemTime};
 
 use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde_json::{Map, Value};
@@ -68,7 +65,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             }
             false => {
                 let mut line = format!("{time}\t{level}\t");
-                caller.iter().for_each(|caller| drop(write!(line, "{caller}\t")));
+                if let Some(caller) = caller {
+                    line = line + &caller + "\t";
+                }
                 line.push_str(&said.message);
                 if !fields.is_empty() {
                     line.push('\t');

@@ -20,6 +20,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use nix::{
+    mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -55,9 +56,15 @@ pub fn built(name: &str) -> Result<PathBuf> {
 pub struct Setup {
     /// The section of the receiver.
     pub iomonitor: Value,
+    /// The processors, by their ids.
+    pub processors: Vec<(&'static str, Value)>,
     /// The exporters beside Prometheus, by their ids.
     pub exporters: Vec<(&'static str, Value)>,
+    /// `service::telemetry`.
+    pub telemetry: Value,
     container: Option<PathBuf>,
+    /// Whether it sees the kernel's types.
+    types: bool,
 }
 
 impl Setup {
@@ -69,7 +76,10 @@ impl Setup {
             "mode": mode.name(),
             "scope": {"cgroups": [cgroup.path()]},
         });
-        Self { iomonitor, exporters: Vec::new(), container: None }
+        // Port 8888 is not for several agents at once.
+        let telemetry = json!({"metrics": {"level": "none"}});
+        let (processors, exporters) = (Vec::new(), Vec::new());
+        Self { iomonitor, processors, exporters, telemetry, container: None, types: true }
     }
 
     /// With a key of the receiver changed.
@@ -82,6 +92,11 @@ impl Setup {
     pub fn contained(mut self, cgroup: &Cgroup) -> Self {
         self.container = Some(cgroup.path().to_owned());
         self
+    }
+
+    /// As on a kernel that was built without BTF.
+    pub fn without_types(self) -> Self {
+        Self { types: false, ..self }
     }
 
     /// With an OTLP exporter that sends to `address` without TLS.
@@ -100,7 +115,26 @@ impl Setup {
         self
     }
 
+    /// With one more processor.
+    pub fn process(mut self, id: &'static str, section: Value) -> Self {
+        self.processors.push((id, section));
+        self
+    }
+
+    /// With another `service::telemetry`.
+    pub fn telemetry(mut self, telemetry: Value) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
     fn file(&self, metrics: SocketAddr) -> Result<NamedTempFile> {
+        let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
+        fs::write(file.path(), self.yaml(metrics)?)?;
+        Ok(file)
+    }
+
+    /// The configuration. Every JSON document is a YAML document.
+    fn yaml(&self, metrics: SocketAddr) -> Result<String> {
         // The timestamps say which collection a scrape shows.
         let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
         let mut exporters = json!({ "prometheus": prometheus });
@@ -109,19 +143,18 @@ impl Setup {
             exporters[*id] = section.clone();
             used.push(*id);
         }
-        let config = json!({
+        let mut processors = json!({});
+        for (id, section) in &self.processors {
+            processors[*id] = section.clone();
+        }
+        let steps: Vec<_> = self.processors.iter().map(|(id, _)| id).collect();
+        let pipeline = json!({"receivers": ["iomonitor"], "processors": steps, "exporters": used});
+        Ok(serde_json::to_string_pretty(&json!({
             "receivers": {"iomonitor": self.iomonitor},
+            "processors": processors,
             "exporters": exporters,
-            "service": {
-                // Port 8888 is not for several agents at once.
-                "telemetry": {"metrics": {"level": "none"}},
-                "pipelines": {"metrics": {"receivers": ["iomonitor"], "exporters": used}},
-            },
-        });
-        let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
-        // Every JSON document is a YAML document.
-        serde_json::to_writer_pretty(&file, &config)?;
-        Ok(file)
+            "service": {"telemetry": self.telemetry, "pipelines": {"metrics": pipeline}},
+        }))?)
     }
 }
 
@@ -202,9 +235,30 @@ impl Agent {
         if let Some(container) = &setup.container {
             contain(&mut command, container)?;
         }
+        if !setup.types {
+            hide_types(&mut command);
+        }
         let mut agent = Self::start_command(metrics, command)?;
         agent.config = Some(config);
         Ok(agent)
+    }
+
+    /// Makes it read another configuration, and returns what it has said about that.
+    pub fn reload(&self, setup: &Setup) -> Result<String> {
+        self.reload_text(&setup.yaml(self.metrics)?)
+    }
+
+    /// As [`Agent::reload`], with a configuration that need not be one.
+    pub fn reload_text(&self, text: &str) -> Result<String> {
+        let config = self.config.as_ref().context("it was started without a file")?;
+        fs::write(config.path(), text)?;
+        let before = self.log().len();
+        kill(self.pid(), Signal::SIGHUP)?;
+        wait_for("the reload", || {
+            let said = self.log().split_off(before);
+            let line = ["Configuration reloaded", "Configuration not reloaded"];
+            Ok(line.iter().any(|line| said.contains(line)).then_some(said))
+        })
     }
 
     /// Its process id.
@@ -265,8 +319,8 @@ impl Agent {
     fn later(&self, last: i64) -> Result<Scrape> {
         wait_for("a further collection", || {
             let scrape = self.scrape()?;
-            let time = scrape.time().context("the endpoint shows no timestamps")?;
-            Ok((time > last).then_some(scrape))
+            // One that a reload has just started shows nothing yet.
+            Ok(scrape.time().is_some_and(|time| time > last).then_some(scrape))
         })
     }
 
@@ -307,6 +361,19 @@ fn contain(command: &mut Command, cgroup: &Path) -> Result<()> {
     // SAFETY: two system calls, and no memory is allocated.
     unsafe { command.pre_exec(enter) };
     Ok(())
+}
+
+/// Gives the process a view of the file system in which the kernel's types are not there.
+fn hide_types(command: &mut Command) {
+    let hide = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let (nothing, none) = (None::<&str>, MsFlags::empty());
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+        mount(Some("none"), "/sys/kernel/btf", Some("tmpfs"), none, nothing)?;
+        Ok(())
+    };
+    // SAFETY: three system calls; the paths are short enough to need no allocation.
+    unsafe { command.pre_exec(hide) };
 }
 
 /// An address of the loopback that nothing listens on.

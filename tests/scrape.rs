@@ -107,6 +107,13 @@ impl Scrape {
         self.samples.iter().filter_map(|sample| sample.time).max()
     }
 
+    /// Those that were collected last.
+    pub fn newest(mut self) -> Self {
+        let time = self.time();
+        self.samples.retain(|sample| sample.time == time);
+        self
+    }
+
     /// Every sample.
     pub fn samples(&self) -> &[Sample] {
         &self.samples

@@ -1,9 +1,18 @@
 //! The bounded channels between components, and the counts taken on them.
 //!
 //! A full channel makes its sender wait: backpressure reaches the receiver. A channel closes when
-//! its last sender is dropped: shutdown runs from the left.
+//! its last sender is dropped: shutdown runs from the left. A stage that must not take more says so through
+//! its [`Input`], and receivers, before they send, see it.
 
-use tokio::sync::mpsc;
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::sync::{
+    mpsc::{self, error::SendError},
+    watch,
+};
 
 use crate::{batch::Batch, telemetry::Items};
 
@@ -15,13 +24,89 @@ const CAPACITY: usize = 16;
 pub struct Input {
     channel: mpsc::Receiver<Batch>,
     counted: Option<Items>,
+    stage: Arc<Stage>,
 }
 
 /// The sending end: one or several receivers of the same data.
 #[derive(Clone)]
 pub struct Output {
-    channels: Vec<mpsc::Sender<Batch>>,
+    route: Arc<Route>,
     counted: Vec<Items>,
+}
+
+type Channels = Arc<[Connection]>;
+
+/// One receiver of the data.
+#[derive(Clone)]
+struct Connection {
+    sender: mpsc::Sender<Batch>,
+    stage: Arc<Stage>,
+}
+
+/// What a stage says about itself to those before it.
+#[derive(Default)]
+struct Stage {
+    /// Whether it refuses what is sent to it.
+    refuses: AtomicBool,
+    /// What it sends to.
+    next: OnceLock<Weak<Route>>,
+}
+
+impl Stage {
+    /// Whether it refuses what is sent to it, or one behind it would.
+    fn refuses(&self) -> bool {
+        let next = || self.next.get().and_then(Weak::upgrade)?.now();
+        self.refuses.load(Ordering::Relaxed)
+            || next().is_some_and(|channels| channels.iter().any(|c| c.stage.refuses()))
+    }
+}
+
+/// Where an output leads; nowhere for now while a reload replaces what it led to.
+struct Route(watch::Sender<Option<Channels>>);
+
+impl Route {
+    fn now(&self) -> Option<Channels> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits while it leads nowhere.
+    async fn channels(&self) -> Channels {
+        let mut led = self.0.subscribe();
+        let channels = led.wait_for(Option::is_some).await.ok().and_then(|c| c.clone());
+        channels.unwrap_or_default()
+    }
+}
+
+/// Changes where an output leads. It does not keep what it leads to open.
+pub(crate) struct Wire(Weak<Route>);
+
+impl Wire {
+    /// Who sends waits from now on, so that what it led to comes to its end.
+    pub(crate) fn pause(&self) {
+        self.set(None);
+    }
+
+    /// What is sent from now on goes to everything that `outputs` reach.
+    pub(crate) fn lead(&self, outputs: impl IntoIterator<Item = Output>) {
+        self.set(Some(Output::fan_out(outputs).route.now().unwrap_or_default()));
+    }
+
+    fn set(&self, to: Option<Channels>) {
+        if let Some(route) = self.0.upgrade() {
+            route.0.send_replace(to);
+        }
+    }
+}
+
+/// The way to a component that already runs. It does not keep its channel open.
+pub(crate) struct Entry(mpsc::WeakSender<Batch>, Arc<Stage>);
+
+impl Entry {
+    /// A further sending end, unless the component has ended.
+    pub(crate) fn output(&self) -> Option<Output> {
+        let sender = self.0.upgrade().filter(|channel| !channel.is_closed())?;
+        Some(Output::to(Arc::new([Connection { sender, stage: self.1.clone() }])))
+    }
 }
 
 /// Everything downstream has ended.
@@ -31,11 +116,17 @@ pub struct Closed;
 
 /// A channel of one sender.
 pub fn channel() -> (Output, Input) {
+    let (output, _, input) = entered();
+    (output, input)
+}
+
+/// A channel that others can be led to later.
+pub(crate) fn entered() -> (Output, Entry, Input) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
-    (
-        Output { channels: vec![sender], counted: Vec::new() },
-        Input { channel: receiver, counted: None },
-    )
+    let stage = Arc::<Stage>::default();
+    let entry = Entry(sender.downgrade(), stage.clone());
+    let connection = Connection { sender, stage: stage.clone() };
+    (Output::to(Arc::new([connection])), entry, Input { channel: receiver, counted: None, stage })
 }
 
 impl Input {
@@ -53,6 +144,17 @@ impl Input {
         self.channel.try_recv().ok()
     }
 
+    /// Says whether what is sent now would be refused, and lost.
+    pub fn refuse(&self, refuse: bool) {
+        self.stage.refuses.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Says what it sends to: what refuses there refuses here.
+    pub fn before(&self, next: &Output) {
+        // It sends to nothing else as long as it lives.
+        let _ = self.stage.next.set(Arc::downgrade(&next.route));
+    }
+
     /// Counts what comes in.
     pub fn counting(mut self, items: Items) -> Self {
         self.counted = Some(items);
@@ -61,24 +163,60 @@ impl Input {
 }
 
 impl Output {
+    fn to(channels: Channels) -> Self {
+        let route = Route(watch::Sender::new(Some(channels)));
+        Self { route: Arc::new(route), counted: Vec::new() }
+    }
+
     /// Sends to all that are connected, waiting for the slowest. Fails when none is left.
-    pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
+    pub async fn send(&self, mut batch: Batch) -> Result<(), Closed> {
         for items in &self.counted {
             items.add(batch.signal(), batch.items());
         }
-        let Some((last, rest)) = self.channels.split_last() else { return Ok(()) };
-        let mut reached = 0;
-        for channel in rest {
-            reached += usize::from(channel.send(batch.clone()).await.is_ok());
+        loop {
+            let channels = self.route.channels().await;
+            let Some((last, rest)) = channels.split_last() else { return Ok(()) };
+            let mut reached = 0;
+            for channel in rest {
+                reached += usize::from(channel.sender.send(batch.clone()).await.is_ok());
+            }
+            match last.sender.send(batch).await {
+                Ok(()) => return Ok(()),
+                Err(_) if reached > 0 => return Ok(()),
+                // A reload has ended what it waited for, and leads elsewhere.
+                Err(SendError(back))
+                    if self.route.now().is_none_or(|now| !Arc::ptr_eq(&channels, &now)) =>
+                {
+                    batch = back;
+                }
+                Err(_) => return Err(Closed),
+            }
         }
-        reached += usize::from(last.send(batch).await.is_ok());
-        if reached == 0 { Err(Closed) } else { Ok(()) }
+    }
+
+    /// Whether one of those that are connected refuses data now. Whoever can ask a client to come back later
+    /// should, before it reads what the client sends: then nothing is lost, and nothing comes twice.
+    pub fn refuses_any(&self) -> bool {
+        self.route.now().is_some_and(|channels| channels.iter().any(|c| c.stage.refuses()))
+    }
+
+    /// Whether all that are connected refuse data now, so that it need not be made.
+    pub fn refuses_all(&self) -> bool {
+        let all = |channels: Channels| {
+            !channels.is_empty() && channels.iter().all(|connection| connection.stage.refuses())
+        };
+        self.route.now().is_some_and(all)
     }
 
     /// Sends to everything that `outputs` reach.
     pub fn fan_out(outputs: impl IntoIterator<Item = Self>) -> Self {
-        let channels = outputs.into_iter().flat_map(|o| o.channels).collect();
-        Self { channels, counted: Vec::new() }
+        let all = outputs.into_iter().filter_map(|output| output.route.now());
+        Self::to(all.flat_map(|channels| channels.to_vec()).collect())
+    }
+
+    /// By what it can be led elsewhere.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire(Arc::downgrade(&self.route))
     }
 
     /// Counts what goes out.

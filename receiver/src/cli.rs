@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,17 +17,17 @@ use fathom::{
     ebpf::capability,
     exporters::EXPORTERS,
     extensions::EXTENSIONS,
-    pipeline::Running,
     processors::PROCESSORS,
     receivers::{
         RECEIVERS,
         iomonitor::{self, config::ModeChoice},
     },
-    telemetry::{self, Telemetry},
+    telemetry,
 };
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::warn;
+
+use crate::agent;
 
 /// What runs when no configuration is given.
 const QUICKSTART: &str = include_str!("../../otelcol-config/quickstart.yaml");
@@ -174,7 +175,7 @@ impl Cli {
             false => self.config.clone(),
         };
         let plan = self.load(&uris)?;
-        telemetry::init_logs(&plan.telemetry)?;
+        let logs = telemetry::init_logs(&plan.telemetry)?;
         plan.warnings.iter().for_each(|text| warn!("{text}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // Work comes once per interval; more threads would only hold more stacks.
@@ -182,35 +183,13 @@ impl Cli {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(serve(plan))
+        let sets = self.set.clone();
+        let load = Arc::new(move || config::load(&uris, &sets, &KINDS));
+        let code = runtime.block_on(agent::serve(plan, logs, load));
+        // A source of a configuration that does not answer is not worth waiting for.
+        runtime.shutdown_background();
+        code
     }
-}
-
-/// Runs until a signal or a failure, then drains.
-async fn serve(plan: Plan) -> Result<ExitCode> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-
-    let telemetry = Telemetry::start(&plan.telemetry).await?;
-    let mut running = Running::start(plan, telemetry.meter()).await?;
-    info!("Everything is ready. Begin running and processing data.");
-
-    let failure = tokio::select! {
-        _ = interrupt.recv() => { info!("Received SIGINT, shutting down."); None }
-        _ = terminate.recv() => { info!("Received SIGTERM, shutting down."); None }
-        failure = running.failure() => Some(failure),
-    };
-    if let Some(failure) = &failure {
-        error!("{failure:#}");
-    }
-    let clean = tokio::select! {
-        clean = running.shutdown() => clean,
-        // Who asks twice does not want to wait.
-        _ = interrupt.recv() => { warn!("Received a second signal, exiting at once."); false }
-        _ = terminate.recv() => { warn!("Received a second signal, exiting at once."); false }
-    };
-    telemetry.shutdown().await;
-    Ok(if clean && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! The command line: flags, signals, exit codes. 0 is success, 1 an error that is printed, 2 a
 //! wrong command line.
 
+mod agent;
 mod cli;
 
 use std::process::ExitCode;

@@ -175,9 +175,16 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Notes that a group has a component.
-    pub(crate) fn add(&self, group: &str, component: String, reporter: Reporter) {
-        lock(&self.groups).entry(group.to_owned()).or_default().insert(component, reporter);
+    /// What there is from now on: the group, the component's name in it, and how it is.
+    pub(crate) fn show<'a>(
+        &self,
+        all: impl IntoIterator<Item = (&'a String, &'a String, Reporter)>,
+    ) {
+        let mut groups: BTreeMap<String, BTreeMap<String, Reporter>> = BTreeMap::new();
+        for (group, name, reporter) in all {
+            groups.entry(group.clone()).or_default().insert(name.clone(), reporter);
+        }
+        *lock(&self.groups) = groups;
     }
 
     /// Notes how the pipelines are connected.

@@ -174,8 +174,8 @@ fn only_what_pipelines_use_is_started() {
     ))
     .expect("valid");
     let ids = |ids: Vec<String>| ids.join(" ");
-    assert_eq!(ids(plan.receivers.iter().map(|(id, _)| id.to_string()).collect()), "iomonitor");
-    assert_eq!(ids(plan.exporters.iter().map(|(id, _)| id.to_string()).collect()), "debug");
+    assert_eq!(ids(plan.receivers.iter().map(|r| r.id.to_string()).collect()), "iomonitor");
+    assert_eq!(ids(plan.exporters.iter().map(|e| e.id.to_string()).collect()), "debug");
 }
 
 /// What `validate` accepts must start.

@@ -117,7 +117,7 @@ fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
 }
 
 /// The kernel's ids of the programs that a process holds.
-fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
+pub fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         // A descriptor may be closed in between.
@@ -237,5 +237,33 @@ fn probes_are_shown_without_running() -> Result<()> {
     for part in ["syscalls", "page_cache", "fadvise", "reclaim"] {
         ensure!(shown.contains(part), "no {part} in {shown}");
     }
+    Ok(())
+}
+
+/// What the records of tracepoints say suffices for most of it.
+#[test]
+fn a_kernel_without_types_is_counted_by_its_records() -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let pages = rng.u64(50..200);
+    let path = file::cold(&directory, &mut rng, pages * 4_096)?;
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).without_types())?;
+    let steps = vec![
+        Step::new(Call::Read, 0, 4_096).times(pages),
+        Step::new(Call::Pread64, 1, 1).times(rng.u64(1..100)),
+        Step::advise(0, 4),
+    ];
+    let files = vec![Open::Read(path), Open::Never];
+    let report = work(&Plan { threads: 1, files, phases: vec![steps] }, &cgroup)?;
+    let scrape = agent.settled()?;
+    equal(&scrape, &report)?;
+    for name in ["ebpf_page_cache_adds_total", "ebpf_page_cache_deletes_total"] {
+        let shown = scrape.count(name, &[])?;
+        ensure!(shown == pages, "{name}: {shown} of {pages} pages");
+    }
+    ensure!(scrape.count("ebpf_fadvise_calls_total", &[])? == 1);
+    let lookups = scrape.one("ebpf_probe_status", &[("probe", "page_cache/lookups")])?;
+    ensure!(lookups.value == 0.0 && lookups.labels["reason"].contains("BTF"), "{lookups:?}");
     Ok(())
 }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod otlp;
 mod page_cache;
 mod reclaim;
+mod reload;
 mod scope;
 mod sidecar;
 mod syscalls;

@@ -6,6 +6,7 @@ use super::{
     Id, Mistake, Mistakes, Report, Section,
     mistake::{MANY, hint},
     node::{Key, Node, Value},
+    planned::Planned,
     report::MOST,
     resolve::resolve,
 };
@@ -30,11 +31,11 @@ pub struct Kinds<'a> {
 /// A configuration without mistakes.
 pub struct Plan {
     /// The extensions that `service::extensions` names, in its order, those that authenticate first.
-    pub extensions: Vec<(Id, Box<dyn AnyExtension>)>,
+    pub extensions: Vec<Planned<Box<dyn AnyExtension>>>,
     /// The receivers that pipelines use.
-    pub receivers: Vec<(Id, Box<dyn AnyReceiver>)>,
+    pub receivers: Vec<Planned<Box<dyn AnyReceiver>>>,
     /// The exporters that pipelines use.
-    pub exporters: Vec<(Id, Box<dyn AnyExporter>)>,
+    pub exporters: Vec<Planned<Box<dyn AnyExporter>>>,
     /// The pipelines.
     pub pipelines: Vec<Pipeline>,
     /// `service::telemetry`.
@@ -52,7 +53,7 @@ pub struct Pipeline {
     /// Where it comes from.
     pub receivers: Vec<Id>,
     /// What happens to it, in order. These instances are this pipeline's own.
-    pub processors: Vec<(Id, Box<dyn AnyProcessor>)>,
+    pub processors: Vec<Planned<Box<dyn AnyProcessor>>>,
     /// Where it goes.
     pub exporters: Vec<Id>,
 }
@@ -89,6 +90,15 @@ struct Described<'a, K> {
     section: Section,
     /// Made already, to check it; taken by the first who uses it.
     made: Option<K>,
+}
+
+impl<K> Described<'_, K> {
+    /// The first who asks takes the instance that was made to check it.
+    fn take(&mut self, id: &Id) -> Option<Planned<K>> {
+        let configure = self.factory.configure;
+        let component = self.made.take().or_else(|| configure(&self.section).ok())?;
+        Some(Planned::new(id.clone(), component, self.factory, self.section.clone()))
+    }
 }
 
 /// Those of one section.
@@ -271,16 +281,17 @@ impl Check<'_> {
     fn extensions(
         &mut self,
         all: &mut All<'_, Box<dyn AnyExtension>>,
-    ) -> Vec<(Id, Box<dyn AnyExtension>)> {
+    ) -> Vec<Planned<Box<dyn AnyExtension>>> {
         let path = "service::extensions";
         let Some(named) = self.root.get("service").and_then(|s| s.get("extensions")) else {
             return Vec::new();
         };
-        let mut used: Vec<(Id, Box<dyn AnyExtension>)> = Vec::new();
+        let mut used: Vec<Planned<Box<dyn AnyExtension>>> = Vec::new();
         for (i, id) in self.ids(path, named) {
             match all.get_mut(&id) {
                 // One that is named twice is still one.
-                Some(described) => used.extend(described.made.take().map(|made| (id, made))),
+                Some(_) if used.iter().any(|planned| planned.id == id) => {}
+                Some(described) => used.extend(described.take(&id)),
                 // One that is configured but wrong has been reported.
                 None if self.wrong.len() == MOST || self.is_refused("extensions", &id) => {}
                 None => {
@@ -291,7 +302,7 @@ impl Check<'_> {
             }
         }
         // Extensions serve, too, and ask others who may.
-        used.sort_by_key(|(_, extension)| !extension.authenticates());
+        used.sort_by_key(|planned| !planned.component.authenticates());
         used
     }
 
@@ -373,12 +384,7 @@ impl Check<'_> {
             let mut instances = Vec::new();
             for id in steps {
                 let Some(described) = processors.get_mut(&id) else { continue };
-                // The first pipeline takes the instance that was made to check it.
-                let made = described
-                    .made
-                    .take()
-                    .or_else(|| (described.factory.configure)(&described.section).ok());
-                instances.extend(made.map(|processor| (id, processor)));
+                instances.extend(described.take(&id));
             }
             pipelines.push(Pipeline {
                 id,
@@ -476,8 +482,8 @@ fn decoding(mistake: &mut Mistake, id: &Id) {
     }
 }
 
-fn take<K>(all: &mut All<'_, K>, used: &BTreeSet<Id>) -> Vec<(Id, K)> {
-    used.iter().filter_map(|id| Some((id.clone(), all.remove(id)?.made?))).collect()
+fn take<K>(all: &mut All<'_, K>, used: &BTreeSet<Id>) -> Vec<Planned<K>> {
+    used.iter().filter_map(|id| all.get_mut(id)?.take(id)).collect()
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -149,6 +149,12 @@ impl Authenticators {
             )
         })
     }
+
+    /// Some of them.
+    pub(crate) fn only(&self, which: impl Fn(&Id) -> bool) -> Self {
+        let some = self.0.iter().filter(|(id, _)| which(id));
+        Self(Arc::new(some.map(|(id, auth)| (id.clone(), auth.clone())).collect()))
+    }
 }
 
 /// A header, or why there is none now.

@@ -23,7 +23,7 @@ pub enum Kind {
     Bool(bool),
     Nil,
     Compare(Operator),
-    /// `( ) [ ] , .`
+    /// `( ) [ ] , . + - * /`
     Mark(char),
     /// A word of capitals, digits and `_`.
     Upper,
@@ -59,7 +59,7 @@ fn token(rest: &[char]) -> Result<(Kind, usize), String> {
     let digit = |c: Option<&char>| c.is_some_and(char::is_ascii_digit);
     Ok(match rest[0] {
         '"' => return text(rest),
-        '(' | ')' | '[' | ']' | ',' => (Kind::Mark(rest[0]), 1),
+        '(' | ')' | '[' | ']' | ',' | '+' | '-' | '*' | '/' => (Kind::Mark(rest[0]), 1),
         '=' if next == Some('=') => (Kind::Compare(Operator::Equal), 2),
         '!' if next == Some('=') => (Kind::Compare(Operator::NotEqual), 2),
         '<' if next == Some('=') => (Kind::Compare(Operator::LessOrEqual), 2),
@@ -72,9 +72,6 @@ fn token(rest: &[char]) -> Result<(Kind, usize), String> {
         }
         '.' if !digit(rest.get(1)) => (Kind::Mark('.'), 1),
         '0'..='9' | '.' => return number(rest),
-        '+' | '-' if digit(rest.get(1)) || (next == Some('.') && digit(rest.get(2))) => {
-            return number(rest);
-        }
         c if c.is_ascii_alphabetic() => {
             let length = run(rest, |c| c.is_ascii_alphanumeric() || c == '_');
             let word: String = rest[..length].iter().collect();
@@ -110,8 +107,7 @@ fn bytes(digits: &[char]) -> Result<Vec<u8>, String> {
 
 fn number(rest: &[char]) -> Result<(Kind, usize), String> {
     let digits = |from: usize| run(&rest[from..], |c| c.is_ascii_digit());
-    let mut end = usize::from(matches!(rest[0], '+' | '-'));
-    end += digits(end);
+    let mut end = digits(0);
     let mut double = false;
     if rest.get(end) == Some(&'.') && digits(end + 1) > 0 {
         double = true;

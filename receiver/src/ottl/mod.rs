@@ -1,25 +1,31 @@
-//! Conditions in a part of the OpenTelemetry Transformation Language: paths, literals, enums,
-//! comparisons, `and`, `or`, `not`, parentheses, `nil`, `IsMatch`, `HasAttrOnDatapoint` and
-//! `HasAttrKeyOnDatapoint`. Everything else is a mistake with its position; what passes the parser
-//! cannot fail later.
+//! Conditions in a part of the OpenTelemetry Transformation Language: paths, literals, lists, enums, arithmetic,
+//! comparisons, `and`, `or`, `not`, parentheses, `nil` and the converters of [`function`]. Everything else is a
+//! mistake with its position.
 
 mod compare;
+mod function;
 mod lex;
 mod parse;
 mod path;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use opentelemetry_proto::tonic::{
-    common::v1::{InstrumentationScope, KeyValue},
+    common::v1::{InstrumentationScope, KeyValue, KeyValueList, any_value::Value},
     logs::v1::LogRecord,
     metrics::v1::{Metric, number_data_point},
     resource::v1::Resource,
-    trace::v1::Span,
+    trace::v1::{Span, span::Event},
 };
 use regex::Regex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::{debug, warn};
 
 use self::{
     compare::{Any, Operator},
-    path::Path,
+    function::Function,
+    path::{Key, Path},
 };
 use crate::value;
 
@@ -28,6 +34,8 @@ use crate::value;
 pub enum Context {
     /// A resource.
     Resource,
+    /// An instrumentation scope.
+    Scope,
     /// A metric.
     Metric,
     /// A data point.
@@ -36,6 +44,36 @@ pub enum Context {
     Log,
     /// A span.
     Span,
+    /// An event of a span.
+    SpanEvent,
+}
+
+impl Context {
+    /// As configurations name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resource => "resource",
+            Self::Scope => "scope",
+            Self::Metric => "metric",
+            Self::DataPoint => "datapoint",
+            Self::Log => "log",
+            Self::Span => "span",
+            Self::SpanEvent => "spanevent",
+        }
+    }
+}
+
+/// What to do when a condition fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorMode {
+    /// Fail.
+    Propagate,
+    /// Say so and go on with the next condition.
+    #[default]
+    Ignore,
+    /// Go on with the next condition.
+    Silent,
 }
 
 /// What a condition is asked about, with what it stands below.
@@ -54,6 +92,8 @@ pub struct Item<'a> {
 pub enum Of<'a> {
     /// The resource is meant.
     Resource,
+    /// The instrumentation scope is meant.
+    Scope,
     /// A metric.
     Metric(&'a Metric),
     /// A data point of a metric.
@@ -62,6 +102,8 @@ pub enum Of<'a> {
     Log(&'a LogRecord),
     /// A span.
     Span(&'a Span),
+    /// An event of a span, and which one it is.
+    Event(&'a Span, &'a Event, usize),
 }
 
 /// A metric without its points.
@@ -101,8 +143,19 @@ pub struct Point<'a> {
 }
 
 /// Conditions of which one must hold.
-#[derive(Clone, Debug)]
-pub struct Conditions(Vec<Expression>);
+#[derive(Debug)]
+pub struct Conditions {
+    all: Vec<Condition>,
+    /// Whether it was told that one fails: it fails for each item, and once is enough.
+    told: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Condition {
+    text: String,
+    mode: ErrorMode,
+    expression: Expression,
+}
 
 #[derive(Clone, Debug)]
 enum Expression {
@@ -122,49 +175,137 @@ enum Operand {
     Text(String),
     Bytes(Vec<u8>),
     Path(Path),
+    List(Vec<Operand>),
     IsMatch(Box<Operand>, Regex),
     HasAttribute(String, Option<String>),
+    Call(Function, Vec<Operand>),
+    /// What stands in a list or a map that was made.
+    At(Box<Operand>, Vec<Key>),
+    Negate(Box<Operand>),
+    Calculate(Box<Operand>, Sign, Box<Operand>),
+}
+
+/// A sign between two numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Plus,
+    Minus,
+    Times,
+    Divided,
 }
 
 impl Conditions {
     /// Parses a list of conditions. Errors are the index of a condition and the Collector's text
     /// about it.
-    pub fn new(context: Context, list: &[String]) -> Result<Self, Vec<(usize, String)>> {
+    pub fn new(
+        context: Context,
+        list: &[String],
+        mode: ErrorMode,
+    ) -> Result<Self, Vec<(usize, String)>> {
+        Self::parse(context, list, mode, false)
+    }
+
+    /// Parses conditions whose paths say what they are about, for the first of the contexts that has all paths and
+    /// functions that they use.
+    pub fn inferred(
+        contexts: &[Context],
+        list: &[String],
+        mode: ErrorMode,
+    ) -> Result<(Context, Self), Vec<(usize, String)>> {
+        let mut wrong = Vec::new();
+        for context in contexts {
+            match Self::parse(*context, list, mode, true) {
+                Ok(conditions) => return Ok((*context, conditions)),
+                // The last context has the most paths: what it does not have is wrong.
+                Err(errors) => wrong = errors,
+            }
+        }
+        Err(wrong)
+    }
+
+    fn parse(
+        context: Context,
+        list: &[String],
+        mode: ErrorMode,
+        prefixed: bool,
+    ) -> Result<Self, Vec<(usize, String)>> {
         let (mut all, mut wrong) = (Vec::new(), Vec::new());
         for (i, text) in list.iter().enumerate() {
-            match parse::condition(context, text) {
-                Ok(expression) => all.push(expression),
+            match parse::condition(context, text, prefixed) {
+                Ok(expression) => all.push(Condition { text: text.clone(), mode, expression }),
                 Err(error) => {
                     wrong.push((i, format!("unable to parse OTTL condition {text:?}: {error}")));
                 }
             }
         }
-        if wrong.is_empty() { Ok(Self(all)) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Self { all, told: AtomicBool::new(false) }) } else { Err(wrong) }
     }
 
-    /// Whether one of them holds.
-    pub fn hold(&self, item: &Item<'_>) -> bool {
-        self.0.iter().any(|condition| condition.holds(item))
+    /// Takes others in.
+    pub fn extend(&mut self, others: Self) {
+        self.all.extend(others.all);
+    }
+
+    /// Whether one of them holds, or why one fails if failures are not to be ignored.
+    pub fn hold(&self, item: &Item<'_>) -> Result<bool, String> {
+        for Condition { text, mode, expression } in &self.all {
+            let failed = |error| format!("failed to eval condition: {text}, {error}");
+            match (expression.holds(item), mode) {
+                (Ok(true), _) => return Ok(true),
+                (Ok(false), _) | (Err(_), ErrorMode::Silent) => {}
+                (Err(error), ErrorMode::Propagate) => return Err(failed(error)),
+                (Err(error), ErrorMode::Ignore) => match self.told.swap(true, Ordering::Relaxed) {
+                    false => warn!("{}", failed(error)),
+                    true => debug!("{}", failed(error)),
+                },
+            }
+        }
+        Ok(false)
     }
 }
 
 impl Expression {
-    fn holds(&self, item: &Item<'_>) -> bool {
-        match self {
-            Self::Or(all) => all.iter().any(|one| one.holds(item)),
-            Self::And(all) => all.iter().all(|one| one.holds(item)),
-            Self::Not(one) => !one.holds(item),
-            Self::Compare(left, operator, right) => {
-                operator.compare(&left.value(item), &right.value(item))
+    fn holds(&self, item: &Item<'_>) -> Result<bool, String> {
+        Ok(match self {
+            Self::Or(all) => {
+                for one in all {
+                    if one.holds(item)? {
+                        return Ok(true);
+                    }
+                }
+                false
             }
-            Self::Is(operand) => matches!(operand.value(item), Any::Bool(true)),
-        }
+            Self::And(all) => {
+                for one in all {
+                    if !one.holds(item)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Self::Not(one) => !one.holds(item)?,
+            Self::Compare(left, operator, right) => {
+                operator.compare(&left.value(item)?, &right.value(item)?)
+            }
+            Self::Is(operand) => match operand.value(item)? {
+                Any::Bool(value) => value,
+                other => {
+                    return Err(format!(
+                        "value returned from a constant expression must be bool, got {}",
+                        other.kind()
+                    ));
+                }
+            },
+        })
     }
 }
 
 impl Operand {
-    fn value<'a>(&'a self, item: &Item<'a>) -> Any<'a> {
-        match self {
+    fn value<'a>(&'a self, item: &Item<'a>) -> Result<Any<'a>, String> {
+        let all = |operands: &'a [Self]| {
+            operands.iter().map(|operand| operand.value(item)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(match self {
             Self::Nil => Any::Nil,
             Self::Bool(value) => Any::Bool(*value),
             Self::Int(value) => Any::Int(*value),
@@ -172,7 +313,8 @@ impl Operand {
             Self::Text(text) => Any::Text(text.as_str().into()),
             Self::Bytes(bytes) => Any::Bytes(bytes),
             Self::Path(path) => path.get(item),
-            Self::IsMatch(target, pattern) => Any::Bool(match target.value(item) {
+            Self::List(items) => Any::List(all(items)?),
+            Self::IsMatch(target, pattern) => Any::Bool(match target.value(item)? {
                 Any::Nil => false,
                 Any::Text(text) => pattern.is_match(&text),
                 other => pattern.is_match(&other.text()),
@@ -181,13 +323,56 @@ impl Operand {
                 Of::Metric(metric) => has_attribute(metric, key, wanted.as_deref()),
                 _ => false,
             }),
+            Self::Call(function, arguments) => function.call(all(arguments)?, item)?,
+            Self::At(target, keys) => path::walk(target.value(item)?, keys),
+            Self::Negate(operand) => match operand.value(item)? {
+                Any::Int(value) => Any::Int(value.wrapping_neg()),
+                Any::Double(value) => Any::Double(-value),
+                other => {
+                    return Err(format!(
+                        "unsupported unary minus operation on type {}",
+                        other.kind()
+                    ));
+                }
+            },
+            Self::Calculate(left, sign, right) => {
+                sign.calculate(&left.value(item)?, &right.value(item)?)?
+            }
+        })
+    }
+}
+
+impl Sign {
+    fn calculate<'a>(self, left: &Any<'a>, right: &Any<'a>) -> Result<Any<'a>, String> {
+        let must = |value: &Any<'_>| format!("{} must be int64 or float64", value.shown());
+        let number = |value: &Any<'_>| match value {
+            Any::Int(value) => Ok(*value as f64),
+            Any::Double(value) => Ok(*value),
+            other => Err(must(other)),
+        };
+        if let (Any::Int(a), Any::Int(b)) = (left, right) {
+            return Ok(Any::Int(match self {
+                Self::Plus => a.wrapping_add(*b),
+                Self::Minus => a.wrapping_sub(*b),
+                Self::Times => a.wrapping_mul(*b),
+                Self::Divided if *b == 0 => return Err("attempted to divide by 0".to_owned()),
+                Self::Divided => a.wrapping_div(*b),
+            }));
         }
+        let (a, b) = (number(left)?, number(right)?);
+        Ok(Any::Double(match self {
+            Self::Plus => a + b,
+            Self::Minus => a - b,
+            Self::Times => a * b,
+            Self::Divided if b == 0.0 => return Err("attempted to divide by 0".to_owned()),
+            Self::Divided => a / b,
+        }))
     }
 }
 
 /// Whether the first point that has the attribute has this value, as in the Collector.
 fn has_attribute(metric: &Metric, key: &str, wanted: Option<&str>) -> bool {
-    use opentelemetry_proto::tonic::{common::v1::any_value::Value, metrics::v1::metric::Data};
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     fn first<'a>(
         mut points: impl Iterator<Item = &'a Vec<KeyValue>>,
         key: &str,
@@ -222,6 +407,27 @@ impl Any<'_> {
             Self::Text(text) => text.clone().into_owned(),
             Self::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             Self::Whole(value) => value::text(Some(value)),
+            Self::Map(pairs) => {
+                let values = pairs.to_vec();
+                value::text(Some(&Value::KvlistValue(KeyValueList { values })))
+            }
+            Self::List(items) => {
+                // Texts in a list are quoted.
+                let text = |item: &Any<'_>| match item {
+                    Any::Nil => "null".to_owned(),
+                    Any::Text(text) => format!("{text:?}"),
+                    other => other.text(),
+                };
+                format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(","))
+            }
+        }
+    }
+
+    /// As Go prints it.
+    fn shown(&self) -> String {
+        match self {
+            Self::Nil => "<nil>".to_owned(),
+            other => other.text(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use regex::Regex;
 
 use super::{
-    Context, Expression, Operand,
+    Context, Expression, Operand, Sign,
+    function::Function,
     lex::{Kind, Token, tokens},
     path::{self, Key},
 };
@@ -11,11 +12,11 @@ use super::{
 /// Parentheses and negations within each other; what is deeper was not written by a person.
 const DEPTH: usize = 100;
 
-/// Parses a condition; errors have the Collector's text.
-pub fn condition(context: Context, text: &str) -> Result<Expression, String> {
+/// Parses a condition, whose paths must say what they are about if `prefixed`; errors have the Collector's text.
+pub fn condition(context: Context, text: &str, prefixed: bool) -> Result<Expression, String> {
     let syntax = |error| format!("condition has invalid syntax: {error}");
     let tokens = tokens(text).map_err(syntax)?;
-    let mut parser = Parser { context, tokens: &tokens, at: 0, depth: 0 };
+    let mut parser = Parser { context, prefixed, tokens: &tokens, at: 0, depth: 0 };
     let expression = parser.or()?;
     match parser.peek().kind {
         Kind::End => Ok(expression),
@@ -25,6 +26,8 @@ pub fn condition(context: Context, text: &str) -> Result<Expression, String> {
 
 struct Parser<'t> {
     context: Context,
+    /// Whether paths must say what they are about.
+    prefixed: bool,
     /// The last one is an end.
     tokens: &'t [Token],
     at: usize,
@@ -92,27 +95,111 @@ impl<'t> Parser<'t> {
                 Kind::Not => return Err(self.unexpected("")),
                 _ => Expression::Not(Box::new(self.boolean()?)),
             }
-        } else if self.takes(&Kind::Mark('(')) {
+        } else if self.peek().kind == Kind::Mark('(') && !self.calculates() {
+            self.next();
             let inner = self.or()?;
             self.must(')')?;
             inner
         } else {
-            let left = self.operand()?;
+            let left = self.sum()?;
             match self.peek().kind {
                 Kind::Compare(operator) => {
                     self.next();
-                    Expression::Compare(left, operator, self.operand()?)
+                    Expression::Compare(left, operator, self.sum()?)
                 }
                 _ => match left {
-                    Operand::Bool(_) | Operand::IsMatch(..) | Operand::HasAttribute(..) => {
-                        Expression::Is(left)
-                    }
+                    Operand::Bool(_)
+                    | Operand::IsMatch(..)
+                    | Operand::HasAttribute(..)
+                    | Operand::Call(..)
+                    | Operand::At(..) => Expression::Is(left),
                     _ => return Err(self.unexpected(" (expected <opcomparison> Value)")),
                 },
             }
         };
         self.depth -= 1;
         Ok(expression)
+    }
+
+    /// Whether the parenthesis here holds a number: what follows it says so.
+    fn calculates(&self) -> bool {
+        let mut open = 0;
+        let mut rest = self.tokens[self.at..].iter();
+        let end = rest.find(|token| {
+            match token.kind {
+                Kind::Mark('(') => open += 1,
+                Kind::Mark(')') => open -= 1,
+                _ => {}
+            }
+            open == 0
+        });
+        let Some(Token { kind, .. }) = end.and_then(|_| rest.next()) else { return false };
+        matches!(kind, Kind::Compare(_) | Kind::Mark('+' | '-' | '*' | '/'))
+    }
+
+    fn sum(&mut self) -> Result<Operand, String> {
+        self.signs([('+', Sign::Plus), ('-', Sign::Minus)], Self::product)
+    }
+
+    fn product(&mut self) -> Result<Operand, String> {
+        self.signs([('*', Sign::Times), ('/', Sign::Divided)], Self::factor)
+    }
+
+    fn signs(
+        &mut self,
+        signs: [(char, Sign); 2],
+        part: impl Fn(&mut Self) -> Result<Operand, String>,
+    ) -> Result<Operand, String> {
+        let mut all = part(self)?;
+        while let Some((_, sign)) =
+            signs.iter().find(|(mark, _)| self.peek().kind == Kind::Mark(*mark))
+        {
+            self.next();
+            all = Operand::Calculate(Box::new(all), *sign, Box::new(part(self)?));
+        }
+        Ok(all)
+    }
+
+    fn factor(&mut self) -> Result<Operand, String> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(format!("nested too deeply (at 1:{})", self.peek().column));
+        }
+        let operand = match self.peek().kind {
+            Kind::Mark('+') => {
+                self.next();
+                self.factor()?
+            }
+            Kind::Mark('-') => {
+                self.next();
+                match self.factor()? {
+                    Operand::Int(value) => Operand::Int(value.wrapping_neg()),
+                    Operand::Double(value) => Operand::Double(-value),
+                    other => Operand::Negate(Box::new(other)),
+                }
+            }
+            Kind::Mark('(') => {
+                self.next();
+                let inner = self.sum()?;
+                self.must(')')?;
+                inner
+            }
+            Kind::Mark('[') => {
+                self.next();
+                let mut items = Vec::new();
+                while self.peek().kind != Kind::Mark(']') {
+                    if !items.is_empty() {
+                        self.must(',')?;
+                    }
+                    items.push(self.sum()?);
+                }
+                self.next();
+                Operand::List(items)
+            }
+            _ => self.operand()?,
+        };
+        self.depth -= 1;
+        Ok(operand)
     }
 
     fn operand(&mut self) -> Result<Operand, String> {
@@ -149,11 +236,14 @@ impl<'t> Parser<'t> {
         }
         // Looked up before its arguments: what is unknown explains what is odd in them.
         let on_metric = self.context == Context::Metric;
-        match name.as_str() {
-            "IsMatch" => {}
-            "HasAttrOnDatapoint" | "HasAttrKeyOnDatapoint" if on_metric => {}
+        let known = Function::named(name, self.context);
+        let expected = match (name.as_str(), &known) {
+            ("IsMatch", _) => 2..=2,
+            ("HasAttrOnDatapoint", _) if on_metric => 2..=2,
+            ("HasAttrKeyOnDatapoint", _) if on_metric => 1..=1,
+            (_, Some((_, expected))) => expected.clone(),
             _ => return Err(at(format!("undefined function \"{name}\""))),
-        }
+        };
         self.must('(')?;
         self.depth += 1;
         if self.depth > DEPTH {
@@ -164,15 +254,25 @@ impl<'t> Parser<'t> {
             if !arguments.is_empty() {
                 self.must(',')?;
             }
-            arguments.push(self.operand()?);
+            arguments.push(self.sum()?);
         }
         self.must(')')?;
         self.depth -= 1;
         let wrong = |error: String| {
             at(format!("error while parsing arguments for call to {name:?}: {error}"))
         };
-        let expected = if name == "HasAttrKeyOnDatapoint" { 1 } else { 2 };
         let given = arguments.len();
+        if !expected.contains(&given) {
+            let expected = expected.end();
+            return Err(wrong(format!(
+                "incorrect number of arguments. Expected: {expected} Received: {given}"
+            )));
+        }
+        if let Some((function, _)) = known {
+            let call = Operand::Call(function, arguments);
+            let keys = self.keys()?;
+            return Ok(if keys.is_empty() { call } else { Operand::At(Box::new(call), keys) });
+        }
         let mut arguments = arguments.into_iter();
         match (name.as_str(), arguments.next(), arguments.next(), arguments.next()) {
             ("IsMatch", Some(target), Some(Operand::Text(pattern)), None) => {
@@ -190,41 +290,44 @@ impl<'t> Parser<'t> {
             ("HasAttrKeyOnDatapoint", Some(Operand::Text(key)), None, None) => {
                 Ok(Operand::HasAttribute(key, None))
             }
-            _ if given != expected => Err(wrong(format!(
-                "incorrect number of arguments. Expected: {expected} Received: {given}"
-            ))),
             _ => Err(wrong("invalid argument: must be a string".to_owned())),
         }
+    }
+
+    /// What stands in brackets after a value.
+    fn keys(&mut self) -> Result<Vec<Key>, String> {
+        let mut keys = Vec::new();
+        while self.takes(&Kind::Mark('[')) {
+            let negative = self.takes(&Kind::Mark('-'));
+            let token = self.peek();
+            keys.push(match &token.kind {
+                Kind::Text(text) if !negative => Key::Name(text.clone()),
+                Kind::Int(index) => Key::Index(if negative { -index } else { *index }),
+                _ => return Err(self.unexpected(" (expected <string> or <int>)")),
+            });
+            self.next();
+            self.must(']')?;
+        }
+        Ok(keys)
     }
 
     fn path(&mut self) -> Result<Operand, String> {
         let column = self.peek().column;
         let mut fields = Vec::new();
-        let mut keys: Vec<Key> = Vec::new();
+        let mut keys;
         loop {
             let Token { kind: Kind::Lower, text, .. } = self.peek() else {
                 return Err(self.unexpected(" (expected Field (\".\" Field)*)"));
             };
             self.next();
             fields.push(text.as_str());
-            while self.takes(&Kind::Mark('[')) {
-                let token = self.next();
-                keys.push(match &token.kind {
-                    Kind::Text(text) => Key::Name(text.clone()),
-                    Kind::Int(index) => Key::Index(*index),
-                    _ => {
-                        self.at -= 1;
-                        return Err(self.unexpected(" (expected <string> or <int>)"));
-                    }
-                });
-                self.must(']')?;
-            }
+            keys = self.keys()?;
             // Only a path's end has keys.
             if !keys.is_empty() || !self.takes(&Kind::Mark('.')) {
                 break;
             }
         }
-        path::Path::new(self.context, &fields, keys)
+        path::Path::new(self.context, self.prefixed, &fields, keys)
             .map(Operand::Path)
             .map_err(|error| format!("{error} (at 1:{column})"))
     }

@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
     logs::v1::SeverityNumber,
     metrics::v1::{AggregationTemporality, Metric, metric::Data, number_data_point},
-    trace::v1::{span::SpanKind, status::StatusCode},
+    trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
 
 use super::{About, Context, Item, Of, Point, compare::Any};
@@ -64,24 +64,58 @@ enum Field {
     SpanTraceId,
     SpanId,
     SpanParentId,
+    SpanTraceIdBytes,
+    SpanIdBytes,
+    SpanParentIdBytes,
+    LogTraceIdBytes,
+    LogSpanIdBytes,
+    LogBodyText,
+    ResourceDropped,
+    LogDropped,
+    SpanDropped,
+    SpanDroppedEvents,
+    SpanDroppedLinks,
+    EventName,
+    EventTime,
+    EventAttributes,
+    EventDropped,
+    EventIndex,
 }
+
+/// What a path can begin with.
+const NAMES: [&str; 8] = [
+    "resource",
+    "scope",
+    "instrumentation_scope",
+    "metric",
+    "datapoint",
+    "log",
+    "span",
+    "spanevent",
+];
 
 impl Path {
     /// The path of these fields in a context, with the keys at its end.
-    pub fn new(context: Context, fields: &[&str], keys: Vec<Key>) -> Result<Self, String> {
-        let own = match context {
-            Context::Resource => "resource",
-            Context::Metric => "metric",
-            Context::DataPoint => "datapoint",
-            Context::Log => "log",
-            Context::Span => "span",
-        };
+    pub fn new(
+        context: Context,
+        prefixed: bool,
+        fields: &[&str],
+        keys: Vec<Key>,
+    ) -> Result<Self, String> {
+        let own = context.name();
+        if prefixed && !NAMES.contains(&fields[0]) {
+            let path = fields.join(".");
+            return Err(format!(
+                "missing context name for path \"{path}\", possibly valid options are: \"{own}.{path}\""
+            ));
+        }
         let field = match fields {
             ["resource", rest @ ..] => field("resource", rest),
             ["instrumentation_scope" | "scope", rest @ ..] if context != Context::Resource => {
                 field("scope", rest)
             }
             ["metric", rest @ ..] if context == Context::DataPoint => field("metric", rest),
+            ["span", rest @ ..] if context == Context::SpanEvent => field("span", rest),
             [first, rest @ ..] if *first == own => field(own, rest),
             rest => field(own, rest),
         };
@@ -100,10 +134,13 @@ impl Path {
                 | Field::PointAttributes
                 | Field::LogAttributes
                 | Field::SpanAttributes
+                | Field::EventAttributes
         );
         match keys.first() {
-            Some(Key::Name(_)) if map => {}
-            _ if map => return Err(format!("path \"{name}\" needs a key: {name}[\"key\"]")),
+            Some(Key::Index(_)) if map => {
+                return Err(format!("path \"{name}\" has keys that are texts: {name}[\"key\"]"));
+            }
+            _ if map => {}
             None => {}
             Some(_) if field == Field::LogBody => {}
             Some(_) => return Err(format!("path \"{name}\" has no keys")),
@@ -117,6 +154,9 @@ impl Path {
         let scope = || item.scope;
         match (self.field, item.of) {
             (Field::ResourceAttributes, _) => self.of_map(resource()),
+            (Field::ResourceDropped, _) => {
+                Any::Int(item.resource.map_or(0, |r| r.dropped_attributes_count.into()))
+            }
             (Field::ScopeAttributes, _) => self.of_map(scope().map_or(&[][..], |s| &s.attributes)),
             (Field::ScopeName, _) => text(scope().map_or("", |s| &s.name)),
             (Field::ScopeVersion, _) => text(scope().map_or("", |s| &s.version)),
@@ -129,8 +169,15 @@ impl Path {
             (field, Of::Log(log)) => match field {
                 Field::LogBody => {
                     let body = log.body.as_ref().and_then(|body| body.value.as_ref());
-                    walk(body, &self.keys)
+                    walk(body.into(), &self.keys)
                 }
+                Field::LogBodyText => {
+                    let body = log.body.as_ref().and_then(|body| body.value.as_ref());
+                    Any::Text(crate::value::text(body).into())
+                }
+                Field::LogDropped => Any::Int(log.dropped_attributes_count.into()),
+                Field::LogTraceIdBytes => Any::Bytes(&log.trace_id),
+                Field::LogSpanIdBytes => Any::Bytes(&log.span_id),
                 Field::LogSeverityNumber => Any::Int(log.severity_number.into()),
                 Field::LogSeverityText => text(&log.severity_text),
                 Field::LogAttributes => self.of_map(&log.attributes),
@@ -142,37 +189,55 @@ impl Path {
                 Field::LogSpanId => hex(&log.span_id),
                 _ => Any::Nil,
             },
-            (field, Of::Span(span)) => match field {
-                Field::SpanName => text(&span.name),
-                Field::SpanKind => Any::Int(span.kind.into()),
-                Field::SpanStatusCode => {
-                    Any::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
-                }
-                Field::SpanStatusMessage => {
-                    text(span.status.as_ref().map_or("", |status| &status.message))
-                }
-                Field::SpanAttributes => self.of_map(&span.attributes),
-                Field::SpanState => text(&span.trace_state),
-                Field::SpanStart => nanos(span.start_time_unix_nano),
-                Field::SpanEnd => nanos(span.end_time_unix_nano),
-                Field::SpanTraceId => hex(&span.trace_id),
-                Field::SpanId => hex(&span.span_id),
-                Field::SpanParentId => hex(&span.parent_span_id),
-                _ => Any::Nil,
+            (field, Of::Span(span)) => self.of_span(field, span),
+            (field, Of::Event(span, event, index)) => match field {
+                Field::EventName => text(&event.name),
+                Field::EventTime => nanos(event.time_unix_nano),
+                Field::EventAttributes => self.of_map(&event.attributes),
+                Field::EventDropped => Any::Int(event.dropped_attributes_count.into()),
+                Field::EventIndex => Any::Int(index as i64),
+                _ => self.of_span(field, span),
             },
-            (_, Of::Resource) => Any::Nil,
+            (_, Of::Resource | Of::Scope) => Any::Nil,
+        }
+    }
+
+    fn of_span<'a>(&self, field: Field, span: &'a Span) -> Any<'a> {
+        match field {
+            Field::SpanName => text(&span.name),
+            Field::SpanKind => Any::Int(span.kind.into()),
+            Field::SpanStatusCode => {
+                Any::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
+            }
+            Field::SpanStatusMessage => {
+                text(span.status.as_ref().map_or("", |status| &status.message))
+            }
+            Field::SpanAttributes => self.of_map(&span.attributes),
+            Field::SpanState => text(&span.trace_state),
+            Field::SpanStart => nanos(span.start_time_unix_nano),
+            Field::SpanEnd => nanos(span.end_time_unix_nano),
+            Field::SpanTraceId => hex(&span.trace_id),
+            Field::SpanId => hex(&span.span_id),
+            Field::SpanParentId => hex(&span.parent_span_id),
+            Field::SpanTraceIdBytes => Any::Bytes(&span.trace_id),
+            Field::SpanIdBytes => Any::Bytes(&span.span_id),
+            Field::SpanParentIdBytes => Any::Bytes(&span.parent_span_id),
+            Field::SpanDropped => Any::Int(span.dropped_attributes_count.into()),
+            Field::SpanDroppedEvents => Any::Int(span.dropped_events_count.into()),
+            Field::SpanDroppedLinks => Any::Int(span.dropped_links_count.into()),
+            _ => Any::Nil,
         }
     }
 
     fn of_map<'a>(&self, attributes: &'a [KeyValue]) -> Any<'a> {
-        let Some((Key::Name(key), rest)) = self.keys.split_first() else { return Any::Nil };
-        walk(crate::value::get(attributes, key), rest)
+        walk(Any::Map(attributes), &self.keys)
     }
 }
 
 fn field(of: &str, path: &[&str]) -> Option<Field> {
     Some(match (of, path) {
         ("resource", ["attributes"]) => Field::ResourceAttributes,
+        ("resource", ["dropped_attributes_count"]) => Field::ResourceDropped,
         ("scope", ["name"]) => Field::ScopeName,
         ("scope", ["version"]) => Field::ScopeVersion,
         ("scope", ["attributes"]) => Field::ScopeAttributes,
@@ -188,16 +253,20 @@ fn field(of: &str, path: &[&str]) -> Option<Field> {
         ("datapoint", ["count"]) => Field::PointCount,
         ("datapoint", ["sum"]) => Field::PointSum,
         ("datapoint", ["flags"]) => Field::PointFlags,
-        ("datapoint", ["start_time_unix_nano"]) => Field::PointStart,
-        ("datapoint", ["time_unix_nano"]) => Field::PointTime,
+        ("datapoint", ["start_time_unix_nano" | "start_time"]) => Field::PointStart,
+        ("datapoint", ["time_unix_nano" | "time"]) => Field::PointTime,
         ("log", ["body"]) => Field::LogBody,
         ("log", ["severity_number"]) => Field::LogSeverityNumber,
         ("log", ["severity_text"]) => Field::LogSeverityText,
         ("log", ["attributes"]) => Field::LogAttributes,
         ("log", ["event_name"]) => Field::LogEvent,
         ("log", ["flags"]) => Field::LogFlags,
-        ("log", ["time_unix_nano"]) => Field::LogTime,
-        ("log", ["observed_time_unix_nano"]) => Field::LogObserved,
+        ("log", ["time_unix_nano" | "time"]) => Field::LogTime,
+        ("log", ["observed_time_unix_nano" | "observed_time"]) => Field::LogObserved,
+        ("log", ["body", "string"]) => Field::LogBodyText,
+        ("log", ["dropped_attributes_count"]) => Field::LogDropped,
+        ("log", ["trace_id"]) => Field::LogTraceIdBytes,
+        ("log", ["span_id"]) => Field::LogSpanIdBytes,
         ("log", ["trace_id", "string"]) => Field::LogTraceId,
         ("log", ["span_id", "string"]) => Field::LogSpanId,
         ("span", ["name"]) => Field::SpanName,
@@ -206,8 +275,19 @@ fn field(of: &str, path: &[&str]) -> Option<Field> {
         ("span", ["status", "message"]) => Field::SpanStatusMessage,
         ("span", ["attributes"]) => Field::SpanAttributes,
         ("span", ["trace_state"]) => Field::SpanState,
-        ("span", ["start_time_unix_nano"]) => Field::SpanStart,
-        ("span", ["end_time_unix_nano"]) => Field::SpanEnd,
+        ("span", ["start_time_unix_nano" | "start_time"]) => Field::SpanStart,
+        ("span", ["end_time_unix_nano" | "end_time"]) => Field::SpanEnd,
+        ("span", ["trace_id"]) => Field::SpanTraceIdBytes,
+        ("span", ["span_id"]) => Field::SpanIdBytes,
+        ("span", ["parent_span_id"]) => Field::SpanParentIdBytes,
+        ("span", ["dropped_attributes_count"]) => Field::SpanDropped,
+        ("span", ["dropped_events_count"]) => Field::SpanDroppedEvents,
+        ("span", ["dropped_links_count"]) => Field::SpanDroppedLinks,
+        ("spanevent", ["name"]) => Field::EventName,
+        ("spanevent", ["time_unix_nano" | "time"]) => Field::EventTime,
+        ("spanevent", ["attributes"]) => Field::EventAttributes,
+        ("spanevent", ["dropped_attributes_count"]) => Field::EventDropped,
+        ("spanevent", ["event_index"]) => Field::EventIndex,
         ("span", ["trace_id", "string"]) => Field::SpanTraceId,
         ("span", ["span_id", "string"]) => Field::SpanId,
         ("span", ["parent_span_id", "string"]) => Field::SpanParentId,
@@ -215,19 +295,26 @@ fn field(of: &str, path: &[&str]) -> Option<Field> {
     })
 }
 
-fn walk<'a>(mut value: Option<&'a Value>, keys: &[Key]) -> Any<'a> {
+/// What keys lead to; nil if there is nothing.
+pub fn walk<'a>(mut value: Any<'a>, keys: &[Key]) -> Any<'a> {
     for key in keys {
         value = match (value, key) {
-            (Some(Value::KvlistValue(list)), Key::Name(name)) => {
-                crate::value::get(&list.values, name)
+            (Any::Map(pairs), Key::Name(name)) => crate::value::get(pairs, name).into(),
+            (Any::Whole(Value::KvlistValue(list)), Key::Name(name)) => {
+                crate::value::get(&list.values, name).into()
             }
-            (Some(Value::ArrayValue(list)), Key::Index(index)) => usize::try_from(*index)
+            (Any::Whole(Value::ArrayValue(list)), Key::Index(index)) => usize::try_from(*index)
                 .ok()
-                .and_then(|index| list.values.get(index)?.value.as_ref()),
-            _ => None,
+                .and_then(|index| list.values.get(index)?.value.as_ref())
+                .into(),
+            (Any::List(mut items), Key::Index(index)) => match usize::try_from(*index) {
+                Ok(index) if index < items.len() => items.swap_remove(index),
+                _ => Any::Nil,
+            },
+            _ => Any::Nil,
         };
     }
-    value.into()
+    value
 }
 
 fn of_metric<'a>(field: Field, about: &About<'a>) -> Any<'a> {

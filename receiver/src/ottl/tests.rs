@@ -12,13 +12,15 @@ use crate::metric::pairs;
 fn holds(context: Context, of: Of<'_>, condition: &str) -> bool {
     let resource = Resource { attributes: pairs(&[("host", "one")]), ..Default::default() };
     let scope = InstrumentationScope { name: "lib".into(), ..Default::default() };
-    let conditions = Conditions::new(context, &[condition.to_owned()]);
+    let conditions = Conditions::new(context, &[condition.to_owned()], ErrorMode::Propagate);
     let conditions = conditions.unwrap_or_else(|wrong| panic!("{wrong:?}"));
-    conditions.hold(&Item { resource: Some(&resource), scope: Some(&scope), of })
+    let item = Item { resource: Some(&resource), scope: Some(&scope), of };
+    conditions.hold(&item).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 fn error(context: Context, condition: &str) -> String {
-    let wrong = Conditions::new(context, &["true".to_owned(), condition.to_owned()]);
+    let wrong =
+        Conditions::new(context, &["true".to_owned(), condition.to_owned()], ErrorMode::Ignore);
     let mut wrong = wrong.err().unwrap_or_else(|| panic!("{condition} is taken"));
     assert_eq!((wrong.len(), wrong[0].0), (1, 1));
     let prefix = format!("unable to parse OTTL condition {condition:?}: ");
@@ -207,8 +209,28 @@ fn what_is_not_understood_is_refused_with_its_position() {
         ),
         ("name[\"a\"] == 1", "path \"name\" has no keys (at 1:1)"),
         (
-            "resource.attributes == nil",
-            "path \"resource.attributes\" needs a key: resource.attributes[\"key\"] (at 1:1)",
+            "resource.attributes[0] == nil",
+            "path \"resource.attributes\" has keys that are texts: resource.attributes[\"key\"] (at \
+             1:1)",
+        ),
+        (
+            "resource.attributes[test] == \"pass\"",
+            "condition has invalid syntax: 1:21: unexpected token \"test\" (expected <string> or \
+             <int>)",
+        ),
+        (
+            "Len() == 1",
+            "error while parsing arguments for call to \"Len\": incorrect number of arguments. \
+             Expected: 1 Received: 0 (at 1:1)",
+        ),
+        ("1 + == 2", "condition has invalid syntax: 1:5: unexpected token \"==\" (expected Value)"),
+        (
+            "(1 + 2 == 3",
+            "condition has invalid syntax: 1:12: unexpected token \"<EOF>\" (expected \")\")",
+        ),
+        (
+            "name + 1",
+            "condition has invalid syntax: 1:9: unexpected token \"<EOF>\" (expected <opcomparison> Value)",
         ),
     ];
     for (condition, expected) in cases {
@@ -221,9 +243,152 @@ fn what_is_not_understood_is_refused_with_its_position() {
 
 #[test]
 fn what_is_nested_without_end_is_refused() {
-    for deep in ["(".repeat(100_000), "IsMatch(".repeat(100_000)] {
+    let deep = ["(", "IsMatch(", "-", "["].map(|part| part.repeat(10_000));
+    for deep in deep {
         assert!(error(Context::Log, &deep).starts_with("nested too deeply"));
     }
     let many = vec!["true"; 10_000].join(" and ");
     assert!(holds(Context::Resource, Of::Resource, &many));
+}
+
+#[test]
+fn numbers_are_calculated() {
+    let log = LogRecord { attributes: attribute(Value::IntValue(6)), ..Default::default() };
+    let ask = |condition: &str| holds(Context::Log, Of::Log(&log), condition);
+    for yes in [
+        "1 + 2 * 3 == 7",
+        "(1 + 2) * 3 == 9",
+        "((1 + 2)) == 3 and (1 == 1)",
+        "1-2 == -1",
+        "5 - -2 == +7",
+        "-(1 + 2) == -3",
+        "7 / 2 == 3",
+        "7 / 2.0 == 3.5",
+        "attributes[\"k\"] / 4 + .5 == 1.5",
+        "-attributes[\"k\"] == -6",
+        "10 - 3 - 2 == 5",
+        "not (1 + 1 == 3)",
+        "(attributes[\"k\"] > 5 or false) and 2 * (attributes[\"k\"] - 5) == 2",
+    ] {
+        assert!(ask(yes), "{yes}");
+    }
+}
+
+#[test]
+fn converters_convert() {
+    let values = serde_json::json!({"text": " a,b ", "list": ["x", 1], "map": {"a": {"b": true}},
+        "int": "17", "double": 2.9, "bool": "true"});
+    let Some(Value::KvlistValue(values)) = value::from_config(&values).value else { panic!("map") };
+    let log = LogRecord { attributes: values.values, ..Default::default() };
+    let yes = [
+        "Len(attributes) == 6 and Len(attributes[\"list\"]) == 2 and Len(\"\u{e4}\") == 2",
+        "Split(attributes[\"text\"], \",\")[1] == \"b \" and Split(\"a\", \",\")[1] == nil",
+        "Split(\"a,b\", \",\") == [\"a\", \"b\"] and Split(\"ab\", \"\") == [\"a\", \"b\"]",
+        "Trim(attributes[\"text\"]) == \"a,b\" and Trim(\"xax\", \"x\") == \"a\"",
+        "TrimPrefix(\"abc\", \"a\") == \"bc\" and TrimSuffix(\"abc\", \"a\") == \"abc\"",
+        "ToUpperCase(\"aB\") == \"AB\" and ToLowerCase(\"aB\") == \"ab\"",
+        "HasPrefix(\"abc\", \"ab\") and not HasSuffix(\"abc\", \"ab\")",
+        "Int(attributes[\"int\"]) == 17 and Int(attributes[\"double\"]) == 2 and Int(\"x\") == nil",
+        "Double(\"1.5\") == 1.5 and Double(true) == 1.0 and Int(false) == 0 and Double(2) == 2.0",
+        "String(1) == \"1\" and String(nil) == nil and String([\"a\", 1]) == \"[\\\"a\\\",1]\"",
+        "Bool(attributes[\"bool\"]) and Bool(0) == false and Bool(2.5) and Bool(\"x\") == nil",
+        "Concat([\"a\", 1, nil, 2.5], \"-\") == \"a-1-<nil>-2.5\"",
+        "Substring(\"abcd\", 1, 2) == \"bc\"",
+        "IsString(\"a\") and not IsString(1) and IsInt(1) and IsDouble(1.0) and IsBool(true)",
+        "IsMap(attributes) and IsMap(attributes[\"map\"]) and IsList(attributes[\"list\"])",
+        "not IsString(nil) and not IsList(attributes) and not IsMap([1])",
+        "ContainsValue(attributes[\"list\"], 1) and not ContainsValue([\"a\"], \"b\")",
+        "attributes[\"list\"] == [\"x\", 1] and attributes[\"list\"] != [1, \"x\"]",
+        "attributes[\"map\"][\"a\"][\"b\"] == true and attributes[\"map\"] == attributes[\"map\"]",
+        "attributes != attributes[\"map\"] and attributes != nil and not (attributes < attributes)",
+        "IsMatch(attributes[\"list\"], \"x\") and IsMatch(attributes, \"double\")",
+        "trace_id == TraceID(0x00000000000000000000000000000000) or trace_id != nil",
+    ];
+    for condition in yes {
+        assert!(holds(Context::Log, Of::Log(&log), condition), "{condition}");
+    }
+    let span = Span { span_id: vec![1, 2, 3, 4, 5, 6, 7, 8], ..Default::default() };
+    let event = Event {
+        name: "exception".into(),
+        attributes: pairs(&[("a", "1")]),
+        time_unix_nano: 5,
+        ..Default::default()
+    };
+    let of_event = [
+        "name == \"exception\" and spanevent.attributes[\"a\"] == \"1\"",
+        "span.span_id == SpanID(0x0102030405060708) and event_index == 2 and time_unix_nano == 5",
+        "scope.name == \"lib\" and resource.attributes[\"host\"] == \"one\"",
+    ];
+    for condition in of_event {
+        let of = Of::Event(&span, &event, 2);
+        assert!(holds(Context::SpanEvent, of, condition), "{condition}");
+    }
+    assert!(holds(Context::Span, Of::Span(&span), "IsRootSpan() and span_id != nil"));
+    let long = Span {
+        start_time_unix_nano: 1_000_000_000,
+        end_time_unix_nano: 3_500_000_000,
+        ..Default::default()
+    };
+    let took = "end_time - start_time > Duration(\"2s\") and end_time < Now()";
+    assert!(holds(Context::Span, Of::Span(&long), took));
+    assert!(error(Context::Log, "IsRootSpan()").starts_with("undefined function"));
+}
+
+#[test]
+fn what_fails_fails_the_condition_or_is_passed_over() {
+    let log = LogRecord { attributes: pairs(&[("k", "v")]), ..Default::default() };
+    let item = Item { resource: None, scope: None, of: Of::Log(&log) };
+    for (condition, failure) in [
+        ("1 / 0 == 1", "attempted to divide by 0"),
+        ("1.0 / 0 == 1", "attempted to divide by 0"),
+        ("attributes[\"k\"] + 1 == 1", "v must be int64 or float64"),
+        ("1 + nil == 1", "<nil> must be int64 or float64"),
+        ("-\"a\" == 1", "unsupported unary minus operation on type string"),
+        ("ToLowerCase(nil) == \"a\"", "expected string but got nil"),
+        ("HasPrefix(1, \"a\")", "expected string but got int64"),
+        (
+            "Substring(\"\", 0, 100) == \"test\"",
+            "invalid range for substring function, 100 cannot be greater than the length of target \
+             string(0)",
+        ),
+        (
+            "Substring(\"a\", -1, 1) == \"\"",
+            "invalid start for substring function, -1 cannot be negative",
+        ),
+        ("span_id == SpanID(0x01)", "span ids must be 8 bytes"),
+        ("Trim(\"true\")", "value returned from a constant expression must be bool, got string"),
+    ] {
+        let list = [condition.to_owned(), "true".to_owned()];
+        let hold = |mode| {
+            let conditions = Conditions::new(Context::Log, &list, mode).expect("it can be read");
+            conditions.hold(&item)
+        };
+        let expected = Err(format!("failed to eval condition: {condition}, {failure}"));
+        assert_eq!(hold(ErrorMode::Propagate), expected);
+        for mode in [ErrorMode::Ignore, ErrorMode::Silent] {
+            assert_eq!(hold(mode), Ok(true), "the next one holds");
+        }
+    }
+}
+
+#[test]
+fn what_a_condition_is_about_is_inferred() {
+    let all = [Context::Resource, Context::Scope, Context::Metric, Context::DataPoint];
+    let infer = |list: &[&str]| {
+        let list: Vec<String> = list.iter().map(|text| (*text).to_owned()).collect();
+        Conditions::inferred(&all, &list, ErrorMode::Ignore).map(|(context, _)| context)
+    };
+    for (list, context) in [
+        (&["resource.attributes[\"a\"] == 1"][..], Context::Resource),
+        (&["scope.name == \"a\" and resource.attributes[\"a\"] == 1"], Context::Scope),
+        (&["metric.name == \"a\" or scope.name == \"b\""], Context::Metric),
+        (&["HasAttrKeyOnDatapoint(\"a\")"], Context::Metric),
+        (&["datapoint.value_int > 1 and metric.name == \"a\""], Context::DataPoint),
+        (&["metric.name == \"a\"", "datapoint.count == 1"], Context::DataPoint),
+    ] {
+        assert_eq!(infer(list), Ok(context), "{list:?}");
+    }
+    let missing = "unable to parse OTTL condition \"name == \\\"a\\\"\": missing context name for path \
+                   \"name\", possibly valid options are: \"datapoint.name\" (at 1:1)";
+    assert_eq!(infer(&["name == \"a\""]), Err(vec![(0, missing.to_owned())]));
 }

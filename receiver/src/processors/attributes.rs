@@ -153,7 +153,8 @@ fn selected(batch: &mut Batch, selection: &Selection, mut change: impl FnMut(&mu
     }
 }
 
-fn each_point(metric: &mut Metric, change: &mut impl FnMut(&mut Vec<KeyValue>)) {
+/// Calls `change` with the attributes of every point of a metric.
+pub(super) fn each_point(metric: &mut Metric, change: &mut impl FnMut(&mut Vec<KeyValue>)) {
     match &mut metric.data {
         Some(Data::Gauge(d)) => d.data_points.iter_mut().for_each(|p| change(&mut p.attributes)),
         Some(Data::Sum(d)) => d.data_points.iter_mut().for_each(|p| change(&mut p.attributes)),

@@ -270,6 +270,22 @@ fn kind_name(kind: SpanKind) -> &'static str {
     }
 }
 
+/// A regular expression, or what is wrong with it, as Go says it where it has the same words for it.
+pub fn regexp(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        // The library draws where the mistake is, on several lines.
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default();
+        let reason = match reason.strip_prefix("error: ").unwrap_or(reason) {
+            "unclosed character class" => "missing closing ]",
+            "unclosed group" => "missing closing )",
+            "unopened group" => "unexpected )",
+            other => other,
+        };
+        format!("error parsing regexp: {reason}: `{text}`")
+    })
+}
+
 /// Texts of which one must match.
 #[derive(Clone, Debug)]
 pub enum Texts {
@@ -285,16 +301,7 @@ impl Texts {
         match match_type {
             "strict" => Ok(Self::Strict(list)),
             "regexp" => {
-                let regex = |text: String| {
-                    // The library draws where the mistake is, on several lines.
-                    Regex::new(&text).map_err(|error| {
-                        let error = error.to_string();
-                        let reason = error.lines().last().unwrap_or_default();
-                        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-                        format!("error parsing regexp: {reason}: `{text}`")
-                    })
-                };
-                list.into_iter().map(regex).collect::<Result<_, _>>().map(Self::Regexp)
+                list.iter().map(|text| regexp(text)).collect::<Result<_, _>>().map(Self::Regexp)
             }
             other => {
                 Err(format!("unrecognized match_type: '{other}', valid types are: [regexp strict]"))

@@ -26,7 +26,7 @@ use tracing::{error, info};
 use crate::config::{Mistakes, Secret};
 
 /// `service::telemetry::metrics`.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How much is measured.
@@ -58,7 +58,7 @@ pub enum Level {
 }
 
 /// Where metrics go: one of these.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reader {
     /// They are fetched.
@@ -68,7 +68,7 @@ pub struct Reader {
 }
 
 /// Metrics that are fetched.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pull {
     /// By whom.
@@ -76,7 +76,7 @@ pub struct Pull {
 }
 
 /// Who fetches metrics.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PullExporter {
     /// Prometheus.
@@ -84,7 +84,7 @@ pub struct PullExporter {
 }
 
 /// An endpoint for Prometheus.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prometheus {
     /// The address to listen on.
@@ -112,7 +112,7 @@ impl Default for Prometheus {
 }
 
 /// Metrics that are sent.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Periodic {
     /// Milliseconds between two sendings, as OpenTelemetry's configuration files have it.
@@ -128,7 +128,7 @@ impl Default for Periodic {
 }
 
 /// To whom metrics are sent.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PushExporter {
     /// An OTLP receiver.
@@ -136,7 +136,7 @@ pub struct PushExporter {
 }
 
 /// An OTLP receiver, over gRPC.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Otlp {
     /// The protocol.
@@ -161,7 +161,7 @@ impl Default for Otlp {
 }
 
 /// A protocol of OTLP.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 pub enum Protocol {
     /// gRPC.
     #[serde(rename = "grpc", alias = "grpc/protobuf")]

@@ -12,7 +12,10 @@ use opentelemetry::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::{logs::init as init_logs, metrics::Telemetry};
+pub use self::{
+    logs::{Logs, init as init_logs},
+    metrics::Telemetry,
+};
 use crate::{batch::Signal, config::Mistakes};
 
 /// `service::telemetry`.
@@ -28,6 +31,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// The keys that differ in `next` and are read at the start alone.
+    pub fn fixed_changes(&self, next: &Self) -> Vec<&'static str> {
+        [
+            ("service::telemetry::logs (all but level)", self.logs.is_like(&next.logs)),
+            ("service::telemetry::metrics", self.metrics == next.metrics),
+            ("service::telemetry::resource", self.resource == next.resource),
+        ]
+        .into_iter()
+        .filter_map(|(key, same)| (!same).then_some(key))
+        .collect()
+    }
+
     /// Checks what types cannot say.
     pub fn check(&self) -> Result<(), Mistakes> {
         let mut wrong = Mistakes::default();

@@ -220,7 +220,9 @@ impl Exporter for File {
     }
 
     async fn run(self, cx: Context, input: Input) -> Result<()> {
-        let writer = Arc::new(Mutex::new(self.writer.context("it was not started")?));
+        let mut writer = self.writer.context("it was not started")?;
+        writer.begin()?;
+        let writer = Arc::new(Mutex::new(writer));
         let to =
             ToFile { writer, format: self.config.format, compression: self.config.compression };
         // A block that cannot be written is given up: the next may have better luck.

@@ -124,6 +124,22 @@ async fn a_file_that_goes_away_is_made_again() {
 }
 
 #[tokio::test]
+async fn only_what_runs_empties_the_file() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("out.json");
+    fs::write(&path, "before\n").unwrap();
+    let (cx, _) = context("file");
+    let mut exporter = made(json!({"path": path}));
+    exporter.start(&cx).await.unwrap();
+    drop(exporter);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "before\n");
+    let (out, _, task) = start(json!({"path": path})).await;
+    drop(out);
+    task.await.unwrap().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "");
+}
+
+#[tokio::test]
 async fn a_path_that_cannot_be_written_stops_the_start() {
     let (cx, _) = context("file");
     let error = made(json!({"path": "/proc/nowhere/out"})).start(&cx).await.unwrap_err();

@@ -16,6 +16,8 @@ pub struct Writer {
     path: PathBuf,
     /// Missing after a failure, until it can be opened again.
     open: Option<Open>,
+    /// Whether what was there before stays.
+    keep: bool,
     rotation: Option<Backups>,
 }
 
@@ -32,10 +34,22 @@ impl Writer {
     pub fn open(config: &Config) -> Result<Self> {
         let rotation =
             config.rotation.as_ref().map(|rotation| Backups::new(&config.path, rotation));
+        let open = Some(Open::at(&config.path)?);
         // Rotation is a way to keep what is there, so it does so from the start.
         let keep = config.append || rotation.is_some();
-        let open = Some(open(&config.path, keep)?);
-        Ok(Self { path: config.path.clone(), open, rotation })
+        Ok(Self { path: config.path.clone(), open, keep, rotation })
+    }
+
+    /// Takes away what was there, unless it is to be kept. Not as soon as it is opened: another component
+    /// may keep the agent from running, and after a reload the one before has just written its last.
+    pub fn begin(&mut self) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let failed = || self.path.display().to_string();
+        if !self.keep && open.file.metadata().with_context(failed)?.is_file() {
+            open.file.set_len(0).with_context(failed)?;
+        }
+        open.size = open.file.metadata().with_context(failed)?.len();
+        Ok(())
     }
 
     /// Writes one record, after which the file ends; if that fails, it ends where it did before.
@@ -46,14 +60,14 @@ impl Writer {
         }
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => open_again(&self.path)?,
+            None => Open::at(&self.path)?,
         };
         if let Some(backups) = &self.rotation
             && open.size > 0
             && open.size + record.len() as u64 > backups.max_bytes
         {
             match backups.rotate() {
-                Ok(()) => open = open_again(&self.path)?,
+                Ok(()) => open = Open::at(&self.path)?,
                 // A file that is too large is better than none.
                 Err(error) => tracing::error!("rotation: {error:#}"),
             }
@@ -75,6 +89,15 @@ impl Writer {
 }
 
 impl Open {
+    fn at(path: &Path) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        // Appending also after truncation: the end is where a record that was taken back began.
+        let file = options.create(true).append(true).mode(0o644).open(path);
+        let file = file.with_context(|| path.display().to_string())?;
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        Ok(Self { file, size, torn: false })
+    }
+
     fn write(&mut self, record: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;
@@ -92,23 +115,6 @@ impl Open {
             }
         }
     }
-}
-
-fn open_again(path: &Path) -> Result<Open> {
-    open(path, true)
-}
-
-fn open(path: &Path, keep: bool) -> Result<Open> {
-    let mut options = OpenOptions::new();
-    // Appending also after truncation: the end is where a record that was taken back began.
-    let file = options.create(true).append(true).mode(0o644).open(path);
-    let file = file.with_context(|| path.display().to_string())?;
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if !keep && is_file {
-        file.set_len(0).with_context(|| path.display().to_string())?;
-    }
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    Ok(Open { file, size, torn: false })
 }
 
 /// Makes a directory and those above it.

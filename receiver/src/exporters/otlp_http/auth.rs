@@ -28,7 +28,11 @@ fn extension(kind: &str, yaml: &str) -> Box<dyn AnyExtension> {
                   {metrics: {receivers: [iomonitor], exporters: [debug]}}}\n";
     let text = around.replace("KIND", kind);
     let text = format!("yaml:{text}extensions: {{{kind}: {yaml}}}");
-    load(&[text], &[], &kinds).unwrap_or_else(|report| panic!("{report}")).extensions.remove(0).1
+    load(&[text], &[], &kinds)
+        .unwrap_or_else(|report| panic!("{report}"))
+        .extensions
+        .remove(0)
+        .component
 }
 
 #[tokio::test]

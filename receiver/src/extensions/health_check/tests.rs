@@ -13,8 +13,11 @@ use crate::{exporters::queue::testing::context, status::Reporter};
 async fn serving(config: Value) -> (String, Context, Reporter) {
     let (cx, _) = context("health_check");
     let (exporter, receiver) = (Reporter::default(), Reporter::default());
-    cx.statuses.add("pipeline:metrics/a", "exporter:x".to_owned(), exporter.clone());
-    cx.statuses.add("pipeline:metrics/a", "receiver:y".to_owned(), receiver.clone());
+    let group = "pipeline:metrics/a".to_owned();
+    cx.statuses.show([
+        (&group, &"exporter:x".to_owned(), exporter.clone()),
+        (&group, &"receiver:y".to_owned(), receiver.clone()),
+    ]);
     receiver.set(Status::Ok, String::new());
     let config = serde_json::from_value(config).expect("of the right types");
     let mut made = HealthCheck::new(config).unwrap_or_else(|wrong| panic!("{wrong:?}"));

@@ -41,15 +41,14 @@ fn row(page: &str, word: &str) -> Vec<String> {
 async fn serving() -> (String, Context, Reporter) {
     let (cx, _) = context("zpages");
     let (receiver, exporter) = (Reporter::default(), Reporter::default());
-    for (name, reporter) in [
-        ("receiver:iomonitor", &receiver),
-        ("processor:batch", &Reporter::default()),
-        ("exporter:otlp_grpc/<b>", &exporter),
-    ] {
-        reporter.set(Status::Ok, String::new());
-        cx.statuses.add("pipeline:metrics/a", name.to_owned(), reporter.clone());
-    }
-    cx.statuses.add("extensions", "extension:zpages".to_owned(), cx.status.clone());
+    let (group, extensions) = ("pipeline:metrics/a".to_owned(), "extensions".to_owned());
+    let names = ["receiver:iomonitor", "processor:batch", "exporter:otlp_grpc/<b>"];
+    let names = names.map(str::to_owned);
+    let reporters = [receiver.clone(), Reporter::default(), exporter.clone()];
+    reporters.iter().for_each(|reporter| reporter.set(Status::Ok, String::new()));
+    let all = names.iter().zip(reporters).map(|(name, reporter)| (&group, name, reporter));
+    let own = (&extensions, &"extension:zpages".to_owned(), cx.status.clone());
+    cx.statuses.show(all.chain([own]));
     cx.statuses.connect(vec![Flow {
         id: "metrics/a".to_owned(),
         signal: "metrics",

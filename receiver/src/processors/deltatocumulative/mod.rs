@@ -3,8 +3,6 @@
 //! A stream is what resource, scope, metric and attributes identify. Its cumulative value starts where
 //! its first delta starts. Cumulative points and gauges pass.
 
-mod exponential;
-
 use std::{
     collections::{HashMap, hash_map::Entry},
     time::Duration,
@@ -25,6 +23,7 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::exponential::{self, sum};
 use crate::{
     batch::{Batch, Signal, points},
     channel::{Input, Output},
@@ -310,11 +309,6 @@ fn explicit(total: &Total, point: &mut HistogramDataPoint) {
 fn exponential_total(total: &Total, point: &mut ExponentialHistogramDataPoint) {
     let Total::Exponential(total) = total else { return };
     exponential::add(total, point);
-}
-
-/// A sum that one side does not know is unknown.
-fn sum(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    a.zip(b).map(|(a, b)| a + b)
 }
 
 fn stream(metric: &[u8], attributes: &[KeyValue]) -> Vec<u8> {

@@ -3,10 +3,10 @@
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Logs, Metrics, Names, Traces};
+use super::{Asked, Filter, Logs, Metrics, Names, Traces, Which, expr::Expression};
 use crate::{
     config::Mistakes,
-    ottl::{Conditions, Context},
+    ottl::{Conditions, Context, ErrorMode},
     processors::matching::{self, Attribute, Attributes, Selection, Texts},
 };
 
@@ -14,9 +14,16 @@ use crate::{
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What to do when a condition fails. No condition that is taken here can fail.
+    /// What to do when a condition fails, such as by a division by zero: `propagate` drops the block and reports
+    /// the failure, `ignore` reports it and goes on with the next condition, `silent` goes on.
     pub error_mode: ErrorMode,
-    /// Which metrics and data points are dropped.
+    /// Conditions on metrics, data points, scopes and resources; their paths say which: `metric.name`.
+    pub metric_conditions: Vec<Group>,
+    /// Conditions on log records, scopes and resources.
+    pub log_conditions: Vec<Group>,
+    /// Conditions on spans, their events, scopes and resources.
+    pub trace_conditions: Vec<Group>,
+    /// Which metrics and data points are dropped, in the form that says beforehand what conditions are about.
     pub metrics: MetricsConfig,
     /// Which log records are dropped.
     pub logs: LogsConfig,
@@ -26,17 +33,27 @@ pub struct Config {
     pub spans: SpansConfig,
 }
 
-/// What to do when a condition fails.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ErrorMode {
-    /// Drop everything.
-    #[default]
-    Propagate,
-    /// Say so and go on.
-    Ignore,
-    /// Go on.
-    Silent,
+/// One condition, or several with settings of their own.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum Group {
+    /// A condition.
+    Condition(String),
+    /// Several.
+    Several(Several),
+}
+
+/// Conditions with settings of their own. If one holds, what they are about is dropped.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Several {
+    /// What they are about: `resource`, `scope`, `metric`, `datapoint`, `log`, `span` or `spanevent`. Without it, their
+    /// paths say so.
+    pub context: String,
+    /// The conditions.
+    pub conditions: Vec<String>,
+    /// What to do when one of them fails, if it is not what is done for all.
+    pub error_mode: Option<ErrorMode>,
 }
 
 /// Which metrics and data points are dropped.
@@ -53,18 +70,23 @@ pub struct MetricsConfig {
     pub include: Option<MetricProperties>,
     /// What is dropped, in the older form.
     pub exclude: Option<MetricProperties>,
+    /// Accepted as the Collector's; regular expressions are fast without a cache.
+    pub regexp: Option<matching::Regexp>,
 }
 
 /// What a metric has, in the older form.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricProperties {
-    /// How texts are compared: `strict` or `regexp`.
+    /// How texts are compared: `strict` or `regexp`; or `expr`.
     pub match_type: String,
     /// Accepted as the Collector's; regular expressions are fast without a cache.
     pub regexp: Option<matching::Regexp>,
     /// The metric's name: one of these.
     pub metric_names: Vec<String>,
+    /// For `expr`: one of these must hold for one of the metric's points. `MetricName`, `MetricType`, `Label('key')` and
+    /// `HasLabel('key')`, with `==`, `!=`, `matches`, `contains`, `startsWith`, `endsWith`, `&&`, `||`, `!`.
+    pub expressions: Vec<String>,
     /// Attributes of the resource: all of these.
     pub resource_attributes: Vec<Attribute>,
 }
@@ -119,6 +141,8 @@ pub struct TracesConfig {
     pub resource: Option<Vec<String>>,
     /// Conditions on spans; if one holds, the span is dropped.
     pub span: Option<Vec<String>>,
+    /// Conditions on the events of spans that are kept; if one holds, the event is dropped.
+    pub spanevent: Option<Vec<String>>,
 }
 
 /// Which spans are kept, in the older form.
@@ -133,7 +157,9 @@ pub struct SpansConfig {
 
 /// Checks everything.
 pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
-    let Config { error_mode: _, metrics, logs, traces, spans } = config;
+    let Config { error_mode, metrics, logs, traces, spans, .. } = config;
+    let (metric_groups, log_groups, trace_groups) =
+        (config.metric_conditions, config.log_conditions, config.trace_conditions);
     let mut wrong = Mistakes::default();
     wrong.require(
         (metrics.resource.is_none() && metrics.metric.is_none() && metrics.datapoint.is_none())
@@ -150,14 +176,14 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
          \"logs.exclude\" at the same time",
     );
     wrong.require(
-        (traces.resource.is_none() && traces.span.is_none())
+        (traces.resource.is_none() && traces.span.is_none() && traces.spanevent.is_none())
             || (spans.include.is_none() && spans.exclude.is_none()),
         "traces",
         "cannot use \"traces.resource\", \"traces.span\", \"traces.spanevent\" and the span settings \
          \"spans.include\", \"spans.exclude\" at the same time",
     );
     let mut conditions = |path: &str, context, list: Option<Vec<String>>| {
-        Conditions::new(context, &list?)
+        Conditions::new(context, &list?, error_mode)
             .map_err(|all| {
                 for (i, message) in all {
                     wrong.add(format!("{path}::{i}"), message);
@@ -165,13 +191,38 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
             })
             .ok()
     };
-    let metrics_resource = conditions("metrics::resource", Context::Resource, metrics.resource);
-    let metric = conditions("metrics::metric", Context::Metric, metrics.metric);
-    let point = conditions("metrics::datapoint", Context::DataPoint, metrics.datapoint);
-    let logs_resource = conditions("logs::resource", Context::Resource, logs.resource);
-    let record = conditions("logs::log_record", Context::Log, logs.log_record);
-    let traces_resource = conditions("traces::resource", Context::Resource, traces.resource);
-    let span = conditions("traces::span", Context::Span, traces.span);
+    let mut on_metrics = Asked::default();
+    on_metrics.add(
+        Context::Resource,
+        conditions("metrics::resource", Context::Resource, metrics.resource),
+    );
+    on_metrics.add(Context::Metric, conditions("metrics::metric", Context::Metric, metrics.metric));
+    on_metrics.add(
+        Context::DataPoint,
+        conditions("metrics::datapoint", Context::DataPoint, metrics.datapoint),
+    );
+    let mut on_logs = Asked::default();
+    on_logs.add(Context::Resource, conditions("logs::resource", Context::Resource, logs.resource));
+    on_logs.add(Context::Log, conditions("logs::log_record", Context::Log, logs.log_record));
+    let mut on_traces = Asked::default();
+    on_traces
+        .add(Context::Resource, conditions("traces::resource", Context::Resource, traces.resource));
+    on_traces.add(Context::Span, conditions("traces::span", Context::Span, traces.span));
+    on_traces.add(
+        Context::SpanEvent,
+        conditions("traces::spanevent", Context::SpanEvent, traces.spanevent),
+    );
+
+    // From the most general on: a condition is about the first that has all that it asks for.
+    let mut grouped = |asked: &mut Asked, path: &str, groups, own: [Context; 2]| {
+        let contexts = [Context::Resource, Context::Scope, own[0], own[1]];
+        add_groups(asked, path, groups, &contexts, error_mode, &mut wrong);
+    };
+    let points = [Context::Metric, Context::DataPoint];
+    grouped(&mut on_metrics, "metric_conditions", metric_groups, points);
+    grouped(&mut on_logs, "log_conditions", log_groups, [Context::Log; 2]);
+    let events = [Context::Span, Context::SpanEvent];
+    grouped(&mut on_traces, "trace_conditions", trace_groups, events);
 
     let mut names = |path: &str, properties: Option<MetricProperties>| match names(properties?) {
         Ok(names) => Some(names),
@@ -201,22 +252,70 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     let logs_selection = selection("logs", log_include, log_exclude);
     let spans_selection = selection("spans", spans.include, spans.exclude);
     wrong.or(Filter {
-        metrics: Metrics { resource: metrics_resource, metric, point, include, exclude },
-        logs: Logs { resource: logs_resource, record, selection: logs_selection },
-        traces: Traces { resource: traces_resource, span, selection: spans_selection },
+        metrics: Metrics { asked: on_metrics, include, exclude },
+        logs: Logs { asked: on_logs, selection: logs_selection },
+        traces: Traces { asked: on_traces, selection: spans_selection },
     })
 }
 
-fn names(properties: MetricProperties) -> Result<Names, String> {
-    let MetricProperties { match_type, regexp: _, metric_names, resource_attributes } = properties;
-    if match_type == "expr" {
-        return Err("match_type expr is not available: write conditions below metrics::metric or \
-                    metrics::datapoint"
-            .to_owned());
+fn add_groups(
+    asked: &mut Asked,
+    path: &str,
+    groups: Vec<Group>,
+    contexts: &[Context],
+    mode: ErrorMode,
+    wrong: &mut Mistakes,
+) {
+    for (i, group) in groups.into_iter().enumerate() {
+        let at = format!("{path}::{i}");
+        let (several, one) = match group {
+            Group::Condition(text) => {
+                (Several { conditions: vec![text], ..Several::default() }, true)
+            }
+            Group::Several(several) => (several, false),
+        };
+        let mode = several.error_mode.unwrap_or(mode);
+        let known = contexts.iter().find(|context| context.name() == several.context);
+        let parsed = match (known, several.context.as_str()) {
+            (None, "") => Conditions::inferred(contexts, &several.conditions, mode),
+            (Some(context), _) => Conditions::new(*context, &several.conditions, mode)
+                .map(|conditions| (*context, conditions)),
+            (None, name) => {
+                let names = contexts.iter().map(|context| context.name());
+                wrong.unknown(
+                    format!("{at}::context"),
+                    format!("unknown context {name}"),
+                    name,
+                    names,
+                );
+                continue;
+            }
+        };
+        match parsed {
+            Ok((context, conditions)) => asked.add(context, Some(conditions)),
+            Err(all) => {
+                for (j, message) in all {
+                    let at = if one { at.clone() } else { format!("{at}::conditions::{j}") };
+                    wrong.add(at, message);
+                }
+            }
+        }
     }
-    let names = match metric_names.is_empty() {
-        true => None,
-        false => Some(Texts::new(&match_type, metric_names)?),
+}
+
+fn names(properties: MetricProperties) -> Result<Names, String> {
+    let MetricProperties { match_type, metric_names, expressions, resource_attributes, .. } =
+        properties;
+    let names = if match_type == "expr" {
+        let read = |text: &String| {
+            Expression::new(text).map_err(|error| format!("invalid expression {text:?}: {error}"))
+        };
+        let all: Result<Vec<_>, _> = expressions.iter().map(read).collect();
+        Some(Which::Expressions(all?)).filter(|_| !expressions.is_empty())
+    } else if metric_names.is_empty() {
+        None
+    } else {
+        Some(Which::Named(Texts::new(&match_type, metric_names)?))
     };
     Ok(Names { names, resource: Attributes::new(&match_type, resource_attributes)? })
 }

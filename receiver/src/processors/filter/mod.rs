@@ -2,6 +2,9 @@
 //! have.
 
 mod config;
+mod expr;
+
+use std::cell::RefCell;
 
 use opentelemetry::{KeyValue, metrics::Counter};
 use opentelemetry_proto::tonic::{
@@ -13,6 +16,7 @@ use opentelemetry_proto::tonic::{
     metrics::v1::{Metric, metric::Data},
     resource::v1::Resource,
 };
+use tracing::error;
 
 pub use self::config::Config;
 use super::matching::{self, Attributes, Kind, Selection, Texts};
@@ -21,7 +25,7 @@ use crate::{
     channel::{Input, Output},
     component::{Component, Context, Processor},
     config::Mistakes,
-    ottl::{About, Conditions, Item, Of, Point},
+    ottl::{About, Conditions, Context as Level, Item, Of, Point},
 };
 
 /// The processor.
@@ -31,33 +35,104 @@ pub struct Filter {
     traces: Traces,
 }
 
+/// Conditions, by what they are about: a few at most.
+#[derive(Default)]
+struct Asked(Vec<(Level, Conditions)>);
+
+impl Asked {
+    fn add(&mut self, level: Level, conditions: Option<Conditions>) {
+        let Some(conditions) = conditions else { return };
+        match self.0.iter_mut().find(|(known, _)| *known == level) {
+            Some((_, known)) => known.extend(conditions),
+            None => self.0.push((level, conditions)),
+        }
+    }
+
+    /// Whether there are none but on resources.
+    fn of_resources_only(&self) -> bool {
+        self.0.iter().all(|(level, _)| *level == Level::Resource)
+    }
+
+    fn about(&self, level: Level) -> Option<&Conditions> {
+        self.0.iter().find(|(known, _)| *known == level).map(|(_, conditions)| conditions)
+    }
+}
+
 /// What drops metrics and points.
 struct Metrics {
-    resource: Option<Conditions>,
-    metric: Option<Conditions>,
-    point: Option<Conditions>,
+    asked: Asked,
     include: Option<Names>,
     exclude: Option<Names>,
 }
 
 /// Names of metrics and attributes of their resources, in the older form.
 struct Names {
-    names: Option<Texts>,
+    names: Option<Which>,
     resource: Attributes,
+}
+
+/// Which metrics are meant.
+enum Which {
+    Named(Texts),
+    /// One of them must match.
+    Expressions(Vec<expr::Expression>),
+}
+
+impl Which {
+    fn matches(&self, metric: &Metric) -> bool {
+        match self {
+            Self::Named(texts) => texts.matches(&metric.name),
+            Self::Expressions(all) => all.iter().any(|one| one.matches(metric)),
+        }
+    }
 }
 
 /// What drops log records.
 struct Logs {
-    resource: Option<Conditions>,
-    record: Option<Conditions>,
+    asked: Asked,
     selection: Selection,
 }
 
 /// What drops spans.
 struct Traces {
-    resource: Option<Conditions>,
-    span: Option<Conditions>,
+    asked: Asked,
     selection: Selection,
+}
+
+/// Asks conditions, and remembers the first failure that is not to be ignored.
+#[derive(Default)]
+struct Asker {
+    failure: RefCell<Option<String>>,
+}
+
+impl Asker {
+    /// Whether one of the conditions holds; none does after a failure.
+    fn hold(&self, conditions: Option<&Conditions>, item: &Item<'_>) -> bool {
+        let Some(conditions) = conditions else { return false };
+        if self.failure.borrow().is_some() {
+            return false;
+        }
+        conditions.hold(item).unwrap_or_else(|failure| {
+            *self.failure.borrow_mut() = Some(failure);
+            false
+        })
+    }
+
+    /// Whether a resource is dropped.
+    fn drops_resource(&self, asked: &Asked, resource: Option<&Resource>) -> bool {
+        let item = Item { resource, scope: None, of: Of::Resource };
+        self.hold(asked.about(Level::Resource), &item)
+    }
+
+    /// Whether a scope is dropped.
+    fn drops_scope(
+        &self,
+        asked: &Asked,
+        resource: Option<&Resource>,
+        scope: Option<&InstrumentationScope>,
+    ) -> bool {
+        self.hold(asked.about(Level::Scope), &Item { resource, scope, of: Of::Scope })
+    }
 }
 
 impl Component for Filter {
@@ -81,15 +156,28 @@ impl Processor for Filter {
         let dropped: [Counter<u64>; 3] = ["datapoints", "logs", "spans"].map(|items| {
             cx.meter.u64_counter(format!("otelcol_processor_filter_{items}.filtered")).build()
         });
+        let counter = |name: &str| cx.meter.u64_counter(format!("otelcol_processor_filter_{name}"));
+        let dropped_events = counter("spanevents.filtered").build();
+        let failed = counter("items.failed").build();
+        let count_events = |batch: &Batch| {
+            if self.traces.asked.about(Level::SpanEvent).is_some() { events(batch) } else { 0 }
+        };
         while let Some(mut batch) = input.recv().await {
-            let before = batch.items();
+            let (before, before_events) = (batch.items(), count_events(&batch));
+            let ask = Asker::default();
             let rest = match &mut batch {
-                Batch::Metrics(request) => self.metrics.filter(request),
-                Batch::Logs(request) => self.logs.filter(request),
-                Batch::Traces(request) => self.traces.filter(request),
+                Batch::Metrics(request) => self.metrics.filter(request, &ask),
+                Batch::Logs(request) => self.logs.filter(request, &ask),
+                Batch::Traces(request) => self.traces.filter(request, &ask),
             };
+            if let Some(failure) = ask.failure.into_inner() {
+                error!("failed processing {}: {failure}", batch.signal().name());
+                failed.add(before as u64, &attributes);
+                continue;
+            }
             let gone = (before - batch.items()) as u64;
             dropped[batch.signal() as usize].add(gone, &attributes);
+            dropped_events.add(before_events - count_events(&batch), &attributes);
             if rest {
                 out.send(batch).await?;
             }
@@ -98,23 +186,20 @@ impl Processor for Filter {
     }
 }
 
-fn hold(conditions: &Option<Conditions>, item: &Item<'_>) -> bool {
-    conditions.as_ref().is_some_and(|conditions| conditions.hold(item))
-}
-
-fn of_resource(resource: &Option<Resource>) -> Item<'_> {
-    Item { resource: resource.as_ref(), scope: None, of: Of::Resource }
+/// How many events the spans have.
+fn events(batch: &Batch) -> u64 {
+    let Batch::Traces(request) = batch else { return 0 };
+    let parts = request.resource_spans.iter().flat_map(|of| &of.scope_spans);
+    parts.flat_map(|part| &part.spans).map(|span| span.events.len() as u64).sum()
 }
 
 impl Metrics {
     /// Drops what is to be dropped; whether something is left.
-    fn filter(&self, request: &mut ExportMetricsServiceRequest) -> bool {
-        let whole = self.metric.is_none()
-            && self.point.is_none()
-            && self.include.is_none()
-            && self.exclude.is_none();
+    fn filter(&self, request: &mut ExportMetricsServiceRequest, ask: &Asker) -> bool {
+        let whole =
+            self.asked.of_resources_only() && self.include.is_none() && self.exclude.is_none();
         request.resource_metrics.retain_mut(|of| {
-            if hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
                 return false;
             }
             let attributes = of.resource.as_ref().map_or(&[][..], |r| &r.attributes);
@@ -132,7 +217,10 @@ impl Metrics {
             let resource = of.resource.as_ref();
             of.scope_metrics.retain_mut(|part| {
                 let scope = part.scope.as_ref();
-                part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric));
+                if ask.drops_scope(&self.asked, resource, scope) {
+                    return false;
+                }
+                part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric, ask));
                 !part.metrics.is_empty()
             });
             !of.scope_metrics.is_empty()
@@ -145,21 +233,27 @@ impl Metrics {
         resource: Option<&Resource>,
         scope: Option<&InstrumentationScope>,
         metric: &mut Metric,
+        ask: &Asker,
     ) -> bool {
-        let named =
-            |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(&metric.name));
+        let named = |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(metric));
         if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
             return false;
         }
-        if hold(&self.metric, &Item { resource, scope, of: Of::Metric(metric) }) {
+        if ask.hold(
+            self.asked.about(Level::Metric),
+            &Item { resource, scope, of: Of::Metric(metric) },
+        ) {
             return false;
         }
-        let Some(conditions) = &self.point else { return true };
+        let conditions = self.asked.about(Level::DataPoint);
+        if conditions.is_none() {
+            return true;
+        }
         let mut data = metric.data.take();
         // The type is the data's, and the data is being changed.
         let about = About::new(metric, data.as_ref());
         let keep = |point: Point<'_>| {
-            !conditions.hold(&Item { resource, scope, of: Of::Point(about, point) })
+            !ask.hold(conditions, &Item { resource, scope, of: Of::Point(about, point) })
         };
         macro_rules! retain {
             ($data:ident, $point:ident => $more:expr) => {{
@@ -197,17 +291,21 @@ impl Metrics {
 
 impl Logs {
     /// Drops what is to be dropped; whether something is left.
-    fn filter(&self, request: &mut ExportLogsServiceRequest) -> bool {
-        if self.resource.is_none() && self.record.is_none() && self.selection.is_all() {
+    fn filter(&self, request: &mut ExportLogsServiceRequest, ask: &Asker) -> bool {
+        if self.asked.0.is_empty() && self.selection.is_all() {
             return true;
         }
+        let conditions = self.asked.about(Level::Log);
         request.resource_logs.retain_mut(|of| {
-            if hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
                 return false;
             }
             let resource = of.resource.as_ref();
             of.scope_logs.retain_mut(|part| {
                 let scope = part.scope.as_ref();
+                if ask.drops_scope(&self.asked, resource, scope) {
+                    return false;
+                }
                 part.log_records.retain(|log| {
                     let item = matching::Item {
                         resource: resource.map_or(&[], |resource| &resource.attributes),
@@ -216,7 +314,7 @@ impl Logs {
                         kind: Kind::Log(log),
                     };
                     self.selection.means(&item)
-                        && !hold(&self.record, &Item { resource, scope, of: Of::Log(log) })
+                        && !ask.hold(conditions, &Item { resource, scope, of: Of::Log(log) })
                 });
                 !part.log_records.is_empty()
             });
@@ -228,26 +326,45 @@ impl Logs {
 
 impl Traces {
     /// Drops what is to be dropped; whether something is left.
-    fn filter(&self, request: &mut ExportTraceServiceRequest) -> bool {
-        if self.resource.is_none() && self.span.is_none() && self.selection.is_all() {
+    fn filter(&self, request: &mut ExportTraceServiceRequest, ask: &Asker) -> bool {
+        if self.asked.0.is_empty() && self.selection.is_all() {
             return true;
         }
+        let conditions = self.asked.about(Level::Span);
+        let on_events = self.asked.about(Level::SpanEvent);
         request.resource_spans.retain_mut(|of| {
-            if hold(&self.resource, &of_resource(&of.resource)) {
+            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
                 return false;
             }
             let resource = of.resource.as_ref();
             of.scope_spans.retain_mut(|part| {
                 let scope = part.scope.as_ref();
-                part.spans.retain(|span| {
+                if ask.drops_scope(&self.asked, resource, scope) {
+                    return false;
+                }
+                part.spans.retain_mut(|span| {
                     let item = matching::Item {
                         resource: resource.map_or(&[], |resource| &resource.attributes),
                         scope,
                         attributes: &span.attributes,
                         kind: Kind::Span(span),
                     };
-                    self.selection.means(&item)
-                        && !hold(&self.span, &Item { resource, scope, of: Of::Span(span) })
+                    if !self.selection.means(&item)
+                        || ask.hold(conditions, &Item { resource, scope, of: Of::Span(span) })
+                    {
+                        return false;
+                    }
+                    if on_events.is_some() && !span.events.is_empty() {
+                        let mut index = 0;
+                        let mut events = std::mem::take(&mut span.events);
+                        events.retain(|event| {
+                            let of = Of::Event(span, event, index);
+                            index += 1;
+                            !ask.hold(on_events, &Item { resource, scope, of })
+                        });
+                        span.events = events;
+                    }
+                    true
                 });
                 !part.spans.is_empty()
             });
@@ -257,5 +374,7 @@ impl Traces {
     }
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::{
         Gauge, Histogram, HistogramDataPoint, NumberDataPoint, ResourceMetrics, ScopeMetrics,
         number_data_point::Value,
     },
-    trace::v1::{ResourceSpans, ScopeSpans, Span},
+    trace::v1::{ResourceSpans, ScopeSpans, Span, span::Event},
 };
 use serde_json::json;
 
@@ -86,7 +86,7 @@ fn spans() -> Batch {
 }
 
 /// What comes out, and how many items were counted as dropped.
-async fn filtered(config: serde_json::Value, batch: Batch) -> (Option<Batch>, u64) {
+pub(super) async fn filtered(config: serde_json::Value, batch: Batch) -> (Option<Batch>, u64) {
     let processor = filter(config).expect("valid");
     let (cx, metered) = context("filter");
     let ((to, input), (out, mut from)) = (channel(), channel());
@@ -223,6 +223,114 @@ fn every_mistake_has_its_place_and_the_collector_s_text() {
     );
     assert_eq!(wrong[3].1, "'loud' is not a valid severity: not a valid severity");
 
-    let expr = filter(json!({"metrics": {"include": {"match_type": "expr"}}})).err();
-    assert!(expr.expect("wrong")[0].1.starts_with("match_type expr is not available"));
+    let expr = |text: &str| {
+        let include = json!({"match_type": "expr", "expressions": [text]});
+        let wrong = filter(json!({"metrics": {"include": include}})).err().expect("wrong");
+        wrong[0].1.strip_prefix(&format!("invalid expression {text:?}: ")).map(str::to_owned)
+    };
+    for (text, message) in [
+        ("foo", "unknown name foo"),
+        ("MetricName", "unexpected end of expression"),
+        ("MetricName == 'a", "literal not terminated"),
+        ("HasLabel('a') HasLabel('b')", "unexpected token Word(\"HasLabel\")"),
+        ("MetricName matches '('", "error parsing regexp: missing closing ): `(`"),
+        ("a # b", "unrecognized character: '#'"),
+        (&"!".repeat(10_000), "nested too deeply"),
+    ] {
+        assert_eq!(expr(text).as_deref(), Some(message), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn span_events_are_dropped_and_counted() {
+    let mut batch = spans();
+    if let Batch::Traces(request) = &mut batch {
+        for span in &mut request.resource_spans[0].scope_spans[0].spans {
+            let event = |name: &str| Event { name: name.into(), ..Default::default() };
+            span.events = vec![event("a"), event("b")];
+        }
+    }
+    let config = json!({"traces": {"spanevent": ["name == \"a\" and span.name == \"GET\"", "event_index == 1"]}});
+    let (rest, dropped) = filtered(config, batch).await;
+    let Some(Batch::Traces(rest)) = rest else { panic!("the spans are left") };
+    let spans = &rest.resource_spans[0].scope_spans[0].spans;
+    let names: Vec<Vec<&str>> =
+        spans.iter().map(|span| span.events.iter().map(|e| e.name.as_str()).collect()).collect();
+    assert_eq!(names, [vec![], vec!["a"]]);
+    assert_eq!(dropped, 3);
+}
+
+#[tokio::test]
+async fn a_condition_that_fails_drops_everything_or_nothing() {
+    let fails = "Substring(\"\", 0, 100) == \"test\"";
+    for (mode, expected) in [("propagate", 0), ("ignore", 5), ("silent", 5)] {
+        let config = json!({"error_mode": mode, "metrics": {"metric": [fails]}});
+        assert_eq!(left(config, metrics()).await, expected, "{mode}");
+        let config = json!({"error_mode": mode, "metrics": {"datapoint": [fails]}});
+        assert_eq!(left(config, metrics()).await, expected, "{mode}");
+    }
+    let config =
+        json!({"error_mode": "ignore", "logs": {"log_record": [fails, "severity_text == \"\""]}});
+    assert_eq!(left(config, logs()).await, 2, "the next condition is asked");
+}
+
+#[tokio::test]
+async fn conditions_say_themselves_what_they_are_about() {
+    let metric = [
+        (json!(["resource.attributes[\"host\"] == \"two\""]), 4),
+        (json!(["metric.name == \"b\"", "datapoint.value_int == 3"]), 3),
+        (json!(["scope.name == \"\" and resource.attributes[\"host\"] == \"one\""]), 1),
+        (json!([{"context": "metric", "conditions": ["name == \"b\"", "name == \"c\""]}]), 4),
+        (json!([{"conditions": ["metric.name == \"b\"", "datapoint.value_int == 3"]}]), 3),
+        (
+            json!([{"error_mode": "propagate", "conditions": ["1 / 0 == 1 or metric.name == \"a\""]}]),
+            0,
+        ),
+        (json!(["1 / 0 == 1 or metric.name == \"a\"", "metric.name == \"b\""]), 4),
+    ];
+    for (conditions, expected) in metric {
+        let config = json!({"metric_conditions": conditions});
+        assert_eq!(left(config.clone(), metrics()).await, expected, "{config}");
+    }
+    let config = json!({"log_conditions": ["log.severity_number < SEVERITY_NUMBER_WARN"]});
+    assert_eq!(left(config, logs()).await, 1);
+    let config = json!({"trace_conditions": ["span.name == \"GET\"", "spanevent.name == \"a\"",
+        {"context": "span", "conditions": ["IsRootSpan() and name == \"X\""]}]});
+    assert_eq!(left(config, spans()).await, 1);
+
+    let wrong = filter(json!({
+        "metric_conditions": ["name == 1", {"conditions": ["metric.name == 1", "span.name == 1"]}],
+        "log_conditions": [{"context": "span", "conditions": []}],
+    }));
+    let wrong = wrong.err().expect("wrong");
+    let paths: Vec<_> = wrong.iter().map(|(path, _)| path.as_str()).collect();
+    let expected = [
+        "metric_conditions::0",
+        "metric_conditions::1::conditions::1",
+        "log_conditions::0::context",
+    ];
+    assert_eq!(paths, expected, "{wrong:#?}");
+    assert_eq!(wrong[2].1, "unknown context span");
+}
+
+#[tokio::test]
+async fn metrics_are_dropped_by_expressions() {
+    let cases = [
+        ("MetricName == 'a' && Label('n') == '1'", 4),
+        ("MetricName == \"a\" and HasLabel(\"n\")", 4),
+        ("HasLabel('n') && Label('n') matches '[23]'", 3),
+        ("MetricType == 'Histogram' || MetricName endsWith 'x'", 1),
+        ("!(MetricName startsWith 'a') and not HasLabel('n')", 1),
+        ("Label('n') == '' and MetricName contains 'b' and true", 1),
+        ("MetricName != 'a' or false", 1),
+    ];
+    for (expression, expected) in cases {
+        let properties = json!({"match_type": "expr", "expressions": [expression, "false"]});
+        let rest = left(json!({"metrics": {"include": properties.clone()}}), metrics()).await;
+        assert_eq!(rest, expected, "{expression}");
+        let rest = left(json!({"metrics": {"exclude": properties}}), metrics()).await;
+        assert_eq!(rest, 5 - expected, "{expression}");
+    }
+    let none = json!({"metrics": {"include": {"match_type": "expr"}}});
+    assert_eq!(left(none, metrics()).await, 5);
 }

@@ -207,11 +207,15 @@ impl Processor for MemoryLimiter {
         // Ticks that passed while the next stage made this one wait have nothing to add.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         limiter.check(&usage).await?;
+        input.refuse(limiter.refusing);
         loop {
             tokio::select! {
                 // What was measured long ago says nothing about the batch that comes now.
                 biased;
-                _ = ticks.tick() => limiter.check(&usage).await?,
+                _ = ticks.tick() => {
+                    limiter.check(&usage).await?;
+                    input.refuse(limiter.refusing);
+                }
                 batch = input.recv() => {
                     let Some(batch) = batch else { return Ok(()) };
                     if limiter.refusing {

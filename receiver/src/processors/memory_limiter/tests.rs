@@ -138,3 +138,37 @@ async fn above_the_limit_everything_is_refused_and_counted() {
 async fn below_the_limit_everything_passes_and_is_counted() {
     assert_eq!(passed(1 << 20, 5).await, (5, 0, 5));
 }
+
+/// The refusal is seen before the limiter, through stages that know nothing of it, and by those alone that are
+/// connected to nothing else.
+#[tokio::test]
+async fn whoever_sends_sees_that_data_is_refused() {
+    for (limit_mib, refuses) in [(1, true), (1 << 20, false)] {
+        let (cx, _metered) = context("memory_limiter");
+        let json = serde_json::json!({"check_interval": "10ms", "limit_mib": limit_mib});
+        let processor = MemoryLimiter::new(config(json)).expect("valid");
+        let ((to, input), (out, mut from)) = (channel(), channel());
+        let (stage, held) = channel();
+        held.before(&to);
+        let (elsewhere, _open) = channel();
+        let both = Output::fan_out([stage.clone(), elsewhere]);
+        assert!(!stage.refuses_any());
+        let limiter = tokio::spawn(Processor::run(processor, cx, input, out));
+        let (now, none) = (SystemTime::now(), BTreeSet::new());
+        to.send(Points::new(now, now, &none).into_batch(&[], "test")).await.expect("it has room");
+        let measured = async {
+            if !refuses {
+                from.recv().await.expect("it is let through");
+            }
+            while stage.refuses_any() != refuses {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), measured).await.expect("it measures");
+        assert_eq!((stage.refuses_any(), stage.refuses_all()), (refuses, refuses));
+        assert_eq!((both.refuses_any(), both.refuses_all()), (refuses, false));
+        drop(to);
+        while from.recv().await.is_some() {}
+        limiter.await.expect("it ends").expect("it does not fail");
+    }
+}

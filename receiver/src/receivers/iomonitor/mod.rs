@@ -19,6 +19,7 @@ mod system_call;
 
 use anyhow::{Result, bail};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::debug;
 
 pub(crate) use self::own::DROPPED;
 use self::{
@@ -156,6 +157,11 @@ impl Receiver for IoMonitor {
                 () = cx.stop.cancelled() => true,
                 _ = ticks.tick() => false,
             };
+            // The kernel goes on counting, and the next collection has it all.
+            if out.refuses_all() && !stopped {
+                debug!("not collected: data is refused, due to high memory usage");
+                continue;
+            }
             // A few system calls, well under a millisecond: not worth another thread.
             let collect = || attached.collect(&self.disabled, &scraped, &cx.status);
             let batch = tokio::task::block_in_place(collect);

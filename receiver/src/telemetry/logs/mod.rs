@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::LevelFilter, layer::SubscriberExt as _,
+    EnvFilter, Layer as _, Registry, filter::LevelFilter, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,
 };
 
@@ -19,7 +19,7 @@ use super::recent;
 use crate::config::Mistakes;
 
 /// `service::telemetry::logs`.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The least severe level that is written.
@@ -64,7 +64,9 @@ impl Default for Config {
 }
 
 /// A level of severity.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Everything.
@@ -105,7 +107,7 @@ pub enum Encoding {
 }
 
 /// `sampling`: of records of one level and message.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// Whether any are left out.
@@ -126,6 +128,11 @@ impl Default for Sampling {
 }
 
 impl Config {
+    /// Whether the same is written in the same way to the same places, but for the level.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        *self == Self { level: self.level, ..other.clone() }
+    }
+
     pub(super) fn check(&self) -> Mistakes {
         let mut wrong = Mistakes::default();
         for (key, paths) in
@@ -161,22 +168,37 @@ impl Config {
     }
 }
 
+/// The logs at work.
+pub struct Logs(reload::Handle<EnvFilter, Registry>);
+
 /// Starts logging. Once per process.
-pub fn init(config: &super::Config) -> Result<()> {
-    // Libraries speak of their own affairs; their warnings are enough.
-    let filter = match config.logs.level {
+pub fn init(config: &super::Config) -> Result<Logs> {
+    let (filter, handle) = reload::Layer::new(filter(config.logs.level)?);
+    let lines = config.logs.lines(&super::metrics::attributes(config))?;
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(recent::all().clone().with_filter(LevelFilter::WARN))
+        .try_init()
+        .map_err(|e| anyhow!("cannot start logging: {e}"))?;
+    Ok(Logs(handle))
+}
+
+impl Logs {
+    /// Writes what this configuration's level asks for from now on.
+    pub fn set_level(&self, config: &super::Config) -> Result<()> {
+        self.0.reload(filter(config.logs.level)?).context("cannot change the level of the logs")
+    }
+}
+
+/// Libraries speak of their own affairs; their warnings are enough.
+fn filter(level: Level) -> Result<EnvFilter> {
+    Ok(EnvFilter::try_new(match level {
         Level::Debug => "warn,fathom=debug",
         Level::Info => "warn,fathom=info",
         Level::Warn => "warn",
         Level::Error => "error",
         Level::Dpanic | Level::Panic | Level::Fatal => "off",
-    };
-    let lines = config.logs.lines(&super::metrics::attributes(config))?;
-    tracing_subscriber::registry()
-        .with(lines.with_filter(EnvFilter::try_new(filter)?))
-        .with(recent::all().clone().with_filter(LevelFilter::WARN))
-        .try_init()
-        .map_err(|e| anyhow!("cannot start logging: {e}"))
+    })?)
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
-//! Adding exponential histograms of differing scales, offsets and zero thresholds.
+//! Adding and subtracting exponential histograms of differing scales, offsets and zero thresholds.
 
 use opentelemetry_proto::tonic::metrics::v1::{
     ExponentialHistogramDataPoint as Point, exponential_histogram_data_point::Buckets,
 };
-
-use super::sum;
 
 /// Buckets of one sign that a sum may have; beyond, its scale is lowered. Enough for every duration
 /// from a nanosecond to 500 years at scale 3.
@@ -28,6 +26,68 @@ pub(super) fn add(total: &Point, point: &mut Point) {
     point.max = total.max.zip(point.max).map(|(a, b)| a.max(b));
     // Last: a bucket that is joined later could reach across the threshold again.
     widen_zero(point, total.zero_threshold.max(point.zero_threshold));
+}
+
+/// Leaves in `point` what was observed since `last`. False, and then `point` is as it was, if `last` is
+/// not part of it: the stream was reset.
+pub(super) fn subtract(last: &Point, point: &mut Point) -> bool {
+    // Only observations are added: the count grows, the resolution falls, the zero bucket widens.
+    if point.count < last.count
+        || point.scale > last.scale
+        || point.zero_threshold < last.zero_threshold
+    {
+        return false;
+    }
+    let to = i64::from(point.scale);
+    let mut last = Point {
+        scale: point.scale,
+        positive: joined(&last.positive, last.scale, &None, point.scale, to),
+        negative: joined(&last.negative, last.scale, &None, point.scale, to),
+        ..last.clone()
+    };
+    widen_zero(&mut last, point.zero_threshold);
+    let rest = |now: &Option<Buckets>, before: &Option<Buckets>| {
+        let mut rest = now.clone().unwrap_or_default();
+        let before = before.iter().flat_map(|b| (i64::from(b.offset)..).zip(&b.bucket_counts));
+        for (index, count) in before.filter(|(_, n)| **n > 0) {
+            let at = usize::try_from(index - i64::from(rest.offset)).ok()?;
+            let bucket = rest.bucket_counts.get_mut(at)?;
+            *bucket = bucket.checked_sub(*count)?;
+        }
+        trim(&mut rest);
+        Some(rest)
+    };
+    let zero_count = point.zero_count.checked_sub(last.zero_count);
+    let positive = rest(&point.positive, &last.positive);
+    let negative = rest(&point.negative, &last.negative);
+    let (Some(zero_count), Some(positive), Some(negative)) = (zero_count, positive, negative)
+    else {
+        return false;
+    };
+    point.count -= last.count;
+    point.zero_count = zero_count;
+    point.positive = Some(positive);
+    point.negative = Some(negative);
+    point.sum = point.sum.zip(last.sum).map(|(now, before)| now - before);
+    // Those of all observations say nothing of the new ones.
+    (point.min, point.max) = (None, None);
+    true
+}
+
+/// Leaves out the empty buckets at the ends: they say nothing.
+fn trim(buckets: &mut Buckets) {
+    let counts = &mut buckets.bucket_counts;
+    counts.truncate(counts.iter().rposition(|n| *n > 0).map_or(0, |last| last + 1));
+    let empty = counts.iter().take_while(|n| **n == 0).count();
+    counts.drain(..empty);
+    // No bucket is so far out that its index does not fit.
+    let first = buckets.offset.saturating_add(i32::try_from(empty).unwrap_or(i32::MAX));
+    buckets.offset = if counts.is_empty() { 0 } else { first };
+}
+
+/// A sum that one side does not know is unknown.
+pub(super) fn sum(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.zip(b).map(|(a, b)| a + b)
 }
 
 /// The first and the last index of buckets that are not empty, at a coarser scale: halving the

@@ -128,8 +128,8 @@ fn many_components_that_are_right() {
 fn maps_that_are_wrong_in_every_key() {
     let lines = |line: fn(usize) -> String| -> String { (0..20_000).map(line).collect() };
     let labels = "exporters:\n  prometheus:\n    endpoint: x:1\n    const_labels:\n".to_owned()
-        + &lines(|i| format!("      __{i}: x\n"));
-    refused(&labels, "not a label name", "5:");
+        + &lines(|i| format!("      \"{i:015b}\": x\n").replace('0', "-").replace("1", "."));
+    refused(&labels, "not a label", "5:");
     let headers = "exporters:\n  otlp_http:\n    endpoint: http://x\n    headers:\n".to_owned()
         + &lines(|i| format!("      \"{i} \": x\n"));
     refused(&headers, "header", "5:");

@@ -1,3 +1,5 @@
+//! Many scrapes, scrapers that do not read, and many series.
+
 use std::{io, path::Path};
 
 use bytes::Bytes;

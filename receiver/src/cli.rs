@@ -17,6 +17,7 @@ use fathom::{
     ebpf::capability,
     exporters::EXPORTERS,
     extensions::EXTENSIONS,
+    privilege::{self, Needs},
     processors::PROCESSORS,
     receivers::{
         RECEIVERS,
@@ -177,6 +178,7 @@ impl Cli {
         let plan = self.load(&uris)?;
         let logs = telemetry::init_logs(&plan.telemetry)?;
         plan.warnings.iter().for_each(|text| warn!("{text}"));
+        privilege::confine(&Needs::all(plan.receivers.iter().map(|r| r.component.needs())))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // Work comes once per interval; more threads would only hold more stacks.
             .worker_threads(2)

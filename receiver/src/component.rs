@@ -15,6 +15,7 @@ use crate::{
     config::{Id, Mistakes, Section, schema},
     extensions::auth::{Auth, Authenticators},
     metric::Metric,
+    privilege::Needs,
     status::{Reporter, Statuses},
 };
 
@@ -71,6 +72,11 @@ impl Stability {
 
 /// Where data comes from.
 pub trait Receiver: Component {
+    /// What it needs beside what any process may do. What it needs to start alone it takes up by
+    /// [`Raised`](crate::privilege::Raised).
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
     /// Attaches, opens, binds: what can fail at start. Called after everything downstream started.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
@@ -147,6 +153,8 @@ pub type Task<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>
 
 /// A configured receiver, its type erased.
 pub trait AnyReceiver: Send {
+    /// See [`Receiver::needs`].
+    fn needs(&self) -> Needs;
     /// See [`Receiver::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Receiver::run`].
@@ -154,6 +162,9 @@ pub trait AnyReceiver: Send {
 }
 
 impl<R: Receiver> AnyReceiver for R {
+    fn needs(&self) -> Needs {
+        Receiver::needs(self)
+    }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Receiver::start(self, cx))
     }

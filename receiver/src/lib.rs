@@ -11,6 +11,7 @@ pub mod extensions;
 pub mod metric;
 mod ottl;
 pub mod pipeline;
+pub mod privilege;
 pub mod processors;
 pub mod prometheus_names;
 pub mod receivers;

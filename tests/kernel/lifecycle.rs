@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::loaded_programs;
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
@@ -236,6 +237,42 @@ fn probes_are_shown_without_running() -> Result<()> {
     );
     for part in ["syscalls", "page_cache", "fadvise", "reclaim"] {
         ensure!(shown.contains(part), "no {part} in {shown}");
+    }
+    Ok(())
+}
+
+/// A thread's permitted, effective, inheritable and ambient capabilities.
+fn capabilities(status: &Path) -> Result<[u64; 4]> {
+    let status = fs::read_to_string(status)?;
+    let mut sets = [0; 4];
+    for (set, key) in sets.iter_mut().zip(["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"]) {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).context(key)?;
+        *set = u64::from_str_radix(line.trim(), 16)?;
+    }
+    Ok(sets)
+}
+
+/// Every thread of the agent can do what running takes and no more, and can take up what attaching takes.
+#[test]
+fn it_gives_up_what_it_does_not_need() -> Result<()> {
+    // Bits of include/uapi/linux/capability.h.
+    let [read, bind, ptrace, admin, nice, resource, perfmon, bpf] =
+        [2, 10, 19, 21, 23, 24, 38, 39].map(|bit| 1_u64 << bit);
+    let cgroup = Cgroup::new()?;
+    for (run_time, more) in [(false, 0), (true, admin)] {
+        let setup = Setup::new(Mode::Auto, &cgroup).with("run_time", json!(run_time));
+        let agent = Agent::start(&setup)?;
+        // Not even root has all of them everywhere.
+        let had = capabilities("/proc/self/status".as_ref())?[0];
+        let running = had & (bind | nice | bpf);
+        let all = running | had & (read | ptrace | resource | perfmon | more);
+        let mut threads = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+            let has = capabilities(&task?.path().join("status"))?;
+            ensure!(has == [all, running, 0, 0], "{has:x?}");
+            threads += 1;
+        }
+        ensure!(threads > 1, "its threads are looked at");
     }
     Ok(())
 }

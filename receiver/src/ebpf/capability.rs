@@ -12,9 +12,9 @@ const SYS_ADMIN: u32 = 21;
 
 /// Fails with the missing capabilities and the command that grants them.
 pub fn check() -> Result<()> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let missing = missing(effective(&status).context("/proc/self/status has no CapEff")?);
+    const FILE: &str = "/proc/thread-self/status";
+    let status = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
+    let missing = missing(effective(&status).with_context(|| format!("{FILE} has no CapEff"))?);
     if missing.is_empty() {
         return Ok(());
     }

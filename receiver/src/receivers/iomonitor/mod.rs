@@ -18,6 +18,7 @@ mod syscalls;
 mod system_call;
 
 use anyhow::{Result, bail};
+use caps::Capability;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::debug;
 
@@ -35,6 +36,7 @@ use crate::{
     config::{Mistakes, Raw},
     ebpf::{ladder::Status, memory, scope::Scope},
     metric::Metric,
+    privilege::{self, Needs, Raised},
 };
 
 /// Every signal.
@@ -135,9 +137,35 @@ impl Component for IoMonitor {
 }
 
 impl Receiver for IoMonitor {
+    fn needs(&self) -> Needs {
+        let mut to_start = vec![
+            // Programs that read the kernel's memory.
+            Capability::CAP_PERFMON,
+            // Tracefs, which is root's, for an agent that is not.
+            Capability::CAP_DAC_READ_SEARCH,
+            // The namespaces of other users' processes.
+            Capability::CAP_SYS_PTRACE,
+            // Linux 5.10 counts maps as locked memory.
+            Capability::CAP_SYS_RESOURCE,
+        ];
+        if self.config.run_time {
+            to_start.push(Capability::CAP_SYS_ADMIN);
+        }
+        // Older kernels ask for the first at each reading of a map; the second is for a turn on the CPU.
+        let mut to_run = vec![Capability::CAP_BPF, Capability::CAP_SYS_NICE];
+        // Who has given it this one has meant the others, as before Linux 5.8.
+        if !(privilege::may(Capability::CAP_BPF) && privilege::may(Capability::CAP_PERFMON)) {
+            to_run.push(Capability::CAP_SYS_ADMIN);
+        }
+        Needs { to_start, to_run }
+    }
+
     async fn start(&mut self, cx: &Context) -> Result<()> {
         // Loading is work for the CPU, for some 100 ms, and nothing else runs yet on this thread.
-        let attached = tokio::task::block_in_place(|| self.attach())?;
+        let attached = tokio::task::block_in_place(|| {
+            let _raised = Raised::now()?;
+            self.attach()
+        })?;
         memory::release();
         cx.status.probes(own::probes(&attached.statuses));
         attached.report()?;

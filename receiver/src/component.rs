@@ -87,6 +87,8 @@ pub trait Receiver: Component {
 
 /// Changes data on its way. One instance per pipeline that names it.
 pub trait Processor: Component {
+    /// Whether it may change what passes: the Collector's `MutatesData`.
+    const MUTATES_DATA: bool = true;
     /// Runs until its input ends, then sends what it still holds and returns: a closing channel is
     /// the shutdown signal.
     fn run(
@@ -110,6 +112,8 @@ pub trait Exporter: Component {
 /// Serves the agent and its components; no data flows through it. It starts before everything else and
 /// stops after it.
 pub trait Extension: Component {
+    /// Whether others may name it as their `auth`: such start first.
+    const AUTHENTICATES: bool = false;
     /// Reads, binds: what can fail at start.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
@@ -171,11 +175,16 @@ impl<R: Receiver> AnyReceiver for R {
 
 /// A configured processor, its type erased.
 pub trait AnyProcessor: Send {
+    /// See [`Processor::MUTATES_DATA`].
+    fn mutates_data(&self) -> bool;
     /// See [`Processor::run`].
     fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static>;
 }
 
 impl<P: Processor> AnyProcessor for P {
+    fn mutates_data(&self) -> bool {
+        P::MUTATES_DATA
+    }
     fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static> {
         Box::pin(Processor::run(*self, cx, input, out))
     }
@@ -200,6 +209,8 @@ impl<E: Exporter> AnyExporter for E {
 
 /// A configured extension, its type erased.
 pub trait AnyExtension: Send {
+    /// See [`Extension::AUTHENTICATES`].
+    fn authenticates(&self) -> bool;
     /// See [`Extension::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Extension::auth`].
@@ -209,6 +220,9 @@ pub trait AnyExtension: Send {
 }
 
 impl<E: Extension> AnyExtension for E {
+    fn authenticates(&self) -> bool {
+        E::AUTHENTICATES
+    }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Extension::start(self, cx))
     }

@@ -80,13 +80,30 @@ impl Event {
     }
 }
 
+/// What has become of one of a receiver's probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// `signal/probe`.
+    pub name: String,
+    /// How it attached; `None` if it did not.
+    pub mode: Option<&'static str>,
+    /// Why better mechanisms, or all, were refused.
+    pub reason: String,
+    /// Events that it missed; `None` if the kernel does not say.
+    pub missed: Option<u64>,
+}
+
 /// Where one component says how it is.
 #[derive(Clone, Debug)]
-pub struct Reporter(Arc<Mutex<Event>>);
+pub struct Reporter {
+    event: Arc<Mutex<Event>>,
+    probes: Arc<Mutex<Vec<Probe>>>,
+}
 
 impl Default for Reporter {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Event::new(Status::Starting, String::new()))))
+        let event = Event::new(Status::Starting, String::new());
+        Self { event: Arc::new(Mutex::new(event)), probes: Arc::default() }
     }
 }
 
@@ -103,7 +120,7 @@ impl Reporter {
 
     /// A change of a component that runs: one that ends stays at that.
     fn run(&self, status: Status, error: &str) {
-        let mut event = lock(&self.0);
+        let mut event = lock(&self.event);
         let running = matches!(event.status, Status::Ok | Status::RecoverableError);
         if running && event.status != status {
             *event = Event::new(status, error.to_owned());
@@ -112,7 +129,7 @@ impl Reporter {
 
     /// What the agent knows of it. A failure is final.
     pub(crate) fn set(&self, status: Status, error: String) {
-        let mut event = lock(&self.0);
+        let mut event = lock(&self.event);
         if event.status != Status::FatalError && event.status != status {
             *event = Event::new(status, error);
         }
@@ -120,17 +137,42 @@ impl Reporter {
 
     /// How it is.
     pub fn event(&self) -> Event {
-        lock(&self.0).clone()
+        lock(&self.event).clone()
+    }
+
+    /// What has become of its probes.
+    pub fn probes(&self, probes: Vec<Probe>) {
+        *lock(&self.probes) = probes;
     }
 }
 
 /// A pipeline's components, or the extensions, each with its status.
 pub type Group = BTreeMap<String, Event>;
 
+/// How a pipeline is connected, by ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// The pipeline.
+    pub id: String,
+    /// What flows through it.
+    pub signal: &'static str,
+    /// Whether a processor changes it.
+    pub mutates: bool,
+    /// Where it comes from.
+    pub receivers: Vec<String>,
+    /// What happens to it, in order.
+    pub processors: Vec<String>,
+    /// Where it goes.
+    pub exporters: Vec<String>,
+}
+
 /// All components: `extensions` and every `pipeline:ID`. A component that several pipelines share has
 /// one status.
 #[derive(Clone, Default)]
-pub struct Statuses(Arc<Mutex<BTreeMap<String, BTreeMap<String, Reporter>>>>);
+pub struct Statuses {
+    groups: Arc<Mutex<BTreeMap<String, BTreeMap<String, Reporter>>>>,
+    flows: Arc<Mutex<Vec<Flow>>>,
+}
 
 impl Statuses {
     /// What there is from now on: the group, the component's name in it, and how it is.
@@ -142,7 +184,27 @@ impl Statuses {
         for (group, name, reporter) in all {
             groups.entry(group.clone()).or_default().insert(name.clone(), reporter);
         }
-        *lock(&self.0) = groups;
+        *lock(&self.groups) = groups;
+    }
+
+    /// Notes how the pipelines are connected.
+    pub(crate) fn connect(&self, flows: Vec<Flow>) {
+        *lock(&self.flows) = flows;
+    }
+
+    /// How the pipelines are connected.
+    pub fn flows(&self) -> Vec<Flow> {
+        lock(&self.flows).clone()
+    }
+
+    /// The probes of every receiver that has some, by its id.
+    pub fn probes(&self) -> BTreeMap<String, Vec<Probe>> {
+        let groups = lock(&self.groups);
+        let all = groups.values().flatten().filter_map(|(name, reporter)| {
+            let probes = lock(&reporter.probes).clone();
+            Some((name.strip_prefix("receiver:")?.to_owned(), probes))
+        });
+        all.filter(|(_, probes)| !probes.is_empty()).collect()
     }
 
     /// How all are now.
@@ -150,7 +212,7 @@ impl Statuses {
         let events = |components: &BTreeMap<String, Reporter>| {
             components.iter().map(|(name, reporter)| (name.clone(), reporter.event())).collect()
         };
-        lock(&self.0).iter().map(|(group, all)| (group.clone(), events(all))).collect()
+        lock(&self.groups).iter().map(|(group, all)| (group.clone(), events(all))).collect()
     }
 }
 

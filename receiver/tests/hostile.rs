@@ -1,7 +1,13 @@
 //! Configurations that nobody writes for use. Each ends soon, in bounded memory, with an error that says
 //! what it is and where.
 
-use std::{fs, io::Write as _, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
 
 use fathom::{
     config::{Kinds, load},
@@ -118,6 +124,46 @@ fn many_components_that_are_right() {
     );
 }
 
+/// As many mistakes as there are keys, found by a component: each has to be given its place.
+fn maps_that_are_wrong_in_every_key() {
+    let lines = |line: fn(usize) -> String| -> String { (0..20_000).map(line).collect() };
+    let labels = "exporters:\n  prometheus:\n    endpoint: x:1\n    const_labels:\n".to_owned()
+        + &lines(|i| format!("      \"{i:015b}\": x\n").replace('0', "-").replace("1", "."));
+    refused(&labels, "not a label", "5:");
+    let headers = "exporters:\n  otlp_http:\n    endpoint: http://x\n    headers:\n".to_owned()
+        + &lines(|i| format!("      \"{i} \": x\n"));
+    refused(&headers, "header", "5:");
+    let metrics = "receivers:\n  iomonitor:\n    metrics:\n".to_owned()
+        + &lines(|i| format!("      m{i}: {{enabled: false}}\n"));
+    refused(&metrics, "no metric is called m0", "4:");
+    let signals = "receivers:\n  iomonitor:\n    signals:\n".to_owned()
+        + &lines(|i| format!("      s{i}: {{}}\n"));
+    refused(&signals, "no signal is called s0", "4:");
+    let actions = "processors:\n  attributes:\n    actions:\n".to_owned()
+        + &lines(|i| format!("      - {{key: k{i}, action: no}}\n"));
+    refused(&actions, "action", "4:");
+    let ids = "service:\n  extensions:\n".to_owned() + &lines(|i| format!("    - x/{i}\n"));
+    refused(&ids, "references extension \"x/0\" which is not configured", "3:");
+}
+
+/// What is right is read as quickly as what is wrong.
+fn large_maps_that_are_right() {
+    let lines = |line: fn(usize) -> String| -> String { (0..20_000).map(line).collect() };
+    let mut text =
+        "receivers: {iomonitor: }\nexporters:\n  otlp_http:\n    endpoint: http://x\n".to_owned();
+    text += "    headers:\n";
+    text += &lines(|i| format!("      h{i}: x\n"));
+    text += "  prometheus:\n    endpoint: x:1\n    const_labels:\n";
+    text += &lines(|i| format!("      l{i}: x\n"));
+    text += "processors:\n  attributes:\n    actions:\n";
+    let actions = (0..5_000).map(|i| format!("      - {{key: k{i}, value: x, action: upsert}}\n"));
+    text += &actions.collect::<String>();
+    text += "service:\n  telemetry:\n    resource:\n";
+    text += &lines(|i| format!("      r{i}: x\n"));
+    text += "  pipelines:\n    metrics: {receivers: [iomonitor], processors: [attributes], exporters: [otlp_http, prometheus, no]}\n";
+    refused(&text, "references exporter \"no\" which is not configured", "");
+}
+
 fn no_text() {
     let mut bytes = b"a: 1\nb: ".to_vec();
     bytes.extend(vec![0xff; SIZE]);
@@ -158,10 +204,50 @@ fn expressions() {
     refused("a: \"${file:/dev/zero}\"\n", "/dev/zero is larger than 16 MiB", "1:4");
 }
 
+/// Sources that do not end, and that say that they will not.
+fn sources_without_end() {
+    let said = load(&["/dev/zero".to_owned()], &[], &KINDS).err().map(|r| r.to_string());
+    assert!(
+        said.as_ref().is_some_and(|s| s.contains("/dev/zero is larger than 16 MiB")),
+        "{said:?}"
+    );
+    for head in
+        ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let uri = format!("http://{}/", listener.local_addr().expect("bound"));
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("it comes");
+            let _ = stream.read(&mut [0; 4096]).expect("it asks");
+            let mut sent = 0;
+            stream.write_all(head.as_bytes()).expect("it reads");
+            while let Ok(count) = stream.write(&[b'#'; 64 << 10]) {
+                sent += count;
+            }
+            sent
+        });
+        let said = load(std::slice::from_ref(&uri), &[], &KINDS).err().map(|r| r.to_string());
+        let said = said.expect("it does not end");
+        assert!(said.contains(&format!("{uri} is larger than 16 MiB")), "{said}");
+        let sent = server.join().expect("it was hung up on");
+        assert!(sent < 64 << 20, "{sent}");
+    }
+}
+
 /// One after the other, for the peak is the process's.
 #[test]
 fn all_end_soon_in_bounded_memory() {
-    for test in [aliases, depth, keys, many_components_that_are_right, no_text, expressions] {
+    for test in [
+        aliases,
+        depth,
+        keys,
+        maps_that_are_wrong_in_every_key,
+        large_maps_that_are_right,
+        many_components_that_are_right,
+        no_text,
+        expressions,
+        sources_without_end,
+    ] {
         test();
     }
     let status = fs::read_to_string("/proc/self/status").expect("Linux");

@@ -217,7 +217,10 @@ fn the_quickstart_says_within_two_seconds_what_it_attached_and_where_to_look() -
     ensure!(began.elapsed() < most, "{:?}: {log}", began.elapsed());
     ensure!(log.contains(&format!("http://{address}/metrics")), "{log}");
     for probe in ["syscalls", "page_cache", "fadvise", "reclaim"] {
-        ensure!(log.lines().any(|line| line.contains(probe) && line.contains("mode=")), "{log}");
+        ensure!(
+            log.lines().any(|line| line.contains(probe) && line.contains("\"mode\": ")),
+            "{log}"
+        );
     }
     Ok(())
 }

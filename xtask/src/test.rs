@@ -20,6 +20,10 @@ pub(crate) fn run() -> Result<()> {
         steps.step("packages", || tools::packages(&packages));
     }
     check::quick(&mut steps);
+    steps.step("fuzz of the configuration", || {
+        let fuzz = ["test", "--workspace", "--all-features", "--test", "mutation"];
+        execute(cargo(fuzz).env("FATHOM_FUZZ_SECONDS", "20"))
+    });
     steps.step("prebuilt kernel programs", || build_ebpf::run(true));
     // The steps below use the binary exactly as a user's `cargo build` makes it: without the features that only
     // tests ask of its dependencies, whose absence could otherwise go unnoticed.

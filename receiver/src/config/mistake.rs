@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use super::report::MOST;
+
 /// Where something stands in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -32,13 +34,16 @@ pub struct Mistake {
     pub hint: Option<String>,
 }
 
-/// Every mistake found in one section.
+/// Every mistake found in one section, as far as a report can hold them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
 impl Mistakes {
     /// Notes a mistake at the key `path` (relative, joined with `::`).
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         self.0.push(Mistake {
             path: path.into(),
             place: None,
@@ -62,6 +67,9 @@ impl Mistakes {
         given: &str,
         valid: impl IntoIterator<Item = &'a str>,
     ) {
+        if self.is_full() {
+            return;
+        }
         let valid: Vec<_> = valid.into_iter().collect();
         self.0.push(Mistake {
             path: path.into(),
@@ -73,7 +81,8 @@ impl Mistakes {
 
     /// Takes in the mistakes of a nested section that stands at `path`.
     pub fn nest(&mut self, path: &str, nested: Self) {
-        self.0.extend(nested.0.into_iter().map(|mut mistake| {
+        let room = MOST.saturating_sub(self.0.len());
+        self.0.extend(nested.0.into_iter().take(room).map(|mut mistake| {
             mistake.path = match (path, mistake.path.as_str()) {
                 ("", _) => mistake.path,
                 (_, "") => path.to_owned(),
@@ -83,16 +92,22 @@ impl Mistakes {
         }));
     }
 
+    /// Whether there is no use in looking for more: each would have to be given its place.
+    fn is_full(&self) -> bool {
+        self.0.len() >= MOST
+    }
+
     /// `value`, if there are no mistakes.
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 
+/// Who has more names has not mistyped one of three.
+pub const MANY: usize = 1000;
+
 /// What may have been meant: the nearest valid name, if one is near, else all of them.
 pub fn hint(given: &str, valid: &[&str]) -> Option<String> {
-    // Who has that many names has not mistyped one of three.
-    const MANY: usize = 1000;
     if valid.len() > MANY {
         return None;
     }

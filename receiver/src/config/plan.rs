@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Id, Mistake, Mistakes, Report, Section,
-    mistake::hint,
+    mistake::{MANY, hint},
     node::{Key, Node, Value},
     planned::Planned,
     report::MOST,
@@ -30,7 +30,7 @@ pub struct Kinds<'a> {
 
 /// A configuration without mistakes.
 pub struct Plan {
-    /// The extensions that `service::extensions` names, in its order.
+    /// The extensions that `service::extensions` names, in its order, those that authenticate first.
     pub extensions: Vec<Planned<Box<dyn AnyExtension>>>,
     /// The receivers that pipelines use.
     pub receivers: Vec<Planned<Box<dyn AnyReceiver>>>,
@@ -147,6 +147,13 @@ impl Check<'_> {
         if let Some(mistake) = self.wrong.last_mut() {
             mistake.hint = hint(given, valid);
         }
+    }
+
+    fn hint_among<K>(&mut self, given: &Id, all: &All<'_, K>) {
+        // One more than are looked at: then none is.
+        let valid: Vec<_> = all.keys().take(MANY + 1).map(Id::to_string).collect();
+        let valid: Vec<_> = valid.iter().map(String::as_str).collect();
+        self.hint(&given.to_string(), &valid);
     }
 
     fn plan(&mut self, kinds: &Kinds<'_>) -> Plan {
@@ -279,7 +286,7 @@ impl Check<'_> {
         let Some(named) = self.root.get("service").and_then(|s| s.get("extensions")) else {
             return Vec::new();
         };
-        let mut used: Vec<Planned<_>> = Vec::new();
+        let mut used: Vec<Planned<Box<dyn AnyExtension>>> = Vec::new();
         for (i, id) in self.ids(path, named) {
             match all.get_mut(&id) {
                 // One that is named twice is still one.
@@ -290,14 +297,12 @@ impl Check<'_> {
                 None => {
                     let message = format!("references extension \"{id}\" which is not configured");
                     self.add_at(path, &join(path, &i.to_string()), message);
-                    let valid: Vec<_> = all.keys().map(Id::to_string).collect();
-                    let valid: Vec<_> = valid.iter().map(String::as_str).collect();
-                    if !valid.is_empty() {
-                        self.hint(&id.to_string(), &valid);
-                    }
+                    self.hint_among(&id, all);
                 }
             }
         }
+        // Extensions serve, too, and ask others who may.
+        used.sort_by_key(|planned| !planned.component.authenticates());
         used
     }
 
@@ -425,9 +430,7 @@ impl Check<'_> {
                 None => {
                     let message = format!("references {what} \"{id}\" which is not configured");
                     self.add_at(pipeline, &at, message);
-                    let valid: Vec<_> = all.keys().map(Id::to_string).collect();
-                    let valid: Vec<_> = valid.iter().map(String::as_str).collect();
-                    self.hint(&id.to_string(), &valid);
+                    self.hint_among(&id, all);
                 }
                 Some(described) if !described.factory.signals.contains(&signal) => {
                     let message = format!(

@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, Result, ensure};
-use hyper::http::{HeaderName, HeaderValue};
+use anyhow::{Context as _, Result, bail, ensure};
+use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 use tracing::warn;
 
-use super::auth::{Auth, Client, Credentials};
+use super::auth::{Auth, Client, Credentials, Server, Verdict};
 use crate::{
     batch::Signal,
     component::{Component, Context, Extension},
@@ -24,9 +25,9 @@ pub struct Config {
     pub scheme: String,
     /// The token.
     pub token: Secret,
-    /// Several tokens, instead. The first is sent.
+    /// Several tokens, instead. The first is sent, and all are taken.
     pub tokens: Vec<Secret>,
-    /// A file with the token in its first line, instead. It is read for every request.
+    /// A file with a token in each line, instead. It is read for every request.
     pub filename: PathBuf,
 }
 
@@ -52,7 +53,7 @@ struct Bearer {
 
 impl Component for BearerTokenAuth {
     const NAME: &'static str = "bearertokenauth";
-    const DESCRIPTION: &'static str = "Authenticates exporters by a token.";
+    const DESCRIPTION: &'static str = "Authenticates exporters, and who asks servers, by a token.";
     const SIGNALS: &'static [Signal] = &[];
     const EXAMPLE: &'static str = "filename: /var/run/secrets/token";
     type Config = Config;
@@ -83,6 +84,8 @@ impl Component for BearerTokenAuth {
 }
 
 impl Extension for BearerTokenAuth {
+    const AUTHENTICATES: bool = true;
+
     async fn start(&mut self, _: &Context) -> Result<()> {
         let Config { filename, token, tokens, .. } = &self.0.config;
         if filename.as_os_str().is_empty() {
@@ -99,22 +102,33 @@ impl Extension for BearerTokenAuth {
     }
 
     fn auth(&self) -> Auth {
-        Auth { client: Some(self.0.clone()) }
+        Auth { client: Some(self.0.clone()), server: Some(self.0.clone()) }
     }
 }
 
 impl Bearer {
+    /// The token to send.
     async fn token(&self) -> Result<String> {
-        let Config { filename, token, tokens, .. } = &self.config;
-        if filename.as_os_str().is_empty() {
-            return Ok(tokens.first().unwrap_or(token).expose().to_owned());
-        }
-        let named = || format!("cannot read the token in {}", filename.display());
-        let text = tokio::fs::read_to_string(filename).await.with_context(named)?;
-        let token = text.lines().next().unwrap_or_default().trim();
+        let token = self.tokens().await?.into_iter().next().unwrap_or_default();
         // Who rewrites a file empties it first: that is no token.
-        ensure!(!token.is_empty(), "{}: its first line is empty", named());
-        Ok(token.to_owned())
+        ensure!(
+            !token.is_empty(),
+            "cannot read the token in {}: its first line is empty",
+            self.config.filename.display()
+        );
+        Ok(token)
+    }
+
+    async fn tokens(&self) -> Result<Vec<String>> {
+        let Config { filename, token, tokens, .. } = &self.config;
+        if !filename.as_os_str().is_empty() {
+            let text = tokio::fs::read_to_string(filename)
+                .await
+                .with_context(|| format!("cannot read the token in {}", filename.display()))?;
+            return Ok(text.lines().map(|line| line.trim().to_owned()).collect());
+        }
+        let one = tokens.is_empty().then_some(token);
+        Ok(tokens.iter().chain(one).map(|token| token.expose().to_owned()).collect())
     }
 }
 
@@ -130,6 +144,31 @@ impl Client for Bearer {
         Box::pin(async {
             Ok((self.header.clone(), value(&self.config.scheme, &self.token().await?)?))
         })
+    }
+}
+
+impl Server for Bearer {
+    fn authenticate(&self, headers: HeaderMap) -> Verdict<'_> {
+        Box::pin(async move {
+            let header = &self.config.header;
+            let Some(given) = headers.get(&self.header) else {
+                bail!("missing or empty authorization header: {header}")
+            };
+            let tokens = self.tokens().await.inspect_err(|error| {
+                warn!("nobody may pass: {error:#}");
+            })?;
+            // A file ends with an empty line, which is no token.
+            let known = tokens.iter().filter(|token| !token.is_empty()).any(|token| {
+                value(&self.config.scheme, token)
+                    .is_ok_and(|known| known.as_bytes().ct_eq(given.as_bytes()).into())
+            });
+            ensure!(known, "scheme or token does not match");
+            Ok(())
+        })
+    }
+
+    fn scheme(&self) -> HeaderValue {
+        HeaderValue::from_static("Bearer realm=\"fathom\"")
     }
 }
 
@@ -199,5 +238,42 @@ mod tests {
         std::fs::write(&path, "").expect("written");
         let error = header(&auth).await.expect_err("it is empty");
         assert!(format!("{error:#}").ends_with("its first line is empty"), "{error:#}");
+    }
+
+    async fn passes(auth: &BearerTokenAuth, name: &'static str, header: &str) -> bool {
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static(name),
+            header.parse().expect("a value"),
+        )]);
+        let server = auth.auth().server.expect("it is for servers");
+        server.authenticate(headers).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn who_has_one_of_the_tokens_may_pass() {
+        let auth = made(json!({"tokens": ["b", "c"]})).expect("valid");
+        for (header, expected) in [
+            ("Bearer b", true),
+            ("Bearer c", true),
+            ("Bearer d", false),
+            ("bearer b", false),
+            ("b", false),
+        ] {
+            assert_eq!(passes(&auth, "authorization", header).await, expected, "{header}");
+        }
+        assert!(!passes(&auth, "x-key", "Bearer b").await);
+        let auth = made(json!({"token": "d", "scheme": "", "header": "X-Key"})).expect("valid");
+        assert!(passes(&auth, "x-key", "d").await && !passes(&auth, "x-key", "Bearer d").await);
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let auth = made(json!({"filename": path})).expect("valid");
+        assert!(!passes(&auth, "authorization", "Bearer ").await, "there is no file");
+        std::fs::write(&path, "first\n\nsecond\n").expect("written");
+        for (header, expected) in
+            [("Bearer first", true), ("Bearer second", true), ("Bearer ", false)]
+        {
+            assert_eq!(passes(&auth, "authorization", header).await, expected, "{header}");
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     component::{Component, Context, Extension},
     config::{Mistakes, duration_text},
     exporters::prometheus::serve,
+    extensions::auth::{self, Guard},
     status::{Event, Group, Status, Statuses},
 };
 
@@ -36,6 +37,9 @@ pub struct Config {
     pub endpoint: String,
     /// Its path.
     pub path: String,
+    /// Who may ask version 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::ServerConfig>,
     /// What it answers, instead of JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_body: Option<Body>,
@@ -55,6 +59,7 @@ impl Default for Config {
         Self {
             endpoint: "localhost:13133".to_owned(),
             path: "/".to_owned(),
+            auth: None,
             response_body: None,
             check_collector_pipeline: Ignored::default(),
             use_v2: false,
@@ -98,13 +103,16 @@ impl Default for Ignored {
 pub struct Http {
     /// Where it listens.
     pub endpoint: String,
+    /// Who may ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::ServerConfig>,
     /// The page of the status.
     pub status: Page,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { endpoint: "localhost:13133".to_owned(), status: Page::default() }
+        Self { endpoint: "localhost:13133".to_owned(), auth: None, status: Page::default() }
     }
 }
 
@@ -150,6 +158,7 @@ impl Default for Health {
 /// The extension.
 pub struct HealthCheck {
     config: Config,
+    guard: Option<Guard>,
     listeners: Vec<TcpListener>,
 }
 
@@ -178,7 +187,10 @@ impl Component for HealthCheck {
             }
             (true, None) => wrong.add("", "must specify at least one protocol"),
         }
-        wrong.or(Self { config, listeners: Vec::new() })
+        if let Some((path, auth)) = config.auth() {
+            wrong.nest(path, auth.check());
+        }
+        wrong.or(Self { config, guard: None, listeners: Vec::new() })
     }
 }
 
@@ -189,10 +201,20 @@ impl Config {
             _ => &self.endpoint,
         }
     }
+
+    /// Who may ask, with its key.
+    fn auth(&self) -> Option<(&'static str, &auth::ServerConfig)> {
+        match &self.http {
+            Some(http) if self.use_v2 => Some(("http::auth", http.auth.as_ref()?)),
+            _ => Some(("auth", self.auth.as_ref()?)),
+        }
+    }
 }
 
 impl Extension for HealthCheck {
-    async fn start(&mut self, _: &Context) -> Result<()> {
+    async fn start(&mut self, cx: &Context) -> Result<()> {
+        let auth = self.config.auth();
+        self.guard = auth.map(|(_, auth)| auth.guard(&cx.authenticators)).transpose()?;
         let path = match &self.config.http {
             Some(http) if self.config.use_v2 => &http.status.path,
             _ => &self.config.path,
@@ -213,8 +235,11 @@ impl Extension for HealthCheck {
         if let Some(path) = path {
             router = router.route(&path, answer);
         }
-        let router =
+        let mut router =
             router.with_state(Arc::new(Asked { config, started, statuses: cx.statuses.clone() }));
+        if let Some(guard) = self.guard {
+            router = guard.before(router);
+        }
         let mut listening = JoinSet::new();
         for listener in self.listeners {
             listening.spawn(serve::accept(listener, router.clone(), cx.stop.clone()));

@@ -6,10 +6,12 @@ pub mod auth;
 mod basicauth;
 mod bearertokenauth;
 mod health_check;
+mod zpages;
 
 /// Every extension.
 pub const EXTENSIONS: &[Factory<Box<dyn AnyExtension>>] = &[
     extension::<basicauth::BasicAuth>(),
     extension::<bearertokenauth::BearerTokenAuth>(),
     extension::<health_check::HealthCheck>(),
+    extension::<zpages::ZPages>(),
 ];

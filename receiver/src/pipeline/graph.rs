@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     component::{AnyExporter, AnyExtension, AnyProcessor, AnyReceiver, Context},
     config::{Id, Pipeline, Plan, Planned},
+    status::Flow,
 };
 
 /// A component's place.
@@ -125,11 +126,14 @@ pub(super) struct Graph {
     pub parts: Vec<Part>,
     /// Who belongs together where statuses are shown: the group, the name in it, and whose it is.
     pub groups: Vec<(String, String, Key)>,
+    /// How the pipelines are connected, for those who look.
+    pub flows: Vec<Flow>,
 }
 
 impl Graph {
     pub fn new(plan: Plan) -> Self {
-        let mut graph = Self::default();
+        let flows = plan.pipelines.iter().map(flow).collect();
+        let mut graph = Self { flows, ..Self::default() };
         for planned in plan.extensions {
             let key = Key::Extension(planned.id.clone());
             graph.show("extensions", &key);
@@ -207,6 +211,19 @@ impl Graph {
             _ => true,
         });
         kept
+    }
+}
+
+fn flow(pipeline: &Pipeline) -> Flow {
+    let names = |ids: &[Id]| ids.iter().map(Id::to_string).collect();
+    let processors = &pipeline.processors;
+    Flow {
+        id: pipeline.id.to_string(),
+        signal: pipeline.signal.name(),
+        mutates: processors.iter().any(|planned| planned.component.mutates_data()),
+        receivers: names(&pipeline.receivers),
+        processors: processors.iter().map(|planned| planned.id.to_string()).collect(),
+        exporters: names(&pipeline.exporters),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{Instrument as _, error, error_span, info, warn};
 
 use self::graph::{Component, Graph, Key, Part};
 pub use self::reload::{Changes, Refused};
@@ -157,6 +157,7 @@ impl Running {
     /// Shows the statuses of these components of a graph.
     fn show(&self, graph: &Graph, of: impl Fn(&Key) -> Option<Reporter>) {
         let all = graph.groups.iter();
+        self.statuses.connect(graph.flows.clone());
         self.statuses.show(all.filter_map(|(group, name, key)| Some((group, name, of(key)?))));
     }
 
@@ -240,6 +241,7 @@ impl Running {
     }
 }
 
+/// What is logged inside says whose it is. It is of the highest level, so that it is there for every record.
 fn span(key: &Key) -> tracing::Span {
-    info_span!("component", otelcol.component.id = %key.id(), otelcol.component.kind = key.kind())
+    error_span!("component", otelcol.component.id = %key.id(), otelcol.component.kind = key.kind())
 }

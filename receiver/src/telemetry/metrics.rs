@@ -1,6 +1,6 @@
 //! The agent's metrics: instruments of the OpenTelemetry SDK, read by Prometheus or pushed by OTLP.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, sync::LazyLock, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
@@ -374,17 +374,22 @@ impl Otlp {
     }
 }
 
+/// The agent's id, new at each start.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
+
 /// What the agent is, with what the configuration adds and takes away.
-fn resource(config: &super::Config) -> Resource {
+pub(super) fn attributes(config: &super::Config) -> BTreeMap<String, String> {
     let mut attributes = BTreeMap::from([
         ("service.name", Some(env!("CARGO_PKG_NAME").to_owned())),
         ("service.version", Some(env!("CARGO_PKG_VERSION").to_owned())),
-        ("service.instance.id", Some(uuid::Uuid::new_v4().to_string())),
+        ("service.instance.id", Some(INSTANCE.clone())),
     ]);
     attributes.extend(config.resource.iter().map(|(key, value)| (key.as_str(), value.clone())));
-    let pairs = attributes
-        .into_iter()
-        .filter_map(|(key, value)| Some(KeyValue::new(key.to_owned(), value?)));
+    attributes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+fn resource(config: &super::Config) -> Resource {
+    let pairs = attributes(config).into_iter().map(|(key, value)| KeyValue::new(key, value));
     Resource::builder_empty().with_attributes(pairs).build()
 }
 

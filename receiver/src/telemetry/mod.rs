@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+pub mod recent;
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ impl Config {
     /// The keys that differ in `next` and are read at the start alone.
     pub fn fixed_changes(&self, next: &Self) -> Vec<&'static str> {
         [
-            ("service::telemetry::logs::encoding", self.logs.encoding == next.logs.encoding),
+            ("service::telemetry::logs (all but level)", self.logs.is_like(&next.logs)),
             ("service::telemetry::metrics", self.metrics == next.metrics),
             ("service::telemetry::resource", self.resource == next.resource),
         ]
@@ -48,6 +49,7 @@ impl Config {
         if let Err(nested) = self.metrics.check() {
             wrong.nest("metrics", nested);
         }
+        wrong.nest("logs", self.logs.check());
         wrong.or(())
     }
 }

@@ -213,7 +213,7 @@ async fn credentials_travel_over_tls_alone() {
         .await
         .replace("127.0.0.1", "localhost");
     let (mut cx, metered) = context("otlp_grpc");
-    let known = auth::Auth { client: Some(Arc::new(Fixed)) };
+    let known = auth::Auth { client: Some(Arc::new(Fixed)), server: None };
     cx.authenticators.add(crate::config::Id::parse("fixed").unwrap(), known);
     let auth = Some(auth::Config { authenticator: "fixed".to_owned() });
 

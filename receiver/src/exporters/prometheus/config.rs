@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::serve::Options;
 use crate::{
     exporters::tls::{self, server::Tls},
+    extensions::auth,
     prometheus_names::{IDENTIFYING, Strategy},
 };
 
@@ -14,6 +15,9 @@ use crate::{
 pub struct Config {
     /// Where to listen: `host:port`. Port 0 takes a free one and logs it.
     pub endpoint: String,
+    /// Who may scrape.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::ServerConfig>,
     /// TLS, and whom it admits. Plain text by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<tls::server::Config>,
@@ -106,6 +110,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             endpoint: String::new(),
+            auth: None,
             tls: None,
             read_header_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),

@@ -16,6 +16,7 @@ use crate::{
     component::{Component, Context, Exporter},
     config::Mistakes,
     exporters::tls::server::Tls,
+    extensions::auth::Guard,
     prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
@@ -68,6 +69,7 @@ pub(super) struct Prometheus {
     rules: Arc<Rules>,
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
+    guard: Option<Guard>,
 }
 
 impl Component for Prometheus {
@@ -79,7 +81,9 @@ impl Component for Prometheus {
 
     fn new(config: Config) -> Result<Self, Mistakes> {
         let rules = Rules::new(config);
-        rules.check().or(Self { rules: Arc::new(rules), listeners: Vec::new(), tls: None })
+        let wrong = rules.check();
+        let rules = Arc::new(rules);
+        wrong.or(Self { rules, listeners: Vec::new(), tls: None, guard: None })
     }
 }
 
@@ -123,13 +127,18 @@ impl Rules {
         if let Some(tls) = &config.tls {
             wrong.nest("tls", tls.check());
         }
+        if let Some(auth) = &config.auth {
+            wrong.nest("auth", auth.check());
+        }
         wrong
     }
 }
 
 impl Exporter for Prometheus {
-    async fn start(&mut self, _: &Context) -> anyhow::Result<()> {
+    async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.rules.config;
+        let auth = config.auth.as_ref();
+        self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;
         self.tls = config.tls.as_ref().map(|tls| Tls::load(tls, &["http/1.1"])).transpose()?;
         self.listeners = serve::bind(&config.endpoint, "metrics", "/metrics").await?;
         Ok(())
@@ -147,6 +156,7 @@ impl Exporter for Prometheus {
         let serving = tokio::spawn(serve::serve(
             self.listeners,
             options,
+            self.guard,
             Arc::clone(&exposition),
             stop.clone(),
         ));

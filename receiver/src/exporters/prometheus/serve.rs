@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{format::Form, page::Exposition, patience::Patience};
-use crate::exporters::tls::server::Tls;
+use crate::{exporters::tls::server::Tls, extensions::auth::Guard};
 
 /// How long responses in flight may take once the exporter stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,13 +97,17 @@ pub(crate) async fn bind(
 pub(super) async fn serve(
     listeners: Vec<TcpListener>,
     options: Options,
+    guard: Option<Guard>,
     exposition: Arc<Exposition>,
     stop: CancellationToken,
 ) {
-    let router = Router::new()
+    let mut router = Router::new()
         .route("/metrics", get(metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: metrics are at /metrics\n") })
         .with_state(exposition);
+    if let Some(guard) = guard {
+        router = guard.before(router);
+    }
     let options = Arc::new(options);
     let mut listening = JoinSet::new();
     for listener in listeners {

@@ -187,6 +187,8 @@ impl Component for MemoryLimiter {
 }
 
 impl Processor for MemoryLimiter {
+    const MUTATES_DATA: bool = false;
+
     async fn run(self, cx: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
         let limits = self.0.limits(memory::total)?;
         info!(

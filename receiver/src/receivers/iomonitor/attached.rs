@@ -27,6 +27,7 @@ use crate::{
         turn::Turn,
     },
     metric::Points,
+    status::Reporter,
 };
 
 /// What has been attached.
@@ -165,8 +166,14 @@ impl Attached {
     }
 
     /// Reads everything.
-    pub(super) fn collect(&mut self, disabled: &Disabled, scraped: &Scraped) -> Batch {
+    pub(super) fn collect(
+        &mut self,
+        disabled: &Disabled,
+        scraped: &Scraped,
+        at: &Reporter,
+    ) -> Batch {
         self.look_for_scope();
+        let mut probes = own::probes(&self.statuses);
         let mut points = Points::new(self.start, SystemTime::now(), disabled);
         own::statuses(&mut points, &self.statuses);
         own::scope(&mut points, &self.resolved.problems);
@@ -177,13 +184,14 @@ impl Attached {
         self.groups.begin();
         let turn = Turn::take();
         for (signal, loaded) in &mut self.signals {
-            own::accounts(&mut points, loaded);
+            own::accounts(&mut points, loaded, &mut probes);
             if let Err(error) = signal.read(loaded, &mut self.groups, &mut points) {
                 error!(signal = signal.name(), "cannot read its maps: {error:#}");
                 scraped.errors.add(1, &scraped.attributes);
             }
         }
         drop(turn);
+        at.probes(probes);
         let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
         points.into_batch(&resource, "fathom/iomonitor")
     }

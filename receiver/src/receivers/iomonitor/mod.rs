@@ -168,13 +168,14 @@ impl Receiver for IoMonitor {
         Needs { to_start, to_run }
     }
 
-    async fn start(&mut self, _: &Context) -> Result<()> {
+    async fn start(&mut self, cx: &Context) -> Result<()> {
         // Loading is work for the CPU, for some 100 ms, and nothing else runs yet on this thread.
         let attached = tokio::task::block_in_place(|| {
             let _raised = Raised::now()?;
             self.attach()
         })?;
         memory::release();
+        cx.status.probes(own::probes(&attached.statuses));
         attached.report()?;
         self.running = Some(attached);
         Ok(())
@@ -198,7 +199,8 @@ impl Receiver for IoMonitor {
                 continue;
             }
             // A few system calls, well under a millisecond: not worth another thread.
-            let batch = tokio::task::block_in_place(|| attached.collect(&self.disabled, &scraped));
+            let collect = || attached.collect(&self.disabled, &scraped, &cx.status);
+            let batch = tokio::task::block_in_place(collect);
             scraped.points.add(batch.items() as u64, &scraped.attributes);
             if out.send(batch).await.is_err() || stopped {
                 return Ok(());

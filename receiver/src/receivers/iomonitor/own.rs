@@ -5,8 +5,12 @@ use opentelemetry::{KeyValue, metrics::Counter};
 use super::IoMonitor;
 use crate::{
     component::{Component as _, Context},
-    ebpf::{ladder::Status, load::Loaded},
+    ebpf::{
+        ladder::{Mode, Status},
+        load::Loaded,
+    },
     metric::{Attribute, Kind, Metric, Points},
+    status::Probe,
 };
 
 /// Every metric in this file.
@@ -86,6 +90,17 @@ const MEMORY: Metric = Metric {
     attributes: &[],
 };
 
+/// What is known of probes before the kernel is asked what they missed.
+pub(super) fn probes(statuses: &[Status]) -> Vec<Probe> {
+    let probe = |status: &Status| Probe {
+        name: status.probe.clone(),
+        mode: status.mode.map(Mode::name),
+        reason: status.reason(),
+        missed: None,
+    };
+    statuses.iter().map(probe).collect()
+}
+
 /// Whether each probe is attached.
 pub(super) fn statuses(points: &mut Points<'_>, statuses: &[Status]) {
     for status in statuses {
@@ -99,12 +114,15 @@ pub(super) fn statuses(points: &mut Points<'_>, statuses: &[Status]) {
     }
 }
 
-/// What the kernel knows of the programs.
-pub(super) fn accounts(points: &mut Points<'_>, loaded: &Loaded) {
+/// What the kernel knows of the programs. What they missed is also noted at the `probes`.
+pub(super) fn accounts(points: &mut Points<'_>, loaded: &Loaded, probes: &mut [Probe]) {
     for (probe, account) in loaded.accounts() {
         let attributes = [(PROBE.name, probe)];
         if let Some(missed) = account.missed {
             points.counter(&MISSED, &attributes, missed);
+        }
+        if let Some(noted) = probes.iter_mut().find(|p| p.name == probe) {
+            noted.missed = account.missed;
         }
         if account.runs > 0 {
             points.counter(&RUNS, &attributes, account.runs);

@@ -1,3 +1,5 @@
+//! What each format makes of every kind of metric.
+
 use opentelemetry_proto::tonic::metrics::v1::{
     self, ExponentialHistogram, ExponentialHistogramDataPoint, Histogram, HistogramDataPoint,
     Summary, SummaryDataPoint, exponential_histogram_data_point::Buckets,

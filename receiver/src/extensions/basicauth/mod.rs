@@ -1,5 +1,8 @@
 //! `basicauth`: a user's name and password.
 
+mod htpasswd;
+mod server;
+
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,10 +10,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::http::{HeaderValue, header::AUTHORIZATION};
 use serde::{Deserialize, Serialize};
 
+use self::server::Checker;
+pub use self::server::Htpasswd;
 use super::auth::{Auth, Client, Credentials};
 use crate::{
     batch::Signal,
-    component::{Component, Extension},
+    component::{Component, Context, Extension},
     config::{Mistakes, Secret},
 };
 
@@ -21,6 +26,9 @@ pub struct Config {
     /// Who sends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_auth: Option<ClientAuth>,
+    /// Who may ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub htpasswd: Option<Htpasswd>,
 }
 
 /// `client_auth`.
@@ -38,11 +46,17 @@ pub struct ClientAuth {
 }
 
 /// The extension.
-pub struct BasicAuth(Arc<ClientAuth>);
+pub enum BasicAuth {
+    /// For exporters.
+    Client(Arc<ClientAuth>),
+    /// For what serves.
+    Server(Arc<Checker>),
+}
 
 impl Component for BasicAuth {
     const NAME: &'static str = "basicauth";
-    const DESCRIPTION: &'static str = "Authenticates exporters by name and password.";
+    const DESCRIPTION: &'static str =
+        "Authenticates exporters, or who asks servers, by name and password.";
     const SIGNALS: &'static [Signal] = &[];
     const EXAMPLE: &'static str =
         "client_auth:\n  username: fathom\n  password: ${env:PASSWORD:-none}";
@@ -50,18 +64,48 @@ impl Component for BasicAuth {
 
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
-        wrong.require(config.client_auth.is_some(), "", "no credential source provided");
-        let client = config.client_auth.unwrap_or_default();
-        // It would end there, and the rest would be taken for the password.
-        let whole = !client.username.contains(':');
-        wrong.require(whole, "client_auth::username", "invalid authorization format");
-        wrong.or(Self(Arc::new(client)))
+        let made = match (config.client_auth, config.htpasswd) {
+            (Some(client), None) => {
+                // It would end there, and the rest would be taken for the password.
+                let whole = !client.username.contains(':');
+                wrong.require(whole, "client_auth::username", "invalid authorization format");
+                Self::Client(Arc::new(client))
+            }
+            (None, Some(htpasswd)) => {
+                let given = !htpasswd.file.is_empty() || !htpasswd.inline.expose().is_empty();
+                wrong.require(given, "htpasswd", NO_SOURCE);
+                Self::Server(Arc::new(Checker::new(htpasswd)))
+            }
+            (None, None) => {
+                wrong.add("", NO_SOURCE);
+                return Err(wrong);
+            }
+            (Some(_), Some(_)) => {
+                wrong.add("", "only one of `htpasswd` or `client_auth` can be specified");
+                return Err(wrong);
+            }
+        };
+        wrong.or(made)
     }
 }
 
+const NO_SOURCE: &str = "no credential source provided";
+
 impl Extension for BasicAuth {
+    const AUTHENTICATES: bool = true;
+
+    async fn start(&mut self, _: &Context) -> Result<()> {
+        match self {
+            Self::Client(_) => Ok(()),
+            Self::Server(checker) => checker.check(),
+        }
+    }
+
     fn auth(&self) -> Auth {
-        Auth { client: Some(self.0.clone()) }
+        match self {
+            Self::Client(client) => Auth { client: Some(client.clone()), server: None },
+            Self::Server(checker) => Auth { client: None, server: Some(checker.clone()) },
+        }
     }
 }
 
@@ -105,6 +149,12 @@ mod tests {
     fn what_is_wrong_is_said_at_its_key() {
         for (config, path, message) in [
             (json!({}), "", "no credential source provided"),
+            (json!({"htpasswd": {}}), "htpasswd", "no credential source provided"),
+            (
+                json!({"htpasswd": {"inline": "a:b"}, "client_auth": {"username": "a"}}),
+                "",
+                "only one of `htpasswd` or `client_auth` can be specified",
+            ),
             (
                 json!({"client_auth": {"username": "a:b"}}),
                 "client_auth::username",

@@ -45,6 +45,8 @@ pub enum Call {
     Fadvise64,
     /// `fadvise64(2)` through the 32-bit entry of the kernel.
     Fadvise64Compat,
+    /// Every page of a new mapping is read: of the file, or of nothing if it is [`Open::Never`].
+    Touch,
 }
 
 impl Call {
@@ -58,6 +60,7 @@ impl Call {
             Self::Fsync => "fsync",
             Self::Fdatasync => "fdatasync",
             Self::Fadvise64 | Self::Fadvise64Compat => "fadvise64",
+            Self::Touch => "mmap",
         }
     }
 }

@@ -5,6 +5,7 @@ mod block;
 mod cgroups;
 mod dirty;
 mod fadvise;
+mod faults;
 mod file;
 mod groups;
 mod latency;
@@ -50,6 +51,7 @@ macro_rules! in_each_mode {
             $crate::in_each_mode!(@ $probes $case syscall_tracepoint SyscallTracepoint);
             $crate::in_each_mode!(@ $probes $case fentry Fentry);
             $crate::in_each_mode!(@ $probes $case kprobe Kprobe);
+            $crate::in_each_mode!(@ $probes $case perf_event PerfEvent);
         }
     )*};
     (@ $probes:tt $case:ident $name:ident $mode:ident) => {

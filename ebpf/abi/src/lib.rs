@@ -7,6 +7,7 @@ pub mod dirty;
 pub mod errno;
 pub mod exponential;
 pub mod fadvise;
+pub mod faults;
 pub mod group;
 pub mod page_cache;
 pub mod reclaim;

@@ -10,6 +10,7 @@ mod dirty;
 mod durations;
 mod errors;
 mod fadvise;
+mod faults;
 mod folio;
 mod groups;
 mod own;
@@ -47,6 +48,7 @@ pub const SIGNALS: &[Factory] = &[
     signal::<page_cache::PageCache>(),
     signal::<dirty::Dirty>(),
     signal::<fadvise::Fadvise>(),
+    signal::<faults::Faults>(),
     signal::<reclaim::Reclaim>(),
     signal::<syscalls::Syscalls>(),
     signal::<block::Block>(),

@@ -55,6 +55,10 @@ pub struct Reclaimed {
     pub scanned: u64,
     /// Pages freed.
     pub freed: u64,
+    /// Pages scanned by tasks, because the machine was short of memory.
+    pub direct: u64,
+    /// Pages scanned by kswapd.
+    pub kswapd: u64,
 }
 
 impl Reclaimed {
@@ -69,6 +73,8 @@ impl Reclaimed {
         Ok(Self {
             scanned: value("pgscan_anon")? + value("pgscan_file")?,
             freed: value("pgsteal_anon")? + value("pgsteal_file")?,
+            direct: value("pgscan_direct")?,
+            kswapd: value("pgscan_kswapd")?,
         })
     }
 }

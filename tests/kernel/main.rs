@@ -3,6 +3,8 @@
 
 mod block;
 mod cgroups;
+mod compaction;
+mod descriptors;
 mod dirty;
 mod fadvise;
 mod faults;
@@ -10,6 +12,7 @@ mod file;
 mod groups;
 mod latency;
 mod lifecycle;
+mod madvise;
 mod otlp;
 mod page_cache;
 mod pressure;

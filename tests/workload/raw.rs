@@ -12,6 +12,8 @@ use nix::{
 };
 use tests::plan::{Call, Step};
 
+use crate::{descriptors, memory};
+
 /// Makes the call of `step`; `buffer` is what it may read or write.
 pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
     let number = match step.call {
@@ -21,7 +23,14 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
         Call::Pwrite64 => libc::SYS_pwrite64,
         Call::Fsync => libc::SYS_fsync,
         Call::Fdatasync => libc::SYS_fdatasync,
-        Call::Touch => return touch(fd, step),
+        Call::Touch => return memory::touch(fd, step),
+        Call::Madvise | Call::ProcessMadvise => return memory::advise(step),
+        Call::Descriptors => return descriptors::round(),
+        Call::Readahead => {
+            // SAFETY: no argument is a pointer.
+            let ret = unsafe { libc::readahead(fd, step.offset as i64, step.size) };
+            return Errno::result(ret).map(|_| step.size as u64);
+        }
         Call::Fadvise64 | Call::Fadvise64Compat => {
             let (offset, size) = (step.offset, step.size);
             // SAFETY: no argument is a pointer.
@@ -51,30 +60,6 @@ pub(crate) fn forked(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Err
             WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
             other => unreachable!("nobody kills it: {other:?}"),
         },
-    }
-}
-
-/// Maps `size` bytes, reads one of each page, and unmaps them. A file is mapped whole, so that the advice against
-/// readahead holds for all of it.
-fn touch(fd: i32, step: &Step) -> Result<u64, Errno> {
-    const PAGE: usize = 4096;
-    let anonymous = fd == i32::MAX;
-    let flags = if anonymous { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
-    let (fd, first) = if anonymous { (-1, 0) } else { (fd, step.offset as usize) };
-    let size = first + step.size;
-    // SAFETY: a new mapping, of which nothing but this knows.
-    let map = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ, flags, fd, 0) };
-    if map == libc::MAP_FAILED {
-        return Err(Errno::last());
-    }
-    // SAFETY: what is advised about, read and unmapped lies in the mapping, which the file covers.
-    unsafe {
-        let advised = Errno::result(libc::madvise(map, size, libc::MADV_RANDOM));
-        for at in (first..size).step_by(PAGE) {
-            map.cast::<u8>().add(at).read_volatile();
-        }
-        Errno::result(libc::munmap(map, size))?;
-        advised.map(|_| 0)
     }
 }
 

@@ -3,12 +3,16 @@
 #![no_std]
 
 pub mod block;
+pub mod compaction;
+pub mod descriptors;
 pub mod dirty;
+pub mod duration;
 pub mod errno;
 pub mod exponential;
 pub mod fadvise;
 pub mod faults;
 pub mod group;
+pub mod madvise;
 pub mod page_cache;
 pub mod reclaim;
 pub mod scope;

@@ -5,7 +5,9 @@
 
 mod attached;
 mod block;
+mod compaction;
 pub mod config;
+mod descriptors;
 mod dirty;
 mod durations;
 mod errors;
@@ -13,6 +15,7 @@ mod fadvise;
 mod faults;
 mod folio;
 mod groups;
+mod madvise;
 mod own;
 mod page_cache;
 mod pressure;
@@ -48,10 +51,13 @@ pub const SIGNALS: &[Factory] = &[
     signal::<page_cache::PageCache>(),
     signal::<dirty::Dirty>(),
     signal::<fadvise::Fadvise>(),
+    signal::<madvise::Madvise>(),
     signal::<faults::Faults>(),
     signal::<reclaim::Reclaim>(),
+    signal::<compaction::Compaction>(),
     signal::<syscalls::Syscalls>(),
     signal::<block::Block>(),
+    signal::<descriptors::Descriptors>(),
 ];
 
 /// The receiver's own metrics, the kernel's own, and those of every signal.

@@ -78,3 +78,10 @@ impl Reclaimed {
         })
     }
 }
+
+/// Processes that the kernel has killed for want of memory.
+pub fn oom_kills() -> Result<u64> {
+    let vmstat = fs::read_to_string("/proc/vmstat")?;
+    let line = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    Ok(line.context("/proc/vmstat has no oom_kill")?.parse()?)
+}

@@ -10,6 +10,7 @@ mod fadvise;
 mod faults;
 mod file;
 mod groups;
+mod kills;
 mod latency;
 mod lifecycle;
 mod madvise;

@@ -15,6 +15,7 @@ mod fadvise;
 mod faults;
 mod folio;
 mod groups;
+mod kills;
 mod madvise;
 mod own;
 mod page_cache;
@@ -55,6 +56,7 @@ pub const SIGNALS: &[Factory] = &[
     signal::<faults::Faults>(),
     signal::<reclaim::Reclaim>(),
     signal::<compaction::Compaction>(),
+    signal::<kills::Kills>(),
     signal::<syscalls::Syscalls>(),
     signal::<block::Block>(),
     signal::<descriptors::Descriptors>(),
@@ -104,9 +106,9 @@ pub struct IoMonitor {
 
 impl Component for IoMonitor {
     const NAME: &'static str = "iomonitor";
-    const DESCRIPTION: &'static str = "Page cache, fadvise, memory reclaim, system calls and block devices, \
-                                       counted by eBPF programs.";
-    const SIGNALS: &'static [Telemetry] = &[Telemetry::Metrics];
+    const DESCRIPTION: &'static str = "Page cache, advice, memory, system calls and block devices, counted by eBPF \
+                                       programs, and the processes that are killed.";
+    const SIGNALS: &'static [Telemetry] = &[Telemetry::Metrics, Telemetry::Logs];
     const METRICS: &'static [Metric] = METRICS;
     const EXAMPLE: &'static str = "scope:\n  cgroups: [/sys/fs/cgroup/system.slice]\nsignals:\n  syscalls:\n    calls: [read, pread64, fsync]";
     type Config = Config;
@@ -206,9 +208,23 @@ impl Receiver for IoMonitor {
                 continue;
             }
             // A few system calls, well under a millisecond: not worth another thread.
-            let batch = tokio::task::block_in_place(|| attached.collect(&self.disabled, &scraped));
-            scraped.points.add(batch.items() as u64, &scraped.attributes);
-            if out.send(batch).await.is_err() || stopped {
+            let (metrics, events) = tokio::task::block_in_place(|| {
+                let metrics = out
+                    .carries(Telemetry::Metrics)
+                    .then(|| attached.collect(&self.disabled, &scraped));
+                let events =
+                    out.carries(Telemetry::Logs).then(|| attached.events(&scraped)).flatten();
+                (metrics, events)
+            });
+            if let Some(metrics) = &metrics {
+                scraped.points.add(metrics.items() as u64, &scraped.attributes);
+            }
+            for batch in metrics.into_iter().chain(events) {
+                if out.send(batch).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if stopped {
                 return Ok(());
             }
         }

@@ -35,6 +35,16 @@ impl Limited {
         &self.scope
     }
 
+    /// Pages of files that have come back to it after they had been reclaimed, as its `memory.stat` says.
+    pub fn refaults(&self) -> Result<u64> {
+        let path = self.limit.as_ref().unwrap_or(&self.scope).path().join("memory.stat");
+        let stat = fs::read_to_string(&path)?;
+        // Before Linux 5.9 the kernel did not tell pages of files from others.
+        let line = stat.lines().find_map(|line| line.strip_prefix("workingset_refault_file "));
+        let count = line.with_context(|| format!("{} has no refaults", path.display()))?;
+        Ok(count.parse()?)
+    }
+
     /// Moves a process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
         if let Some(limit) = &self.limit {

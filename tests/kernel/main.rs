@@ -16,6 +16,7 @@ mod lifecycle;
 mod madvise;
 mod otlp;
 mod page_cache;
+mod page_states;
 mod pressure;
 mod reclaim;
 mod reload;

@@ -15,6 +15,7 @@ pub mod group;
 pub mod kills;
 pub mod madvise;
 pub mod page_cache;
+pub mod page_states;
 pub mod reclaim;
 pub mod scope;
 pub mod syscalls;

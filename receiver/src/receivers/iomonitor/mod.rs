@@ -19,6 +19,7 @@ mod kills;
 mod madvise;
 mod own;
 mod page_cache;
+mod page_states;
 mod pressure;
 mod reclaim;
 pub mod signal;
@@ -51,6 +52,7 @@ use crate::{
 pub const SIGNALS: &[Factory] = &[
     signal::<page_cache::PageCache>(),
     signal::<dirty::Dirty>(),
+    signal::<page_states::PageStates>(),
     signal::<fadvise::Fadvise>(),
     signal::<madvise::Madvise>(),
     signal::<faults::Faults>(),

@@ -69,7 +69,7 @@ fn advice_is_counted_by_call_name_and_result(mode: Mode) -> Result<()> {
     );
     ensure!(errors.len() > 2, "nothing was refused: {errors:?}");
     for (metric, truth) in
-        [("ebpf_madvise_calls_total", calls), ("ebpf_madvise_bytes_total", bytes)]
+        [("ebpf_madvise_calls_total", calls), ("ebpf_madvise_advised_bytes_total", bytes)]
     {
         for ((call, advice), made) in &truth {
             let shown = scrape.count(metric, &[("syscall", call), ("advice", advice)]);

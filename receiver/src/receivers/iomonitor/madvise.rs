@@ -43,7 +43,7 @@ const CALLED: Metric = Metric {
 };
 
 const BYTES: Metric = Metric {
-    name: "ebpf.madvise.bytes",
+    name: "ebpf.madvise.advised",
     unit: "By",
     kind: Kind::Counter,
     description: "Bytes that the calls which succeeded were about.",

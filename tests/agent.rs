@@ -65,6 +65,8 @@ pub struct Setup {
     container: Option<PathBuf>,
     /// Whether it sees the kernel's types.
     types: bool,
+    /// Where events are written, if they are.
+    logs: Option<PathBuf>,
 }
 
 impl Setup {
@@ -79,7 +81,15 @@ impl Setup {
         // Port 8888 is not for several agents at once.
         let telemetry = json!({"metrics": {"level": "none"}});
         let (processors, exporters) = (Vec::new(), Vec::new());
-        Self { iomonitor, processors, exporters, telemetry, container: None, types: true }
+        Self {
+            iomonitor,
+            processors,
+            exporters,
+            telemetry,
+            container: None,
+            types: true,
+            logs: None,
+        }
     }
 
     /// With a key of the receiver changed.
@@ -127,6 +137,12 @@ impl Setup {
         self
     }
 
+    /// With a pipeline of logs to a file.
+    pub fn logs_to(mut self, path: PathBuf) -> Self {
+        self.logs = Some(path);
+        self
+    }
+
     fn file(&self, metrics: SocketAddr) -> Result<NamedTempFile> {
         let file = tempfile::Builder::new().prefix("fathom-test-").suffix(".yaml").tempfile()?;
         fs::write(file.path(), self.yaml(metrics)?)?;
@@ -149,11 +165,16 @@ impl Setup {
         }
         let steps: Vec<_> = self.processors.iter().map(|(id, _)| id).collect();
         let pipeline = json!({"receivers": ["iomonitor"], "processors": steps, "exporters": used});
+        let mut pipelines = json!({"metrics": pipeline});
+        if let Some(path) = &self.logs {
+            exporters["file/logs"] = json!({"path": path});
+            pipelines["logs"] = json!({"receivers": ["iomonitor"], "exporters": ["file/logs"]});
+        }
         Ok(serde_json::to_string_pretty(&json!({
             "receivers": {"iomonitor": self.iomonitor},
             "processors": processors,
             "exporters": exporters,
-            "service": {"telemetry": self.telemetry, "pipelines": {"metrics": pipeline}},
+            "service": {"telemetry": self.telemetry, "pipelines": pipelines},
         }))?)
     }
 }

@@ -14,5 +14,6 @@ pub mod plan;
 pub mod prometheus;
 pub mod random;
 pub mod scrape;
+pub mod shell;
 pub mod tracefs;
 pub mod worker;

@@ -35,6 +35,16 @@ impl Limited {
         &self.scope
     }
 
+    /// Pages of files that have come back to it after they had been reclaimed, as its `memory.stat` says.
+    pub fn refaults(&self) -> Result<u64> {
+        let path = self.limit.as_ref().unwrap_or(&self.scope).path().join("memory.stat");
+        let stat = fs::read_to_string(&path)?;
+        // Before Linux 5.9 the kernel did not tell pages of files from others.
+        let line = stat.lines().find_map(|line| line.strip_prefix("workingset_refault_file "));
+        let count = line.with_context(|| format!("{} has no refaults", path.display()))?;
+        Ok(count.parse()?)
+    }
+
     /// Moves a process into it.
     pub fn add(&self, pid: Pid) -> Result<()> {
         if let Some(limit) = &self.limit {
@@ -55,6 +65,10 @@ pub struct Reclaimed {
     pub scanned: u64,
     /// Pages freed.
     pub freed: u64,
+    /// Pages scanned by tasks, because the machine was short of memory.
+    pub direct: u64,
+    /// Pages scanned by kswapd.
+    pub kswapd: u64,
 }
 
 impl Reclaimed {
@@ -69,6 +83,15 @@ impl Reclaimed {
         Ok(Self {
             scanned: value("pgscan_anon")? + value("pgscan_file")?,
             freed: value("pgsteal_anon")? + value("pgsteal_file")?,
+            direct: value("pgscan_direct")?,
+            kswapd: value("pgscan_kswapd")?,
         })
     }
+}
+
+/// Processes that the kernel has killed for want of memory.
+pub fn oom_kills() -> Result<u64> {
+    let vmstat = fs::read_to_string("/proc/vmstat")?;
+    let line = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    Ok(line.context("/proc/vmstat has no oom_kill")?.parse()?)
 }

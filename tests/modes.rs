@@ -23,17 +23,20 @@ pub enum Mode {
     Fentry,
     /// Breakpoints at functions.
     Kprobe,
+    /// Software events of perf.
+    PerfEvent,
 }
 
 impl Mode {
     /// Every mechanism.
-    pub const EACH: [Self; 6] = [
+    pub const EACH: [Self; 7] = [
         Self::TpBtf,
         Self::RawTp,
         Self::Tracepoint,
         Self::SyscallTracepoint,
         Self::Fentry,
         Self::Kprobe,
+        Self::PerfEvent,
     ];
 
     /// As the configuration and the label `mode` spell it.
@@ -46,6 +49,7 @@ impl Mode {
             Self::SyscallTracepoint => "syscall_tracepoint",
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
+            Self::PerfEvent => "perf_event",
         }
     }
 }
@@ -56,13 +60,22 @@ type Holes = BTreeMap<(String, Mode), Option<String>>;
 /// Why a probe does not attach by a mechanism on this kernel; `None` if it does. A test of what does not
 /// attach cannot run: it says so, and the matrix of kernels says whether that was to be expected.
 pub fn hole(probe: &str, mode: Mode) -> Result<Option<String>> {
+    holes()?
+        .get(&(probe.to_owned(), mode))
+        .cloned()
+        .with_context(|| format!("`fathom probes` does not show {probe}"))
+}
+
+/// Whether anything attaches by a mechanism on this kernel.
+pub fn attaches(mode: Mode) -> Result<bool> {
+    Ok(holes()?.iter().any(|((_, by), why)| *by == mode && why.is_none()))
+}
+
+fn holes() -> Result<&'static Holes> {
     static PROBES: OnceLock<Result<Holes, String>> = OnceLock::new();
     let probes = PROBES.get_or_init(|| ask().map_err(|error| format!("{error:#}")));
     match probes {
-        Ok(probes) => probes
-            .get(&(probe.to_owned(), mode))
-            .cloned()
-            .with_context(|| format!("`fathom probes` does not show {probe}")),
+        Ok(probes) => Ok(probes),
         Err(error) => bail!("{error}"),
     }
 }

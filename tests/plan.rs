@@ -45,7 +45,22 @@ pub enum Call {
     Fadvise64,
     /// `fadvise64(2)` through the 32-bit entry of the kernel.
     Fadvise64Compat,
+    /// Every page of a new mapping is read: of the file, or of nothing if it is [`Open::Never`].
+    Touch,
+    /// `madvise(2)` about memory of its own.
+    Madvise,
+    /// `process_madvise(2)` about memory of its own.
+    ProcessMadvise,
+    /// `readahead(2)`
+    Readahead,
+    /// Opens and closes [`DESCRIPTORS`], tries to open a file that there is not, to duplicate a descriptor that
+    /// there is not, and to close it.
+    Descriptors,
 }
+
+/// What [`Call::Descriptors`] opens and closes each time, by kind.
+pub const DESCRIPTORS: [(&str, u64); 6] =
+    [("file", 3), ("socket", 3), ("pipe", 2), ("event", 2), ("duplicate", 3), ("other", 1)];
 
 impl Call {
     /// As metrics name it.
@@ -58,6 +73,11 @@ impl Call {
             Self::Fsync => "fsync",
             Self::Fdatasync => "fdatasync",
             Self::Fadvise64 | Self::Fadvise64Compat => "fadvise64",
+            Self::Touch => "mmap",
+            Self::Madvise => "madvise",
+            Self::ProcessMadvise => "process_madvise",
+            Self::Readahead => "readahead",
+            Self::Descriptors => "close",
         }
     }
 }

@@ -49,6 +49,12 @@ impl Witness {
         Ok(witness)
     }
 
+    /// What the tracer has written of each event, a line each.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        let text = fs::read_to_string(self.instance.join("trace"))?;
+        Ok(text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
+    }
+
     /// Events so far; an error if the buffer has lost any.
     pub fn count(&self) -> Result<u64> {
         let mut entries = 0;

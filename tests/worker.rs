@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufWriter, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -119,6 +119,11 @@ impl Worker {
             }
             Ok((found == threads).then_some(()))
         })
+    }
+
+    /// Waits until it has ended, by itself or by someone else.
+    pub fn died(mut self) -> Result<ExitStatus> {
+        wait_for("the workload's end", || Ok(self.child.try_wait()?))
     }
 
     /// Kills it where it stands.

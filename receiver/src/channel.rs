@@ -14,7 +14,10 @@ use tokio::sync::{
     watch,
 };
 
-use crate::{batch::Batch, telemetry::Items};
+use crate::{
+    batch::{Batch, Signal},
+    telemetry::Items,
+};
 
 /// Batches that may wait between two components. Small: waiting belongs into exporters' queues,
 /// where it is bounded by configuration and counted.
@@ -41,6 +44,14 @@ type Channels = Arc<[Connection]>;
 struct Connection {
     sender: mpsc::Sender<Batch>,
     stage: Arc<Stage>,
+    /// The one signal that is sent to it, if there is one.
+    only: Option<Signal>,
+}
+
+impl Connection {
+    fn takes(&self, signal: Signal) -> bool {
+        self.only.is_none_or(|only| only == signal)
+    }
 }
 
 /// What a stage says about itself to those before it.
@@ -105,7 +116,7 @@ impl Entry {
     /// A further sending end, unless the component has ended.
     pub(crate) fn output(&self) -> Option<Output> {
         let sender = self.0.upgrade().filter(|channel| !channel.is_closed())?;
-        Some(Output::to(Arc::new([Connection { sender, stage: self.1.clone() }])))
+        Some(Output::to(Arc::new([Connection { sender, stage: self.1.clone(), only: None }])))
     }
 }
 
@@ -125,7 +136,7 @@ pub(crate) fn entered() -> (Output, Entry, Input) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let stage = Arc::<Stage>::default();
     let entry = Entry(sender.downgrade(), stage.clone());
-    let connection = Connection { sender, stage: stage.clone() };
+    let connection = Connection { sender, stage: stage.clone(), only: None };
     (Output::to(Arc::new([connection])), entry, Input { channel: receiver, counted: None, stage })
 }
 
@@ -168,14 +179,19 @@ impl Output {
         Self { route: Arc::new(route), counted: Vec::new() }
     }
 
-    /// Sends to all that are connected, waiting for the slowest. Fails when none is left.
+    /// Sends to all that are connected and take the batch's signal, waiting for the slowest. Fails when none of
+    /// them is left.
     pub async fn send(&self, mut batch: Batch) -> Result<(), Closed> {
-        for items in &self.counted {
-            items.add(batch.signal(), batch.items());
+        let signal = batch.signal();
+        if self.carries(signal) {
+            for items in &self.counted {
+                items.add(signal, batch.items());
+            }
         }
         loop {
             let channels = self.route.channels().await;
-            let Some((last, rest)) = channels.split_last() else { return Ok(()) };
+            let takers: Vec<_> = channels.iter().filter(|channel| channel.takes(signal)).collect();
+            let Some((last, rest)) = takers.split_last() else { return Ok(()) };
             let mut reached = 0;
             for channel in rest {
                 reached += usize::from(channel.sender.send(batch.clone()).await.is_ok());
@@ -206,6 +222,18 @@ impl Output {
             !channels.is_empty() && channels.iter().all(|connection| connection.stage.refuses())
         };
         self.route.now().is_some_and(all)
+    }
+
+    /// Whether a signal is sent to anyone, as far as is known while a reload replaces those.
+    pub fn carries(&self, signal: Signal) -> bool {
+        self.route.now().is_none_or(|channels| channels.iter().any(|c| c.takes(signal)))
+    }
+
+    /// Sends one signal alone, if one is named.
+    pub fn only(self, signal: Option<Signal>) -> Self {
+        let channels = self.route.now().unwrap_or_default();
+        let only = channels.iter().map(|channel| Connection { only: signal, ..channel.clone() });
+        Self { route: Self::to(only.collect()).route, ..self }
     }
 
     /// Sends to everything that `outputs` reach.

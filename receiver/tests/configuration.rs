@@ -47,7 +47,7 @@ servce: {}
 service:
   pipelines:
     metrics: {receivers: [iomonitor, iomonitor/2], processors: [batch, batch], exporters: [debug]}
-    logs: {receivers: [iomonitor], exporters: [debug]}
+    traces: {receivers: [iomonitor], exporters: [debug]}
     metrics/2: {receivers: [iomonitor]}
     spans: {receivers: [iomonitor], exporters: [debug]}
 ",
@@ -100,7 +100,7 @@ service:
             "16:72",
             "",
         ),
-        ("service::pipelines::logs", "telemetry type is not supported", "17:24", ""),
+        ("service::pipelines::traces", "telemetry type is not supported", "17:26", ""),
         ("service::pipelines::metrics/2", "must have at least one exporter", "18:16", ""),
         (
             "service::pipelines::spans",

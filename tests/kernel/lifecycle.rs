@@ -18,7 +18,7 @@ use tests::{
     cgroup::Cgroup,
     deadline::{on_this_machine, wait_for},
     file,
-    modes::hole,
+    modes::{attaches, hole},
     otlp::{OtlpServer, Reading},
     plan::{Call, Open, Plan, Step},
     random,
@@ -93,7 +93,7 @@ fn two_agents_count_the_same(mode: Mode) -> Result<()> {
 fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
     for mode in Mode::EACH {
         let cgroup = Cgroup::new()?;
-        if hole("syscalls/timed", mode)?.is_some() && hole("fadvise/calls", mode)?.is_some() {
+        if !attaches(mode)? {
             let ended = Agent::refused(&Setup::new(mode, &cgroup))?;
             ensure!(ended.log.contains("no probe attached"), "{mode:?}: {ended:?}");
             continue;

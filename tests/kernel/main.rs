@@ -3,14 +3,20 @@
 
 mod block;
 mod cgroups;
+mod compaction;
+mod descriptors;
 mod dirty;
 mod fadvise;
+mod faults;
 mod file;
 mod groups;
+mod kills;
 mod latency;
 mod lifecycle;
+mod madvise;
 mod otlp;
 mod page_cache;
+mod page_states;
 mod pressure;
 mod reclaim;
 mod reload;
@@ -50,6 +56,7 @@ macro_rules! in_each_mode {
             $crate::in_each_mode!(@ $probes $case syscall_tracepoint SyscallTracepoint);
             $crate::in_each_mode!(@ $probes $case fentry Fentry);
             $crate::in_each_mode!(@ $probes $case kprobe Kprobe);
+            $crate::in_each_mode!(@ $probes $case perf_event PerfEvent);
         }
     )*};
     (@ $probes:tt $case:ident $name:ident $mode:ident) => {

@@ -1,11 +1,14 @@
 //! A cgroup that must reclaim memory to read a file larger than its limit.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use tests::{
     agent::{Agent, Mode, Setup},
     deadline::wait_for,
     file,
     memory::{Limited, Reclaimed},
+    modes::hole,
     plan::{Call, Open, Plan, Step},
     random,
     scrape::Scrape,
@@ -15,7 +18,7 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode};
 
-in_each_mode!(["reclaim/shrink", "reclaim/memcg_begin"] what_a_memory_limit_reclaims_is_counted);
+in_each_mode!(["reclaim/shrink", "reclaim/direct", "reclaim/memcg"] what_a_memory_limit_reclaims_is_counted);
 
 /// What is shown, while the machine reclaims nothing: the truth at the same time.
 fn at_rest(agent: &Agent) -> Result<(Scrape, Reclaimed)> {
@@ -50,6 +53,10 @@ fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
         pids.extend(worker.threads()?.into_iter().map(nix::unistd::Pid::from_raw));
     }
     let begins = Witness::new("vmscan/mm_vmscan_memcg_reclaim_begin", &pids)?;
+    let throttled = hole("reclaim/throttled", mode)?.is_none();
+    let throttles =
+        throttled.then(|| Witness::new("vmscan/mm_vmscan_throttled", &pids)).transpose()?;
+    let started = Instant::now();
     let (before, reclaimed_before) = at_rest(&agent)?;
     for worker in &mut workers {
         worker.begin()?;
@@ -57,6 +64,7 @@ fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
     for worker in &workers {
         worker.stopped()?;
     }
+    let took = started.elapsed();
     let (after, reclaimed) = at_rest(&agent)?;
     let processes = workers.len() as u64;
     for worker in workers {
@@ -64,7 +72,7 @@ fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
     }
 
     let shown = |name: &str| -> Result<u64> {
-        after.count(name, &[])?.checked_sub(before.count(name, &[])?).context("went back")
+        after.sum(name, &[])?.checked_sub(before.sum(name, &[])?).context("went back")
     };
     let scanned = shown("ebpf_memory_lru_pages_scanned_total")?;
     let truth = reclaimed.scanned - reclaimed_before.scanned;
@@ -74,10 +82,34 @@ fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
     let truth = reclaimed.freed - reclaimed_before.freed;
     ensure!(freed == truth, "{freed} pages reclaimed shown, {truth} in vmstat");
 
+    // By whom: neither a task for the machine nor kswapd; what is left is a memory cgroup's.
+    for (kind, truth) in [
+        ("global", reclaimed.direct - reclaimed_before.direct),
+        ("kswapd", reclaimed.kswapd - reclaimed_before.kswapd),
+    ] {
+        let name = "ebpf_memory_lru_pages_scanned_total";
+        let label = [("reclaim_type", kind)];
+        let shown = after.count(name, &label)? - before.count(name, &label)?;
+        ensure!(shown == truth, "{kind}: {shown} pages scanned shown, {truth} in vmstat");
+    }
+    let memcg = after.count("ebpf_memory_lru_pages_scanned_total", &[("reclaim_type", "memcg")])?;
+    ensure!(memcg > 0, "no page was scanned for a memory cgroup");
+
     let begun =
         after.count("ebpf_memory_direct_reclaim_begins_total", &[("reclaim_type", "memcg")])?;
     let truth = begins.count()?;
     ensure!(begun == truth, "{begun} begins shown, {truth} traced");
+    let lasted = "ebpf_memory_direct_reclaim_duration_seconds";
+    let timed = after.count(&format!("{lasted}_count"), &[("reclaim_type", "memcg")])?;
+    ensure!(timed == truth, "{timed} durations shown of {truth} reclaims");
+    let seconds = after.one(&format!("{lasted}_sum"), &[("reclaim_type", "memcg")])?.value;
+    let most = took.as_secs_f64() * processes as f64;
+    ensure!(seconds > 0.0 && seconds <= most, "{seconds} s shown of {most} s");
+    if let Some(throttles) = throttles {
+        let truth = throttles.count()?;
+        let shown = after.sum("ebpf_memory_reclaim_throttle_duration_seconds_count", &[])?;
+        ensure!(shown == truth, "{shown} waits shown, {truth} traced");
+    }
     let shown = shown("ebpf_memory_direct_reclaim_processes")?;
     ensure!(shown == processes, "{shown} processes shown, {processes} had to reclaim");
     Ok(())

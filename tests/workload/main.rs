@@ -2,6 +2,8 @@
 //! everything else, such as opening files and reporting, happens while it is outside the cgroup.
 //! Where it must be moved it stops itself with SIGSTOP, which no pipe and no file is needed for.
 
+mod descriptors;
+mod memory;
 mod raw;
 
 use std::{

@@ -12,6 +12,8 @@ use nix::{
 };
 use tests::plan::{Call, Step};
 
+use crate::{descriptors, memory};
+
 /// Makes the call of `step`; `buffer` is what it may read or write.
 pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
     let number = match step.call {
@@ -21,6 +23,14 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
         Call::Pwrite64 => libc::SYS_pwrite64,
         Call::Fsync => libc::SYS_fsync,
         Call::Fdatasync => libc::SYS_fdatasync,
+        Call::Touch => return memory::touch(fd, step),
+        Call::Madvise | Call::ProcessMadvise => return memory::advise(step),
+        Call::Descriptors => return descriptors::round(),
+        Call::Readahead => {
+            // SAFETY: no argument is a pointer.
+            let ret = unsafe { libc::readahead(fd, step.offset as i64, step.size) };
+            return Errno::result(ret).map(|_| step.size as u64);
+        }
         Call::Fadvise64 | Call::Fadvise64Compat => {
             let (offset, size) = (step.offset, step.size);
             // SAFETY: no argument is a pointer.

@@ -3,12 +3,19 @@
 #![no_std]
 
 pub mod block;
+pub mod compaction;
+pub mod descriptors;
 pub mod dirty;
+pub mod duration;
 pub mod errno;
 pub mod exponential;
 pub mod fadvise;
+pub mod faults;
 pub mod group;
+pub mod kills;
+pub mod madvise;
 pub mod page_cache;
+pub mod page_states;
 pub mod reclaim;
 pub mod scope;
 pub mod syscalls;

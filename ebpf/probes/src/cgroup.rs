@@ -71,6 +71,12 @@ impl Cgroup {
                 pointer
             }
         };
+        Self::of_memory(memory)
+    }
+
+    /// That of a memory cgroup. `None` if there is none.
+    #[inline(always)]
+    pub fn of_memory(memory: Address) -> Option<Self> {
         if memory.address() == 0 {
             return None;
         }

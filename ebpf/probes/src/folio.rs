@@ -12,6 +12,16 @@ crate::fields! {
     ENUM_PAGEFLAGS_PG_HEAD,
 }
 
+/// A folio's flags, or a page's.
+#[inline(always)]
+pub fn flags(folio: impl Memory) -> u64 {
+    if present(&OFFSET_FOLIO_FLAGS) {
+        folio.read(&OFFSET_FOLIO_FLAGS)
+    } else {
+        folio.read(&OFFSET_PAGE_FLAGS)
+    }
+}
+
 /// Pages in a folio: one event can stand for up to 512 and more. Where a large one keeps its order
 /// has moved twice.
 #[inline(always)]

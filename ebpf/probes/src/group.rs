@@ -49,6 +49,15 @@ pub fn of_page(page: Address) -> Option<Group> {
     of_owner(Cgroup::owner(page))
 }
 
+/// The same for something that is known by its memory cgroup.
+#[inline(always)]
+pub fn of_memory(memory: Address) -> Option<Group> {
+    if set(&PAGES_HAVE_OWNERS) == 0 {
+        return in_scope();
+    }
+    of_owner(Cgroup::of_memory(memory))
+}
+
 /// The group to which a bio belongs, and whether the scope contains it: that of the cgroup that it is charged
 /// to, which for writeback is not the writer's, where user space says that owners can be known and are wanted,
 /// otherwise that of the current task. The same if it is charged to the root: then the controller may be

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod cgroup;
+pub mod duration;
 pub mod field;
 pub mod folio;
 pub mod group;

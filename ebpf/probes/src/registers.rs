@@ -14,6 +14,7 @@ crate::fields! {
     OFFSET_PT_REGS_ORIG_AX,
     OFFSET_PT_REGS_R10,
     OFFSET_PT_REGS_DI,
+    OFFSET_PT_REGS_SI,
     OFFSET_PT_REGS_DX,
     OFFSET_PT_REGS_BP,
     OFFSET_TASK_STRUCT_THREAD_INFO_STATUS,
@@ -45,6 +46,12 @@ pub fn current() -> Trusted {
 #[inline(always)]
 pub fn argument_0(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_DI)
+}
+
+/// The second argument of a call.
+#[inline(always)]
+pub fn argument_1(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_SI)
 }
 
 /// The third argument of a call.

@@ -3,7 +3,13 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use aya::programs::{Program, ProgramError};
+use aya::{
+    programs::{
+        Program, ProgramError,
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    },
+    util::online_cpus,
+};
 
 use super::{kernel::Kernel, tracefs};
 
@@ -47,6 +53,21 @@ pub(super) fn attach(program: &mut Program, targets: &[String], kernel: &Kernel)
             program.load().map_err(explain)?;
             program.attach(first.as_str(), 0).map_err(explain)?;
         }
+        Program::PerfEvent(program) => {
+            let event = match first.as_str() {
+                "minor-faults" => SoftwareEvent::PageFaultsMin,
+                "major-faults" => SoftwareEvent::PageFaultsMaj,
+                other => bail!("perf has no event {other}"),
+            };
+            program.load().map_err(explain)?;
+            let cpus =
+                online_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?;
+            for cpu in cpus {
+                let everyone = PerfEventScope::AllProcessesOneCpu { cpu };
+                let event = PerfEventConfig::Software(event);
+                program.attach(event, everyone, SamplePolicy::Period(1), false).map_err(explain)?;
+            }
+        }
         _ => bail!("it is of a type that the ladder does not know"),
     }
     Ok(())
@@ -61,6 +82,7 @@ pub(super) fn unload(program: &mut Program) {
         Program::FEntry(program) => program.unload(),
         Program::FExit(program) => program.unload(),
         Program::KProbe(program) => program.unload(),
+        Program::PerfEvent(program) => program.unload(),
         _ => return,
     };
     // One that was never loaded has nothing to unload.

@@ -21,17 +21,20 @@ pub enum Mode {
     Fentry,
     /// A breakpoint at the entry or the return of a function (`kprobe`, `kretprobe`).
     Kprobe,
+    /// A software event of perf on each CPU.
+    PerfEvent,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TpBtf,
         Self::RawTp,
         Self::Tracepoint,
         Self::SyscallTracepoint,
         Self::Fentry,
         Self::Kprobe,
+        Self::PerfEvent,
     ];
 
     /// As configurations and metrics name it.
@@ -43,6 +46,7 @@ impl Mode {
             Self::SyscallTracepoint => "syscall_tracepoint",
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
+            Self::PerfEvent => "perf_event",
         }
     }
 }
@@ -60,7 +64,8 @@ impl fmt::Display for Mode {
 /// a raw one's is not run while a task that was preempted inside it waits for the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Context {
-    /// By tasks, with interrupts on: classic tracepoints lose nothing, raw ones do where they are preemptible.
+    /// By tasks, with interrupts on: classic tracepoints and perf's events lose nothing, raw ones do where they
+    /// are preemptible.
     Task,
     /// In interrupts, or with interrupts off: raw tracepoints lose nothing.
     Interrupt,
@@ -82,7 +87,7 @@ impl Probe {
     /// not.
     pub fn order(&self, preemptible: bool) -> impl Iterator<Item = &'static Rung> {
         // `syscall_tracepoint` is preemptible there too.
-        let first = move |rung: &&Rung| rung.mode == Mode::Tracepoint;
+        let first = |rung: &&Rung| matches!(rung.mode, Mode::Tracepoint | Mode::PerfEvent);
         let safest = preemptible && self.context == Context::Task;
         let rungs = self.rungs.iter();
         rungs
@@ -113,8 +118,8 @@ pub struct Rung {
 pub struct Attach {
     /// The function in the object.
     pub program: &'static str,
-    /// The tracepoint: `name` for a raw one, `category/name` for a classic one; or the function. `*`
-    /// stands for each of the names that the signal gives.
+    /// The tracepoint: `name` for a raw one, `category/name` for a classic one; or the function; or the
+    /// event, as perf calls it. `*` stands for each of the names that the signal gives.
     pub target: &'static str,
 }
 

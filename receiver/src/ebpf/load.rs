@@ -10,13 +10,14 @@ use std::{
 };
 
 use abi::{
+    Plain,
     group::Key,
     scope::{CGROUPS, Cgroup, Found, MAX_CGROUPS, PROCESSES},
 };
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     kernel::Kernel,
     ladder::{Attach, Mode, Probe, Rung, Status},
     object::{self, Prepared},
-    table::{Source, Table},
+    table::{Source, Table, read_plain},
 };
 
 /// What a signal brings to be loaded.
@@ -253,6 +254,17 @@ impl Loaded {
     pub fn entries<K: Pod, V: Pod>(&self, map: &str) -> Result<Vec<(K, V)>> {
         let hash: HashMap<&MapData, K, V> = self.map(map)?.try_into()?;
         Ok(hash.iter().collect::<Result<_, _>>()?)
+    }
+
+    /// Takes what is in a ring buffer.
+    pub fn events<T: Plain>(&mut self, map: &str) -> Result<Vec<T>> {
+        let mut buffer: RingBuf<&mut MapData> = self.map_mut(map)?.try_into()?;
+        let mut events = Vec::new();
+        while let Some(item) = buffer.next() {
+            ensure!(item.len() >= size_of::<T>(), "an event of {} bytes in {map}", item.len());
+            events.push(read_plain(&item));
+        }
+        Ok(events)
     }
 
     /// Removes an entry of a hash.

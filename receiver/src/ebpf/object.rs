@@ -23,6 +23,8 @@ pub(super) struct MapDefinition {
 const HASH: u32 = 1;
 const PERCPU_HASH: u32 = 5;
 const PERCPU_ARRAY: u32 = 6;
+const LRU_HASH: u32 = 9;
+const RING_BUFFER: u32 = 27;
 
 impl MapDefinition {
     /// The most memory that the map can take, by what the kernel allocates (measured: an entry of a hash
@@ -31,9 +33,10 @@ impl MapDefinition {
         let value = self.value.next_multiple_of(8);
         let buckets = entries.next_power_of_two() * 16;
         match self.kind {
-            HASH => entries * (80 + self.key + value) + buckets,
+            HASH | LRU_HASH => entries * (80 + self.key + value) + buckets,
             PERCPU_HASH => entries * (80 + self.key + value * cpus) + buckets,
             PERCPU_ARRAY => entries * value * cpus,
+            RING_BUFFER => entries,
             _ => entries * value,
         }
     }

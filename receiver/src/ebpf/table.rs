@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
-use abi::group::{Group, Key};
+use abi::{
+    Plain,
+    group::{Group, Key},
+};
 use anyhow::{Context as _, Result};
 use aya::util::nr_cpus;
 use nix::libc;
@@ -154,6 +157,14 @@ impl Source<'_> {
         };
         bpf(LOOKUP_ELEM, &mut attributes)
     }
+}
+
+/// A plain value from the start of bytes, of which there are enough.
+#[expect(unsafe_code, reason = "events come as bytes")]
+pub(super) fn read_plain<T: Plain>(bytes: &[u8]) -> T {
+    assert!(bytes.len() >= mem::size_of::<T>(), "too few bytes");
+    // SAFETY: any bytes are a value of a plain type, and there are as many as it has.
+    unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
 }
 
 /// The part of `bpf_attr` for batches.

@@ -9,6 +9,8 @@ use anyhow::{Result, anyhow};
 use serde_json::Value;
 
 use crate::{
+    batch::Signal,
+    channel::Output,
     component::{AnyExporter, AnyExtension, AnyProcessor, AnyReceiver, Context},
     config::{Id, Pipeline, Plan, Planned},
     status::Flow,
@@ -73,8 +75,8 @@ impl Component {
 /// A component, and what it needs to run.
 pub(super) struct Part {
     pub key: Key,
-    /// Where its data goes.
-    pub to: Vec<Key>,
+    /// Where its data goes; of a receiver's, which may be the source of pipelines of several signals, the one.
+    pub to: Vec<(Key, Option<Signal>)>,
     /// How far from the left it is: what is further to the left ends earlier.
     pub stage: usize,
     effective: Value,
@@ -83,9 +85,15 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// What it sends to, as far as that runs.
+    pub fn outputs(&self, outputs: &BTreeMap<Key, Output>) -> Vec<Output> {
+        let output = |(key, only): &(Key, _)| Some(outputs.get(key)?.clone().only(*only));
+        self.to.iter().filter_map(output).collect()
+    }
+
     fn new<K: 'static>(
         key: Key,
-        to: Vec<Key>,
+        to: Vec<(Key, Option<Signal>)>,
         stage: usize,
         planned: Planned<K>,
         wrap: fn(K) -> Component,
@@ -145,8 +153,8 @@ impl Graph {
             let last = usize::MAX - 1;
             graph.parts.push(Part::new(key, Vec::new(), last, planned, Component::Exporter));
         }
-        let mut sources: BTreeMap<Id, Vec<Key>> = BTreeMap::new();
-        for Pipeline { id: pipeline, receivers, processors, exporters, .. } in plan.pipelines {
+        let mut sources: BTreeMap<Id, Vec<(Key, Option<Signal>)>> = BTreeMap::new();
+        for Pipeline { id: pipeline, signal, receivers, processors, exporters } in plan.pipelines {
             let group = format!("pipeline:{pipeline}");
             let mut next: Vec<Key> = exporters.into_iter().map(Key::Exporter).collect();
             next.iter().for_each(|key| graph.show(&group, key));
@@ -154,11 +162,13 @@ impl Graph {
                 let key = Key::Processor { id: planned.id.clone(), pipeline: pipeline.clone() };
                 graph.show(&group, &key);
                 let to = std::mem::replace(&mut next, vec![key.clone()]);
+                let to = to.into_iter().map(|key| (key, None)).collect();
                 graph.parts.push(Part::new(key, to, i + 1, planned, Component::Processor));
             }
             for id in receivers {
                 graph.show(&group, &Key::Receiver(id.clone()));
-                sources.entry(id).or_default().extend(next.clone());
+                let to = next.iter().map(|key| (key.clone(), Some(signal)));
+                sources.entry(id).or_default().extend(to);
             }
         }
         for planned in plan.receivers {

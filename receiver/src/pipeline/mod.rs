@@ -117,7 +117,7 @@ impl Running {
             let attributes = [KeyValue::new("processor", id.clone())];
             Items::by_attribute(&self.meter, name, &attributes)
         };
-        let out = Output::fan_out(part.to.iter().filter_map(|to| outputs.get(to).cloned()));
+        let out = Output::fan_out(part.outputs(outputs));
         let (stop, status) = (cx.stop.clone(), cx.status.clone());
         let mut entry = None;
         let mut wire = None;

@@ -132,7 +132,7 @@ impl Running {
             if let Some((component, cx)) = ready.remove(&part.key) {
                 self.spawn(part, component, cx, &mut outputs);
             } else if let Some(wire) = self.nodes.get(&part.key).and_then(|n| n.wire.as_ref()) {
-                wire.lead(part.to.iter().filter_map(|to| outputs.get(to).cloned()));
+                wire.lead(part.outputs(&outputs));
             }
         }
         self.graph = next;
@@ -158,7 +158,8 @@ impl Running {
             stages.entry(part.stage).or_default().insert(part.key.clone());
         }
         for keys in stages.into_values() {
-            for part in self.graph.parts.iter().filter(|p| p.to.iter().any(|to| keys.contains(to)))
+            for part in
+                self.graph.parts.iter().filter(|p| p.to.iter().any(|(to, _)| keys.contains(to)))
             {
                 // Of those who send to it, what goes too has ended already.
                 if let Some(wire) = self.nodes.get(&part.key).and_then(|n| n.wire.as_ref()) {

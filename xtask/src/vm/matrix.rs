@@ -9,8 +9,16 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 /// The mechanisms, as `fathom probes --mode` takes them.
-pub(super) const MODES: [&str; 7] =
-    ["auto", "tp_btf", "raw_tp", "tracepoint", "syscall_tracepoint", "fentry", "kprobe"];
+pub(super) const MODES: [&str; 8] = [
+    "auto",
+    "tp_btf",
+    "raw_tp",
+    "tracepoint",
+    "syscall_tracepoint",
+    "fentry",
+    "kprobe",
+    "perf_event",
+];
 
 /// A line that says which mechanism the following lines are about.
 pub(super) const MODE: &str = "@@@ mode ";

@@ -3,21 +3,27 @@
 #![no_main]
 
 use abi::{
+    duration::{self as durations, Begun, MAX_THREADS, entries},
     group::Group,
-    reclaim::{Cell, Counter, MAX_PROCESSES},
+    reclaim::{
+        Cell, Counter, DIRECT, GLOBAL, KINDS, KSWAPD, MAX_PROCESSES, MEMCG, OTHER, OTHER_REASON,
+        TYPES,
+    },
 };
 use aya_ebpf::{
     macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
-use probes::{NO_PREALLOC, count, field::record, group, task};
+use probes::{NO_PREALLOC, count, duration, field::record, group, task};
 
 probes::program!();
 
 probes::fields! {
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED,
+    OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED,
+    OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON,
 }
 
 #[map]
@@ -28,15 +34,42 @@ probes::cells! {
     CELLS, CELLS_BY_GROUP: [Cell; 1]
 }
 
+/// Pages scanned, then pages reclaimed, by who did it.
+#[map]
+static SHRUNK: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * TYPES.len() as u32, 0);
+
+probes::cells! {
+    /// How long tasks reclaimed, and how long they waited meanwhile.
+    DURATIONS, DURATIONS_BY_GROUP: [durations::Cell; entries(KINDS)]
+}
+
+/// Threads that reclaim.
+#[map]
+static IN_FLIGHT: HashMap<u64, Begun> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
+
 /// How often each process began to reclaim.
 #[map]
 static RECLAIMERS: HashMap<Group, u64> = HashMap::with_max_entries(MAX_PROCESSES, NO_PREALLOC);
 
+/// Who reclaims here: a task that has begun to, or a kernel thread.
+#[inline(always)]
+fn reclaimer() -> u32 {
+    if let Some(begun) = IN_FLIGHT.get_ptr(&task::thread()) {
+        // SAFETY: only this thread writes its entry.
+        return unsafe { (*begun).kind };
+    }
+    // Its threads are called `kswapd0`, and so on for each node.
+    const NAME: u64 = u64::from_le_bytes(*b"kswapd\0\0");
+    const LETTERS: u64 = (1 << 48) - 1;
+    if task::process_name()[0] & LETTERS == NAME { KSWAPD } else { OTHER }
+}
+
 /// Reclaim is the whole machine's business, kswapd's for the most part: the scope does not apply.
 #[inline(always)]
 fn shrunk(scanned: u64, reclaimed: u64) {
-    count(&COUNTERS, Counter::Scanned as u32, scanned);
-    count(&COUNTERS, Counter::Reclaimed as u32, reclaimed);
+    let by = reclaimer();
+    count(&SHRUNK, by, scanned);
+    count(&SHRUNK, TYPES.len() as u32 + by, reclaimed);
 }
 
 /// `mm_vmscan_lru_shrink_inactive(nid, nr_scanned, nr_reclaimed, stat, priority, file)`.
@@ -65,8 +98,13 @@ pub fn shrink_tp(ctx: TracePointContext) -> u32 {
 
 /// The current task begins to reclaim: it waits for that.
 #[inline(always)]
-fn begin(field: impl FnOnce(&mut Cell) -> &mut u64, unplaced: Counter) {
-    let Some(group) = group::in_scope() else { return };
+fn begin(kind: u32, field: impl FnOnce(&mut Cell) -> &mut u64, unplaced: Counter, full: Counter) {
+    let group = group::in_scope();
+    // Outside of the scope, too: what it reclaims is counted for the machine.
+    if !duration::begin(&IN_FLIGHT, kind, group.is_some()) {
+        count(&COUNTERS, full as u32, 1);
+    }
+    let Some(group) = group else { return };
     if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += 1;
@@ -81,14 +119,26 @@ fn begin(field: impl FnOnce(&mut Cell) -> &mut u64, unplaced: Counter) {
     }
 }
 
+/// It goes on with its own work.
+#[inline(always)]
+fn end(kind: u32) {
+    if let Some((begun, nanos)) = duration::end(&IN_FLIGHT)
+        && begun.counted != 0
+    {
+        duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group::current(), kind, nanos);
+    }
+}
+
 #[inline(always)]
 fn global() {
-    begin(|cell| &mut cell.global, Counter::GlobalUnplaced);
+    let (unplaced, full) = (Counter::GlobalUnplaced, Counter::GlobalInFlightFull);
+    begin(GLOBAL, |cell| &mut cell.global, unplaced, full);
 }
 
 #[inline(always)]
 fn memcg() {
-    begin(|cell| &mut cell.memcg, Counter::MemcgUnplaced);
+    let (unplaced, full) = (Counter::MemcgUnplaced, Counter::MemcgInFlightFull);
+    begin(MEMCG, |cell| &mut cell.memcg, unplaced, full);
 }
 
 /// `mm_vmscan_direct_reclaim_begin`: the machine is short of memory. Its arguments have changed
@@ -131,5 +181,79 @@ pub fn memcg_begin_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_begin")]
 pub fn memcg_begin_tp(_: TracePointContext) -> u32 {
     memcg();
+    0
+}
+
+/// `mm_vmscan_direct_reclaim_end`: see [`direct_begin_btf`].
+#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_end")]
+pub fn direct_end_btf(_: BtfTracePointContext) -> i32 {
+    end(GLOBAL);
+    0
+}
+
+/// See [`direct_end_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_direct_reclaim_end")]
+pub fn direct_end_raw(_: RawTracePointContext) -> i32 {
+    end(GLOBAL);
+    0
+}
+
+/// See [`direct_end_btf`].
+#[tracepoint(category = "vmscan", name = "mm_vmscan_direct_reclaim_end")]
+pub fn direct_end_tp(_: TracePointContext) -> u32 {
+    end(GLOBAL);
+    0
+}
+
+/// `mm_vmscan_memcg_reclaim_end`: see [`memcg_begin_btf`].
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
+pub fn memcg_end_btf(_: BtfTracePointContext) -> i32 {
+    end(MEMCG);
+    0
+}
+
+/// See [`memcg_end_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_memcg_reclaim_end")]
+pub fn memcg_end_raw(_: RawTracePointContext) -> i32 {
+    end(MEMCG);
+    0
+}
+
+/// See [`memcg_end_btf`].
+#[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_end")]
+pub fn memcg_end_tp(_: TracePointContext) -> u32 {
+    end(MEMCG);
+    0
+}
+
+/// A task that reclaims has waited, so that it does not do so in vain.
+#[inline(always)]
+fn throttled(micros: u32, reason: u32) {
+    let Some(group) = group::in_scope() else { return };
+    let kind = DIRECT + if reason < OTHER_REASON { reason } else { OTHER_REASON };
+    duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group, kind, 1_000 * u64::from(micros));
+}
+
+/// `mm_vmscan_throttled(nid, usec_timeout, usec_delayed, reason)`.
+#[btf_tracepoint(function = "mm_vmscan_throttled")]
+pub fn throttled_btf(ctx: BtfTracePointContext) -> i32 {
+    throttled(ctx.arg(2), ctx.arg(3));
+    0
+}
+
+/// See [`throttled_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_throttled")]
+pub fn throttled_raw(ctx: RawTracePointContext) -> i32 {
+    throttled(ctx.arg(2), ctx.arg(3));
+    0
+}
+
+/// See [`throttled_btf`].
+#[tracepoint(category = "vmscan", name = "mm_vmscan_throttled")]
+pub fn throttled_tp(ctx: TracePointContext) -> u32 {
+    throttled(
+        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED),
+        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON),
+    );
     0
 }

@@ -4,6 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::sys::{Stats, enable_stats};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::ExportLogsServiceRequest,
+    common::v1::InstrumentationScope,
+    logs::v1::{ResourceLogs, ScopeLogs},
+    resource::v1::Resource,
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -26,7 +32,7 @@ use crate::{
         scope::{self, Resolved, Scope},
         turn::Turn,
     },
-    metric::Points,
+    metric::{Points, pairs},
     status::Reporter,
 };
 
@@ -48,6 +54,8 @@ pub(super) struct Attached {
 }
 
 const MIB: u64 = 1 << 20;
+/// The instrumentation scope of all that the receiver sends.
+const SCOPE: &str = "fathom/iomonitor";
 
 impl Attached {
     /// Loads and attaches the signals.
@@ -193,7 +201,41 @@ impl Attached {
         drop(turn);
         at.probes(probes);
         let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
-        points.into_batch(&resource, "fathom/iomonitor")
+        points.into_batch(&resource, SCOPE)
+    }
+
+    /// What has happened since this was asked last, as a batch of logs; `None` if nothing has.
+    pub(super) fn events(&mut self, scraped: &Scraped) -> Option<Batch> {
+        let mut records = Vec::new();
+        for (signal, loaded) in &mut self.signals {
+            match signal.events(loaded, &self.groups) {
+                Ok(events) => records.extend(events),
+                Err(error) => {
+                    error!(signal = signal.name(), "cannot read its events: {error:#}");
+                    scraped.errors.add(1, &scraped.attributes);
+                }
+            }
+        }
+        if records.is_empty() {
+            return None;
+        }
+        let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let logs = ScopeLogs {
+            scope: Some(InstrumentationScope {
+                name: SCOPE.to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Default::default()
+            }),
+            log_records: records,
+            schema_url: String::new(),
+        };
+        Some(Batch::Logs(ExportLogsServiceRequest {
+            resource_logs: vec![ResourceLogs {
+                resource: Some(Resource { attributes: pairs(&resource), ..Default::default() }),
+                scope_logs: vec![logs],
+                schema_url: String::new(),
+            }],
+        }))
     }
 
     /// Tells the programs what the scope means now, if that has changed.

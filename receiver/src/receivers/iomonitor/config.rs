@@ -135,6 +135,8 @@ pub enum ModeChoice {
     Fentry,
     /// Breakpoints at functions alone.
     Kprobe,
+    /// Software events of perf alone.
+    PerfEvent,
 }
 
 impl ModeChoice {
@@ -148,6 +150,7 @@ impl ModeChoice {
             Self::SyscallTracepoint => Some(Mode::SyscallTracepoint),
             Self::Fentry => Some(Mode::Fentry),
             Self::Kprobe => Some(Mode::Kprobe),
+            Self::PerfEvent => Some(Mode::PerfEvent),
         }
     }
 }

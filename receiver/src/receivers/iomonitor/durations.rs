@@ -34,6 +34,11 @@ impl Durations {
         all.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.zeros == 0 && self.buckets.iter().all(|n| *n == 0)
+    }
+
     /// The range of buckets that are not empty.
     pub fn histogram(&self) -> Exponential {
         let first = self.buckets.iter().position(|n| *n > 0).unwrap_or(0);
@@ -46,4 +51,19 @@ impl Durations {
             buckets: self.buckets[first..end].to_vec(),
         }
     }
+}
+
+/// The durations of each of `kinds` kinds, from cells of [`abi::duration`].
+pub fn by_kind(cells: &[(u32, Vec<u64>)], kinds: usize, octaves: usize) -> Vec<Durations> {
+    let mut all: Vec<_> = (0..kinds).map(|_| Durations::default()).collect();
+    for (entry, cell) in cells {
+        let entry = *entry as usize;
+        let (Some(durations), [nanos, zeros, buckets @ ..]) =
+            (all.get_mut(entry / octaves), cell.as_slice())
+        else {
+            continue;
+        };
+        durations.add(entry % octaves, *nanos, *zeros, buckets);
+    }
+    all
 }

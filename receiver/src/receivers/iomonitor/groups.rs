@@ -240,14 +240,24 @@ impl Groups {
         }
     }
 
+    /// The time since the epoch of a moment that is so many ns after the boot.
+    pub fn moment(&self, since_boot: u64) -> Duration {
+        self.boot + Duration::from_nanos(since_boot)
+    }
+
+    /// The same, as RFC 3339 has it.
+    pub fn date(&self, since_boot: u64) -> String {
+        let time = SystemTime::UNIX_EPOCH + self.moment(since_boot);
+        humantime::format_rfc3339_millis(time).to_string()
+    }
+
     fn of_group(&self, group: Group, ended: bool) -> About {
         let id = Value::IntValue(i64::try_from(group.id).unwrap_or(i64::MAX));
         if self.by == GroupBy::Cgroup {
             return About { attributes: vec![key_value("cgroup.id", id)], start: 0, ended };
         }
-        let started = self.boot + Duration::from_nanos(group.start);
-        let time = SystemTime::UNIX_EPOCH + started;
-        let time = humantime::format_rfc3339_millis(time).to_string();
+        let started = self.moment(group.start);
+        let time = self.date(group.start);
         About {
             attributes: vec![
                 key_value("process.pid", id),

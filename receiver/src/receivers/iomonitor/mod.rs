@@ -5,15 +5,21 @@
 
 mod attached;
 mod block;
+mod compaction;
 pub mod config;
+mod descriptors;
 mod dirty;
 mod durations;
 mod errors;
 mod fadvise;
+mod faults;
 mod folio;
 mod groups;
+mod kills;
+mod madvise;
 mod own;
 mod page_cache;
+mod page_states;
 mod pressure;
 mod reclaim;
 pub mod signal;
@@ -46,10 +52,16 @@ use crate::{
 pub const SIGNALS: &[Factory] = &[
     signal::<page_cache::PageCache>(),
     signal::<dirty::Dirty>(),
+    signal::<page_states::PageStates>(),
     signal::<fadvise::Fadvise>(),
+    signal::<madvise::Madvise>(),
+    signal::<faults::Faults>(),
     signal::<reclaim::Reclaim>(),
+    signal::<compaction::Compaction>(),
+    signal::<kills::Kills>(),
     signal::<syscalls::Syscalls>(),
     signal::<block::Block>(),
+    signal::<descriptors::Descriptors>(),
 ];
 
 /// The receiver's own metrics, the kernel's own, and those of every signal.
@@ -96,9 +108,9 @@ pub struct IoMonitor {
 
 impl Component for IoMonitor {
     const NAME: &'static str = "iomonitor";
-    const DESCRIPTION: &'static str = "Page cache, fadvise, memory reclaim, system calls and block devices, \
-                                       counted by eBPF programs.";
-    const SIGNALS: &'static [Telemetry] = &[Telemetry::Metrics];
+    const DESCRIPTION: &'static str = "Page cache, advice, memory, system calls and block devices, counted by eBPF \
+                                       programs, and the processes that are killed.";
+    const SIGNALS: &'static [Telemetry] = &[Telemetry::Metrics, Telemetry::Logs];
     const METRICS: &'static [Metric] = METRICS;
     const EXAMPLE: &'static str = "scope:\n  cgroups: [/sys/fs/cgroup/system.slice]\nsignals:\n  syscalls:\n    calls: [read, pread64, fsync]";
     type Config = Config;
@@ -199,10 +211,23 @@ impl Receiver for IoMonitor {
                 continue;
             }
             // A few system calls, well under a millisecond: not worth another thread.
-            let collect = || attached.collect(&self.disabled, &scraped, &cx.status);
-            let batch = tokio::task::block_in_place(collect);
-            scraped.points.add(batch.items() as u64, &scraped.attributes);
-            if out.send(batch).await.is_err() || stopped {
+            let (metrics, events) = tokio::task::block_in_place(|| {
+                let metrics = out
+                    .carries(Telemetry::Metrics)
+                    .then(|| attached.collect(&self.disabled, &scraped, &cx.status));
+                let events =
+                    out.carries(Telemetry::Logs).then(|| attached.events(&scraped)).flatten();
+                (metrics, events)
+            });
+            if let Some(metrics) = &metrics {
+                scraped.points.add(metrics.items() as u64, &scraped.attributes);
+            }
+            for batch in metrics.into_iter().chain(events) {
+                if out.send(batch).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if stopped {
                 return Ok(());
             }
         }

@@ -1,13 +1,15 @@
 //! Memory reclaim: how hard the kernel looks for pages, and who has to wait for it.
 
 use abi::{
+    duration::OCTAVES,
     group::Group,
-    reclaim::{Counter, MAX_PROCESSES},
+    reclaim::{Counter, DIRECT, GLOBAL, KINDS, MAX_PROCESSES, MEMCG, REASONS, TYPES},
     scope::NANOS_PER_TICK,
 };
 use anyhow::Result;
 
 use super::{
+    durations::by_kind,
     groups::Groups,
     signal::{Disabled, Signal, Switch},
 };
@@ -22,23 +24,37 @@ use crate::{
     receivers::iomonitor::DROPPED,
 };
 
+const TYPE: Attribute = Attribute {
+    name: "reclaim.type",
+    description: "`global`: a task, as the machine is short of memory; `memcg`: a task, as its memory cgroup is at its \
+                  limit; `kswapd`: the kernel in the background; `other`: someone who was asked to, through memory.reclaim \
+                  or the like",
+};
+
+const REASON: Attribute = Attribute {
+    name: "throttle.reason",
+    description: "`writeback`: too many pages are being written; `isolated`: too many tasks reclaim at once; \
+                  `noprogress`: nothing was found; `congested`: dirty pages are in the way; `_OTHER`",
+};
+
 const SCANNED: Metric = Metric {
     name: "ebpf.memory.lru_pages_scanned",
     unit: "{page}",
     kind: Kind::Counter,
-    description: "Pages scanned on the inactive lists, on the whole machine.",
+    description: "Pages scanned on the inactive lists, on the whole machine, by who did it.",
     caveat: "Never limited to the scope: most of it is kswapd's work. With the multi-generational LRU, \
-             pages scanned again in a retry are counted again.",
-    attributes: &[],
+             pages scanned again in a retry are counted again, and Linux 6.1 does not report them at all.",
+    attributes: &[TYPE],
 };
 
 const RECLAIMED: Metric = Metric {
     name: "ebpf.memory.lru_pages_reclaimed",
     unit: "{page}",
     kind: Kind::Counter,
-    description: "Pages reclaimed from the inactive lists, on the whole machine.",
+    description: "Pages reclaimed from the inactive lists, on the whole machine, by who did it. Divided by those \
+                  scanned, it is how well reclaim goes: near 1 is easy, near 0 is trouble.",
     caveat: "Never limited to the scope. What DAMON or MADV_PAGEOUT evict is not in it.",
-    attributes: &[],
+    attributes: &[TYPE],
 };
 
 const BEGINS: Metric = Metric {
@@ -46,11 +62,28 @@ const BEGINS: Metric = Metric {
     unit: "{reclaim}",
     kind: Kind::Counter,
     description: "Times a task of the scope had to reclaim memory itself before it could go on.",
-    caveat: "How long it took is not in it.",
-    attributes: &[Attribute {
-        name: "reclaim.type",
-        description: "`global`: the machine is short of memory; `memcg`: the task's memory cgroup is at its limit",
-    }],
+    caveat: "How long it took is in ebpf.memory.direct_reclaim_duration.",
+    attributes: &[TYPE],
+};
+
+const DURATION: Metric = Metric {
+    name: "ebpf.memory.direct_reclaim_duration",
+    unit: "s",
+    kind: Kind::ExponentialHistogram,
+    description: "Time that tasks of the scope spent reclaiming memory before they could go on: what a read or an \
+                  allocation took longer because memory was short.",
+    caveat: "Waiting for throttles is part of it, and so is time in which the task could not run.",
+    attributes: &[TYPE],
+};
+
+const THROTTLE: Metric = Metric {
+    name: "ebpf.memory.reclaim_throttle_duration",
+    unit: "s",
+    kind: Kind::ExponentialHistogram,
+    description: "Time that tasks of the scope were made to wait while they reclaimed, by the reason.",
+    caveat: "The kernel measures in its ticks and says µs. Part of ebpf.memory.direct_reclaim_duration, but for \
+             kswapd's.",
+    attributes: &[REASON],
 };
 
 const PROCESSES: Metric = Metric {
@@ -75,7 +108,7 @@ impl Signal for Reclaim {
         "How the kernel wins memory back, and who has to wait for it.";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/reclaim.o");
-    const METRICS: &'static [Metric] = &[SCANNED, RECLAIMED, BEGINS, PROCESSES];
+    const METRICS: &'static [Metric] = &[SCANNED, RECLAIMED, BEGINS, DURATION, THROTTLE, PROCESSES];
     type Config = Switch;
 
     const PROBES: &'static [Probe] = &[
@@ -83,99 +116,135 @@ impl Signal for Reclaim {
             name: "shrink",
             context: Context::Task,
             rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[Attach {
-                        program: "shrink_btf",
-                        target: "mm_vmscan_lru_shrink_inactive",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[Attach {
-                        program: "shrink_raw",
-                        target: "mm_vmscan_lru_shrink_inactive",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::Tracepoint,
-                    programs: &[Attach {
+                rung(
+                    Mode::TpBtf,
+                    &[Attach { program: "shrink_btf", target: "mm_vmscan_lru_shrink_inactive" }],
+                    &[],
+                ),
+                rung(
+                    Mode::RawTp,
+                    &[Attach { program: "shrink_raw", target: "mm_vmscan_lru_shrink_inactive" }],
+                    &[],
+                ),
+                rung(
+                    Mode::Tracepoint,
+                    &[Attach {
                         program: "shrink_tp",
                         target: "vmscan/mm_vmscan_lru_shrink_inactive",
                     }],
-                    fields: SHRUNK,
-                    values: &[],
-                },
+                    SHRUNK,
+                ),
             ],
         },
         Probe {
-            name: "direct_begin",
+            name: "direct",
             context: Context::Task,
             rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[Attach {
-                        program: "direct_begin_btf",
-                        target: "mm_vmscan_direct_reclaim_begin",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[Attach {
-                        program: "direct_begin_raw",
-                        target: "mm_vmscan_direct_reclaim_begin",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::Tracepoint,
-                    programs: &[Attach {
-                        program: "direct_begin_tp",
-                        target: "vmscan/mm_vmscan_direct_reclaim_begin",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
+                rung(
+                    Mode::TpBtf,
+                    &[
+                        Attach {
+                            program: "direct_end_btf",
+                            target: "mm_vmscan_direct_reclaim_end",
+                        },
+                        Attach {
+                            program: "direct_begin_btf",
+                            target: "mm_vmscan_direct_reclaim_begin",
+                        },
+                    ],
+                    &[],
+                ),
+                rung(
+                    Mode::RawTp,
+                    &[
+                        Attach {
+                            program: "direct_end_raw",
+                            target: "mm_vmscan_direct_reclaim_end",
+                        },
+                        Attach {
+                            program: "direct_begin_raw",
+                            target: "mm_vmscan_direct_reclaim_begin",
+                        },
+                    ],
+                    &[],
+                ),
+                rung(
+                    Mode::Tracepoint,
+                    &[
+                        Attach {
+                            program: "direct_end_tp",
+                            target: "vmscan/mm_vmscan_direct_reclaim_end",
+                        },
+                        Attach {
+                            program: "direct_begin_tp",
+                            target: "vmscan/mm_vmscan_direct_reclaim_begin",
+                        },
+                    ],
+                    &[],
+                ),
             ],
         },
         Probe {
-            name: "memcg_begin",
+            name: "memcg",
             context: Context::Task,
             rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[Attach {
-                        program: "memcg_begin_btf",
-                        target: "mm_vmscan_memcg_reclaim_begin",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[Attach {
-                        program: "memcg_begin_raw",
-                        target: "mm_vmscan_memcg_reclaim_begin",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::Tracepoint,
-                    programs: &[Attach {
-                        program: "memcg_begin_tp",
-                        target: "vmscan/mm_vmscan_memcg_reclaim_begin",
-                    }],
-                    fields: &[],
-                    values: &[],
-                },
+                rung(
+                    Mode::TpBtf,
+                    &[
+                        Attach { program: "memcg_end_btf", target: "mm_vmscan_memcg_reclaim_end" },
+                        Attach {
+                            program: "memcg_begin_btf",
+                            target: "mm_vmscan_memcg_reclaim_begin",
+                        },
+                    ],
+                    &[],
+                ),
+                rung(
+                    Mode::RawTp,
+                    &[
+                        Attach { program: "memcg_end_raw", target: "mm_vmscan_memcg_reclaim_end" },
+                        Attach {
+                            program: "memcg_begin_raw",
+                            target: "mm_vmscan_memcg_reclaim_begin",
+                        },
+                    ],
+                    &[],
+                ),
+                rung(
+                    Mode::Tracepoint,
+                    &[
+                        Attach {
+                            program: "memcg_end_tp",
+                            target: "vmscan/mm_vmscan_memcg_reclaim_end",
+                        },
+                        Attach {
+                            program: "memcg_begin_tp",
+                            target: "vmscan/mm_vmscan_memcg_reclaim_begin",
+                        },
+                    ],
+                    &[],
+                ),
+            ],
+        },
+        Probe {
+            name: "throttled",
+            context: Context::Task,
+            rungs: &[
+                rung(
+                    Mode::TpBtf,
+                    &[Attach { program: "throttled_btf", target: "mm_vmscan_throttled" }],
+                    &[],
+                ),
+                rung(
+                    Mode::RawTp,
+                    &[Attach { program: "throttled_raw", target: "mm_vmscan_throttled" }],
+                    &[],
+                ),
+                rung(
+                    Mode::Tracepoint,
+                    &[Attach { program: "throttled_tp", target: "vmscan/mm_vmscan_throttled" }],
+                    THROTTLED,
+                ),
             ],
         },
     ];
@@ -184,43 +253,84 @@ impl Signal for Reclaim {
         Ok(config.enabled.then_some(Self { ended: 0 }))
     }
 
+    /// Begins, and durations in a few octaves.
+    const CELLS: u32 = 8;
+
     fn read(
         &mut self,
         loaded: &mut Loaded,
         groups: &mut Groups,
         points: &mut Points<'_>,
     ) -> Result<()> {
-        let (global, memcg) = (loaded.has("direct_begin"), loaded.has("memcg_begin"));
+        let (global, memcg) = (loaded.has("direct"), loaded.has("memcg"));
+        let direct = [(global, GLOBAL), (memcg, MEMCG)];
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
             for (_, cell) in cells {
-                for (attached, kind, begins) in [(global, "global", 0), (memcg, "memcg", 1)] {
-                    if attached {
-                        points.counter(&BEGINS, &[("reclaim.type", kind)], cell[begins]);
-                    }
+                for (_, kind) in direct.iter().filter(|(attached, _)| *attached) {
+                    let kind = *kind as usize;
+                    points.counter(&BEGINS, &[(TYPE.name, TYPES[kind])], cell[kind]);
                 }
             }
         }
+        for (owner, cells) in groups.read(Self::NAME, "DURATIONS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            let kinds = by_kind(cells, KINDS as usize, OCTAVES);
+            let (reclaims, waits) = kinds.split_at(DIRECT as usize);
+            for (_, kind) in direct.iter().filter(|(attached, _)| *attached) {
+                let kind = *kind as usize;
+                let attributes = [(TYPE.name, TYPES[kind])];
+                points.histogram(&DURATION, &attributes, reclaims[kind].histogram());
+            }
+            let reasons = REASONS.into_iter().chain(["_OTHER"]).zip(waits);
+            // A reason that the kernel does not have yet appears when it does.
+            for (reason, waits) in reasons.filter(|(reason, waits)| {
+                loaded.has("throttled") && (*reason != "_OTHER" || !waits.is_empty())
+            }) {
+                points.histogram(&THROTTLE, &[(REASON.name, reason)], waits.histogram());
+            }
+        }
         points.about(About::default());
-        let counters = loaded.counters("COUNTERS")?;
-        let value = |counter: Counter| counters[counter as usize];
-        if loaded.has("shrink") {
-            points.counter(&SCANNED, &[], value(Counter::Scanned));
-            points.counter(&RECLAIMED, &[], value(Counter::Reclaimed));
-        }
-        if global && memcg {
-            points.gauge(&PROCESSES, &[], self.processes(loaded)?);
-            points.counter(
-                &DROPPED,
-                &[("probe", "reclaim/direct_begin"), ("reason", "too many processes")],
-                value(Counter::GlobalUnplaced) + value(Counter::MemcgUnplaced),
-            );
-        }
-        Ok(())
+        self.whole_machine(loaded, points, global && memcg)
     }
 }
 
 impl Reclaim {
+    /// What the scope does not apply to.
+    fn whole_machine(
+        &mut self,
+        loaded: &mut Loaded,
+        points: &mut Points<'_>,
+        direct: bool,
+    ) -> Result<()> {
+        if loaded.has("shrink") {
+            let pages = loaded.counters("SHRUNK")?;
+            let (scanned, reclaimed) = pages.split_at(TYPES.len());
+            for (metric, pages) in [(&SCANNED, scanned), (&RECLAIMED, reclaimed)] {
+                if !direct {
+                    // Tasks that reclaim cannot be told from the others.
+                    points.counter(metric, &[], pages.iter().sum());
+                    continue;
+                }
+                for (by, pages) in TYPES.into_iter().zip(pages) {
+                    points.counter(metric, &[(TYPE.name, by)], *pages);
+                }
+            }
+        }
+        let counters = loaded.counters("COUNTERS")?;
+        let value = |counter: Counter| counters[counter as usize];
+        if direct {
+            points.gauge(&PROCESSES, &[], self.processes(loaded)?);
+            let unplaced = value(Counter::GlobalUnplaced) + value(Counter::MemcgUnplaced);
+            let full = value(Counter::GlobalInFlightFull) + value(Counter::MemcgInFlightFull);
+            for (reason, lost) in [("too many processes", unplaced), ("too many threads", full)] {
+                let attributes = [("probe", "reclaim/direct"), ("reason", reason)];
+                points.counter(&DROPPED, &attributes, lost);
+            }
+        }
+        Ok(())
+    }
+
     /// Everyone seen so far. Once half of the map is full, those that have ended make room; until
     /// then, asking /proc about each would be work for nothing.
     fn processes(&mut self, loaded: &mut Loaded) -> Result<u64> {
@@ -242,9 +352,17 @@ fn alive(process: &Group) -> bool {
     start_ticks(process.id as u32).is_some_and(|ticks| process.start / NANOS_PER_TICK == ticks)
 }
 
+const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
+    Rung { mode, programs, fields, values: &[] }
+}
+
 const SHRUNK: &[&str] = &[
     "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_scanned",
     "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_reclaimed",
+];
+const THROTTLED: &[&str] = &[
+    "trace_event_raw_mm_vmscan_throttled.usec_delayed",
+    "trace_event_raw_mm_vmscan_throttled.reason",
 ];
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -71,6 +72,11 @@ pub trait Signal: Sized + Send + 'static {
         groups: &mut Groups,
         points: &mut Points<'_>,
     ) -> Result<()>;
+
+    /// What has happened since the last collection, one by one, for those who want to know more than how often.
+    fn events(&mut self, _: &mut Loaded, _: &Groups) -> Result<Vec<LogRecord>> {
+        Ok(Vec::new())
+    }
 }
 
 /// The section of what can only be turned off.
@@ -102,6 +108,8 @@ pub trait AnySignal: Send {
         groups: &mut Groups,
         points: &mut Points<'_>,
     ) -> Result<()>;
+    /// See [`Signal::events`].
+    fn events(&mut self, loaded: &mut Loaded, groups: &Groups) -> Result<Vec<LogRecord>>;
 }
 
 impl<S: Signal> AnySignal for S {
@@ -132,6 +140,9 @@ impl<S: Signal> AnySignal for S {
         points: &mut Points<'_>,
     ) -> Result<()> {
         Signal::read(self, loaded, groups, points)
+    }
+    fn events(&mut self, loaded: &mut Loaded, groups: &Groups) -> Result<Vec<LogRecord>> {
+        Signal::events(self, loaded, groups)
     }
 }
 

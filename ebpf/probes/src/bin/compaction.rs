@@ -1,0 +1,109 @@
+//! Compaction: how long it takes to move pages together, and what comes of it.
+#![no_std]
+#![no_main]
+
+use abi::{
+    compaction::{Counter, KINDS, OTHER},
+    duration::{Begun, Cell, MAX_THREADS, entries},
+};
+use aya_ebpf::{
+    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    maps::{HashMap, PerCpuArray},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+};
+use probes::{
+    NO_PREALLOC, count, duration,
+    field::{Memory, Trusted, record},
+    group,
+};
+
+probes::program!();
+
+probes::fields! {
+    OFFSET_COMPACT_CONTROL_ORDER,
+    OFFSET_TRACE_EVENT_RAW_MM_COMPACTION_END_STATUS,
+}
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+probes::cells! {
+    /// By result.
+    DURATIONS, DURATIONS_BY_GROUP: [Cell; entries(KINDS)]
+}
+
+#[map]
+static IN_FLIGHT: HashMap<u64, Begun> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
+
+#[inline(always)]
+fn begun() {
+    if group::in_scope().is_some() && !duration::begin(&IN_FLIGHT, 0, true) {
+        count(&COUNTERS, Counter::InFlightFull as u32, 1);
+    }
+}
+
+#[inline(always)]
+fn ended(result: u32) {
+    let Some((_, nanos)) = duration::end(&IN_FLIGHT) else { return };
+    let kind = if result < OTHER { result } else { OTHER };
+    duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group::current(), kind, nanos);
+}
+
+/// `mm_compaction_begin`: a run through a zone begins. No argument is needed.
+#[btf_tracepoint(function = "mm_compaction_begin")]
+pub fn begin_btf(_: BtfTracePointContext) -> i32 {
+    begun();
+    0
+}
+
+/// See [`begin_btf`].
+#[raw_tracepoint(tracepoint = "mm_compaction_begin")]
+pub fn begin_raw(_: RawTracePointContext) -> i32 {
+    begun();
+    0
+}
+
+/// See [`begin_btf`].
+#[tracepoint(category = "compaction", name = "mm_compaction_begin")]
+pub fn begin_tp(_: TracePointContext) -> u32 {
+    begun();
+    0
+}
+
+/// `mm_compaction_end(cc, zone_start, zone_end, sync, status)`.
+#[btf_tracepoint(function = "mm_compaction_end")]
+pub fn end_btf(ctx: BtfTracePointContext) -> i32 {
+    // Where the first argument is no `cc`, the verifier refuses this, and so does not take the fifth for the result.
+    let order: i32 = Trusted::new(ctx.arg(0)).read(&OFFSET_COMPACT_CONTROL_ORDER);
+    core::hint::black_box(order);
+    ended(ctx.arg(4));
+    0
+}
+
+/// `mm_compaction_end(zone_start, migrate_pfn, free_pfn, zone_end, sync, status)`, before Linux 5.18.
+#[btf_tracepoint(function = "mm_compaction_end")]
+pub fn end_six_btf(ctx: BtfTracePointContext) -> i32 {
+    ended(ctx.arg(5));
+    0
+}
+
+/// See [`end_btf`].
+#[raw_tracepoint(tracepoint = "mm_compaction_end")]
+pub fn end_raw(ctx: RawTracePointContext) -> i32 {
+    ended(ctx.arg(4));
+    0
+}
+
+/// See [`end_six_btf`]. It does not attach where there are five arguments.
+#[raw_tracepoint(tracepoint = "mm_compaction_end")]
+pub fn end_six_raw(ctx: RawTracePointContext) -> i32 {
+    ended(ctx.arg(5));
+    0
+}
+
+/// See [`end_btf`].
+#[tracepoint(category = "compaction", name = "mm_compaction_end")]
+pub fn end_tp(ctx: TracePointContext) -> u32 {
+    ended(record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_COMPACTION_END_STATUS));
+    0
+}

@@ -1,0 +1,120 @@
+//! File descriptors that calls open and close. When a call returns, the saved registers still hold its arguments.
+#![no_std]
+#![no_main]
+
+use abi::{
+    descriptors::{CALLS, CLOSE, COMMAND, Cell, KINDS, ONTO, SHAPE, SIGNALFD, TWO},
+    errno,
+    syscalls::NUMBERS,
+};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+};
+use probes::{
+    field::{Address, Memory, Trusted, checked, record, set},
+    group, registers,
+};
+
+probes::program!();
+
+probes::fields! {
+    OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID,
+    OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET,
+}
+
+/// What each call does. In memory, where an index that is known at run time alone can be looked up.
+#[unsafe(no_mangle)]
+static OPENS: [u8; NUMBERS] = CALLS;
+
+probes::cells! {
+    /// One cell: descriptors.
+    CELLS, CELLS_BY_GROUP: [Cell; 1]
+}
+
+probes::cells! {
+    /// Calls that opened none, by error.
+    ERRORS, ERRORS_BY_GROUP: [u64; errno::SLOTS]
+}
+
+/// `F_DUPFD` and `F_DUPFD_CLOEXEC` of include/uapi/linux/fcntl.h.
+const DUPLICATES: [u64; 2] = [0, 1030];
+/// `EBADF`: the one error with which `close` has closed nothing.
+const BAD: i64 = -9;
+
+#[inline(always)]
+fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: impl FnOnce() -> M) {
+    if number >= NUMBERS as u64 {
+        return;
+    }
+    let call = set(&OPENS[number as usize]);
+    if call == 0 || !native() {
+        return;
+    }
+    let Some(group) = group::in_scope() else { return };
+    let shape = call & SHAPE;
+    if shape == CLOSE {
+        if ret != BAD
+            && let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0)
+        {
+            // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
+            unsafe { (*cell).closed += 1 };
+        }
+        return;
+    }
+    let regs = regs();
+    let (first, second) = (registers::argument_0(regs) as u32, registers::argument_1(regs) as u32);
+    // What looks like an opening and is none.
+    if (shape == COMMAND && !DUPLICATES.contains(&u64::from(second)))
+        || (shape == ONTO && first == second)
+        || (SIGNALFD.contains(&number) && first as i32 >= 0)
+    {
+        return;
+    }
+    let slot = errno::slot(ret);
+    if slot != 0 {
+        if let Some(errors) = group::cell(&ERRORS, &ERRORS_BY_GROUP, group, slot) {
+            // SAFETY: as above.
+            unsafe { *errors += 1 };
+        }
+        return;
+    }
+    let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) else { return };
+    if let Some(kind) = checked::<{ KINDS.len() }>(usize::from(call & !SHAPE)) {
+        // SAFETY: as above.
+        unsafe { (*cell).opened[kind] += if shape == TWO { 2 } else { 1 } };
+    }
+}
+
+#[inline(always)]
+fn native() -> bool {
+    !registers::compat()
+}
+
+/// `sys_exit(regs, ret)`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
+    let regs = Trusted::new(ctx.arg(0));
+    left(registers::number(regs), ctx.arg(1), native, || regs);
+    0
+}
+
+/// See [`exit_btf`].
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
+    let regs = Address(ctx.arg(0));
+    left(registers::number(regs), ctx.arg(1), native, || regs);
+    0
+}
+
+/// `raw_syscalls/sys_exit`.
+#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
+pub fn exit_tp(ctx: TracePointContext) -> u32 {
+    left(
+        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+        native,
+        registers::current,
+    );
+    0
+}

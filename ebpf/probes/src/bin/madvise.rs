@@ -1,0 +1,119 @@
+//! Advice about memory, and about files by `readahead`. When a call returns, the saved registers still hold its
+//! arguments, so the exit is all that is needed.
+#![no_std]
+#![no_main]
+
+use abi::{
+    errno,
+    madvise::{CALLS, Cell, MADVISE, PROCESS_MADVISE, READAHEAD, SLOTS, entry},
+};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+};
+use probes::{
+    field::{Address, Memory, Trusted, record},
+    group, registers,
+};
+
+probes::program!();
+
+probes::fields! {
+    OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID,
+    OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET,
+}
+
+probes::cells! {
+    /// Calls by [`entry`].
+    CELLS, CELLS_BY_GROUP: [Cell; CALLS.len() as u32 * SLOTS]
+}
+
+probes::cells! {
+    /// Failures by call and error.
+    ERRORS, ERRORS_BY_GROUP: [u64; CALLS.len() as u32 * errno::SLOTS]
+}
+
+#[inline(always)]
+fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: impl FnOnce() -> M) {
+    const NUMBERS: [u64; 3] = [CALLS[0].1 as u64, CALLS[1].1 as u64, CALLS[2].1 as u64];
+    let call = if number == NUMBERS[MADVISE as usize] {
+        MADVISE
+    } else if number == NUMBERS[PROCESS_MADVISE as usize] {
+        PROCESS_MADVISE
+    } else if number == NUMBERS[READAHEAD as usize] {
+        READAHEAD
+    } else {
+        return;
+    };
+    if !native() {
+        return;
+    }
+    let Some(group) = group::in_scope() else { return };
+    let regs = regs();
+    // madvise(address, length, advice), process_madvise(process, vectors, count, advice, flags), whose result is
+    // the bytes, and readahead(file, offset, count), whose advice is its name.
+    let (advice, bytes) = match call {
+        MADVISE => (registers::argument_2(regs), registers::argument_1(regs)),
+        PROCESS_MADVISE => (registers::argument_3(regs), ret as u64),
+        _ => (0, registers::argument_2(regs)),
+    };
+    let slot = errno::slot(ret);
+    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, entry(call, advice as u32)) {
+        // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
+        let cell = unsafe { &mut *cell };
+        cell.calls += 1;
+        if slot == 0 {
+            cell.bytes += bytes;
+        }
+    }
+    if slot != 0
+        && let Some(errors) =
+            group::cell(&ERRORS, &ERRORS_BY_GROUP, group, call * errno::SLOTS + slot)
+    {
+        // SAFETY: as above.
+        unsafe { *errors += 1 };
+    }
+}
+
+#[inline(always)]
+fn native() -> bool {
+    !registers::compat()
+}
+
+/// `sys_exit(regs, ret)`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
+    let regs = Trusted::new(ctx.arg(0));
+    left(registers::number(regs), ctx.arg(1), native, || regs);
+    0
+}
+
+/// See [`exit_btf`].
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
+    let regs = Address(ctx.arg(0));
+    left(registers::number(regs), ctx.arg(1), native, || regs);
+    0
+}
+
+/// `raw_syscalls/sys_exit`.
+#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
+pub fn exit_tp(ctx: TracePointContext) -> u32 {
+    left(
+        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+        native,
+        registers::current,
+    );
+    0
+}
+
+/// `syscalls/sys_exit_*`, one for each call: callers with 32-bit numbers do not come by here. The record begins like
+/// that of all calls together, but for the width of the number.
+#[tracepoint]
+pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
+    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
+    let ret = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET);
+    left(u64::from(number), ret, || true, registers::current);
+    0
+}

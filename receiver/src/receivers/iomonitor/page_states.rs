@@ -1,0 +1,143 @@
+//! Pages that come back too soon, and pages that are written back.
+
+use anyhow::{Result, bail};
+
+use super::{
+    folio::FOLIO,
+    groups::Groups,
+    signal::{Disabled, Signal, Switch},
+};
+use crate::{
+    config::Mistakes,
+    ebpf::{
+        ladder::{Attach, Context, Mode, Probe, Rung},
+        load::Loaded,
+    },
+    metric::{About, Attribute, Kind, Metric, Points},
+};
+
+const REFAULTS: Metric = Metric {
+    name: "ebpf.memory.refaults",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that tasks of the scope had to read in again after they had been reclaimed: what a larger memory would \
+                  have spared. Misses without refaults are of cold data, which no memory helps.",
+    caveat: "A page that was dropped by advice or truncation and comes back is none; nor is one that was reclaimed so long ago \
+             that the kernel has forgotten it.",
+    attributes: &[Attribute {
+        name: "page.type",
+        description: "`file`: of the page cache; `anon`: of memory that was swapped out",
+    }],
+};
+
+const WRITTEN: Metric = Metric {
+    name: "ebpf.page_cache.written_back",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that began to be written back to their disks. Beside ebpf.page_cache.dirtied it says how often a page is \
+                  written to before it reaches the disk.",
+    caveat: "Counted for the cgroup that a page is charged to, where the scope names cgroups alone and memory is controlled \
+             by cgroup v2, unless a classic tracepoint is forced; otherwise for the task that writes, which is the kernel's flusher \
+             but for fsync and the like. Pages that are swapped out are among them. Direct I/O is not.",
+    attributes: &[],
+};
+
+/// Pages by the kernel's accounts.
+pub struct PageStates;
+
+impl Signal for PageStates {
+    const NAME: &'static str = "page_states";
+    const DESCRIPTION: &'static str =
+        "What was reclaimed too soon, and what is written back to disks.";
+    const OBJECT: &'static [u8] =
+        aya::include_bytes_aligned!("../../../../ebpf/prebuilt/page_states.o");
+    const METRICS: &'static [Metric] = &[REFAULTS, WRITTEN];
+    type Config = Switch;
+
+    const PROBES: &'static [Probe] = &[Probe {
+        name: "changes",
+        context: Context::Task,
+        rungs: &[
+            // Costs nothing to the many other changes.
+            Rung {
+                mode: Mode::Fentry,
+                programs: &[
+                    Attach { program: "refault_fentry", target: "workingset_refault" },
+                    Attach { program: "written_fentry", target: "__folio_start_writeback" },
+                ],
+                fields: FOLIO,
+                values: FLAGS,
+            },
+            // Before Linux 5.16.
+            Rung {
+                mode: Mode::Fentry,
+                programs: &[
+                    Attach { program: "refault_fentry", target: "workingset_refault" },
+                    Attach { program: "written_fentry", target: "__test_set_page_writeback" },
+                ],
+                fields: FOLIO,
+                values: FLAGS,
+            },
+            rung(
+                Mode::TpBtf,
+                &[Attach { program: "changed_btf", target: "mod_memcg_lruvec_state" }],
+                &[],
+            ),
+            rung(
+                Mode::RawTp,
+                &[Attach { program: "changed_raw", target: "mod_memcg_lruvec_state" }],
+                &[],
+            ),
+            rung(
+                Mode::Tracepoint,
+                &[Attach { program: "changed_tp", target: "memcg/mod_memcg_lruvec_state" }],
+                &[
+                    "trace_event_raw_memcg_rstat_stats.item",
+                    "trace_event_raw_memcg_rstat_stats.val",
+                ],
+            ),
+        ],
+    }];
+
+    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+        Ok(config.enabled.then_some(Self))
+    }
+
+    fn read(
+        &mut self,
+        loaded: &mut Loaded,
+        groups: &mut Groups,
+        points: &mut Points<'_>,
+    ) -> Result<()> {
+        if !loaded.has("changes") {
+            return Ok(());
+        }
+        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
+            points.about(groups.about(owner));
+            for (_, cell) in cells {
+                let &[file, anon, written] = cell.as_slice() else {
+                    bail!("a cell of {} numbers", cell.len())
+                };
+                for (kind, pages) in [("file", file), ("anon", anon)] {
+                    points.counter(&REFAULTS, &[(REFAULTS.attributes[0].name, kind)], pages);
+                }
+                points.counter(&WRITTEN, &[], written);
+            }
+        }
+        points.about(About::default());
+        Ok(())
+    }
+}
+
+const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
+    Rung { mode, programs, fields, values: ITEMS }
+}
+
+/// Where among a folio's flags.
+const FLAGS: &[&str] = &["pageflags.PG_head", "pageflags.PG_swapbacked"];
+/// The numbers among those of a memory cgroup.
+const ITEMS: &[&str] = &[
+    "node_stat_item.WORKINGSET_REFAULT_ANON",
+    "node_stat_item.WORKINGSET_REFAULT_FILE",
+    "node_stat_item.NR_WRITEBACK",
+];

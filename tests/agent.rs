@@ -98,6 +98,11 @@ impl Setup {
         self
     }
 
+    /// With a signal that must be asked for.
+    pub fn signal(self, name: &str) -> Self {
+        self.with("signals", json!({ name: {"enabled": true} }))
+    }
+
     /// In a container, as far as cgroups are concerned: inside `cgroup`, which it takes for the root of them all.
     pub fn contained(mut self, cgroup: &Cgroup) -> Self {
         self.container = Some(cgroup.path().to_owned());

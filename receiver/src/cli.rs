@@ -272,9 +272,7 @@ fn components() -> Result<ExitCode> {
 /// Exit code 1 if a probe would not attach: a script can ask.
 fn probes(mode: Option<ModeChoice>) -> Result<ExitCode> {
     capability::check()?;
-    let mut config = iomonitor::Config::default();
-    config.mode = mode.unwrap_or(config.mode);
-    let statuses = iomonitor::probe(config)?;
+    let statuses = iomonitor::probe(mode.unwrap_or(ModeChoice::Auto))?;
     let width = statuses.iter().map(|s| s.probe.len()).max().unwrap_or_default();
     let mut table = format!("{:width$}  MODE                REASON\n", "PROBE");
     for status in &statuses {

@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeOwned, Error as _, Visitor},
 };
 
-use super::{Mistakes, de, node::Node};
+use super::{Mistake, Mistakes, de, node::Node, yaml};
 
 /// The YAML below one component's id, still knowing where each value stands.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,11 @@ impl Section {
     /// The section that a node is.
     pub fn new(node: Node) -> Self {
         Self(node)
+    }
+
+    /// The section that a text in YAML is.
+    pub fn of_text(yaml: &str) -> Result<Self, Mistake> {
+        yaml::parse(yaml, &"text".into()).map(Self)
     }
 
     /// Reads it as `T`, with every unknown key and every value of the wrong type reported.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use super::{
     errors,
     groups::Groups,
-    signal::{Disabled, Signal, Switch},
+    signal::{Disabled, OptIn, Signal},
 };
 use crate::{
     config::Mistakes,
@@ -60,7 +60,7 @@ impl Signal for Descriptors {
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/descriptors.o");
     const METRICS: &'static [Metric] = &[OPENED, CLOSED, ERRORS];
-    type Config = Switch;
+    type Config = OptIn;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
@@ -76,7 +76,7 @@ impl Signal for Descriptors {
         ],
     }];
 
-    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+    fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::{
     groups::Groups,
-    signal::{Disabled, Signal, Switch},
+    signal::{Disabled, OptIn, Signal},
 };
 use crate::{
     config::Mistakes,
@@ -38,7 +38,7 @@ impl Signal for Faults {
     const DESCRIPTION: &'static str = "How often tasks touch memory that is not mapped yet.";
     const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/faults.o");
     const METRICS: &'static [Metric] = &[FAULTS];
-    type Config = Switch;
+    type Config = OptIn;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "served",
@@ -62,7 +62,7 @@ impl Signal for Faults {
         ],
     }];
 
-    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+    fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
     }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::{
     errors,
     groups::Groups,
-    signal::{Disabled, Signal, Switch},
+    signal::{Disabled, OptIn, Signal},
 };
 use crate::{
     config::Mistakes,
@@ -71,7 +71,7 @@ impl Signal for Madvise {
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/madvise.o");
     const METRICS: &'static [Metric] = &[CALLED, BYTES, ERRORS];
-    type Config = Switch;
+    type Config = OptIn;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
@@ -92,7 +92,7 @@ impl Signal for Madvise {
         ],
     }];
 
-    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+    fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
     }
 

@@ -26,11 +26,12 @@ pub mod signal;
 mod syscalls;
 mod system_call;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use caps::Capability;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::debug;
 
+use self::config::ModeChoice;
 pub(crate) use self::own::DROPPED;
 use self::{
     attached::Attached,
@@ -42,7 +43,7 @@ use crate::{
     batch::Signal as Telemetry,
     channel::Output,
     component::{Component, Context, Receiver},
-    config::{Mistakes, Raw},
+    config::{Mistakes, Raw, Section},
     ebpf::{ladder::Status, memory, scope::Scope},
     metric::Metric,
     privilege::{self, Needs, Raised},
@@ -241,8 +242,12 @@ impl IoMonitor {
     }
 }
 
-/// What would become of every probe on this kernel: loads and attaches them all, then lets go.
-pub fn probe(config: Config) -> Result<Vec<Status>> {
-    let mut receiver = IoMonitor::new(config).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
+/// What would become of every probe of every signal on this kernel: loads and attaches them all, then lets go.
+pub fn probe(mode: ModeChoice) -> Result<Vec<Status>> {
+    let signals = SIGNALS.iter().map(|signal| format!("{}: {{enabled: true}}", signal.name));
+    let yaml = format!("signals: {{{}}}", signals.collect::<Vec<_>>().join(", "));
+    let section = Section::of_text(&yaml).map_err(|wrong| anyhow!("{wrong:?}"))?;
+    let new = section.configure(|config| IoMonitor::new(Config { mode, ..config }));
+    let mut receiver = new.map_err(|wrong| anyhow!("{wrong:?}"))?;
     Ok(receiver.attach()?.statuses)
 }

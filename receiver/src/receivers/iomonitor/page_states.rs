@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::{
     folio::FOLIO,
     groups::Groups,
-    signal::{Disabled, Signal, Switch},
+    signal::{Disabled, OptIn, Signal},
 };
 use crate::{
     config::Mistakes,
@@ -52,7 +52,7 @@ impl Signal for PageStates {
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/page_states.o");
     const METRICS: &'static [Metric] = &[REFAULTS, WRITTEN];
-    type Config = Switch;
+    type Config = OptIn;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "changes",
@@ -99,7 +99,7 @@ impl Signal for PageStates {
         ],
     }];
 
-    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+    fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
     }
 

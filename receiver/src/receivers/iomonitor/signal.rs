@@ -93,6 +93,14 @@ impl Default for Switch {
     }
 }
 
+/// The section of what costs so much, or interests so few, that it must be asked for.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptIn {
+    /// Whether it is on.
+    pub enabled: bool,
+}
+
 /// A configured signal, its type erased.
 pub trait AnySignal: Send {
     /// See [`Signal::NAME`].

@@ -35,6 +35,13 @@ pub fn may(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Permitted, capability).unwrap_or(false)
 }
 
+/// Whether the kernel asks for more than CAP_PERFMON where a program is attached to a classic tracepoint or a
+/// function: Debian's does, by a value that others do not know.
+pub fn perf_is_for_administrators() -> bool {
+    let level = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    level.ok().and_then(|level| level.trim().parse().ok()).is_some_and(|level: i32| level > 2)
+}
+
 /// Gives up, in this thread and in all that it starts from now on, what is not needed.
 pub fn confine(needs: &Needs) -> Result<()> {
     let has = read(CapSet::Permitted)?;

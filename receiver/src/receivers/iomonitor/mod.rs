@@ -169,7 +169,7 @@ impl Receiver for IoMonitor {
             // Linux 5.10 counts maps as locked memory.
             Capability::CAP_SYS_RESOURCE,
         ];
-        if self.config.run_time {
+        if self.config.run_time || privilege::perf_is_for_administrators() {
             to_start.push(Capability::CAP_SYS_ADMIN);
         }
         // Older kernels ask for the first at each reading of a map; the second is for a turn on the CPU.

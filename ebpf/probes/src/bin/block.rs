@@ -400,118 +400,82 @@ macro_rules! argument {
     };
 }
 
-/// `block_io_start(request)`: in the context of who submits it.
-#[btf_tracepoint(function = "block_io_start")]
-pub fn start_btf(ctx: BtfTracePointContext) -> i32 {
-    // The kernel has not set yet when it began: what is there is of an earlier one.
-    start(Trusted::new(ctx.arg(0)), 0);
-    0
+/// The programs at a tracepoint, with and without types: `$body` for the address that `$at` is.
+macro_rules! programs {
+    ($event:tt, $btf:ident, $raw:ident, |$ctx:ident| $at:expr, |$what:ident| $body:expr) => {
+        #[doc = $event]
+        #[btf_tracepoint(function = $event)]
+        pub fn $btf($ctx: BtfTracePointContext) -> i32 {
+            let $what = Trusted::new($at);
+            $body;
+            0
+        }
+
+        #[doc = $event]
+        #[raw_tracepoint(tracepoint = $event)]
+        pub fn $raw($ctx: RawTracePointContext) -> i32 {
+            let $what = Address($at);
+            $body;
+            0
+        }
+    };
 }
 
-/// See [`start_btf`].
-#[raw_tracepoint(tracepoint = "block_io_start")]
-pub fn start_raw(ctx: RawTracePointContext) -> i32 {
-    start(Address(ctx.arg(0)), 0);
-    0
-}
+// In the context of who submits it. The kernel has not set yet when it began: what is there is of an earlier one.
+programs!("block_io_start", start_btf, start_raw, |ctx| ctx.arg(0), |request| start(request, 0));
 
-/// `block_rq_insert(request)`: into a queue, in most cases in the context of who submits it. Not every request
-/// is.
-#[btf_tracepoint(function = "block_rq_insert")]
-pub fn insert_btf(ctx: BtfTracePointContext) -> i32 {
-    let request = Trusted::new(argument!(ctx, ARG_BLOCK_RQ_INSERT_REQUEST));
-    start(request, request.read(&OFFSET_REQUEST_START_TIME_NS));
-    0
-}
+// Into a queue, in most cases in the context of who submits it. Not every request is.
+programs!(
+    "block_rq_insert",
+    insert_btf,
+    insert_raw,
+    |ctx| argument!(ctx, ARG_BLOCK_RQ_INSERT_REQUEST),
+    |request| start(request, request.read(&OFFSET_REQUEST_START_TIME_NS))
+);
 
-/// See [`insert_btf`].
-#[raw_tracepoint(tracepoint = "block_rq_insert")]
-pub fn insert_raw(ctx: RawTracePointContext) -> i32 {
-    let request = Address(argument!(ctx, ARG_BLOCK_RQ_INSERT_REQUEST));
-    start(request, request.read(&OFFSET_REQUEST_START_TIME_NS));
-    0
-}
+programs!(
+    "block_rq_issue",
+    issue_btf,
+    issue_raw,
+    |ctx| argument!(ctx, ARG_BLOCK_RQ_ISSUE_REQUEST),
+    |request| issue(request)
+);
 
-/// `block_rq_issue(request)`.
-#[btf_tracepoint(function = "block_rq_issue")]
-pub fn issue_btf(ctx: BtfTracePointContext) -> i32 {
-    issue(Trusted::new(argument!(ctx, ARG_BLOCK_RQ_ISSUE_REQUEST)));
-    0
-}
+// With the error and the bytes behind it.
+programs!("block_rq_complete", complete_btf, complete_raw, |ctx| ctx.arg(0), |request| complete(
+    request,
+    ctx.arg(1),
+    ctx.arg(2)
+));
 
-/// See [`issue_btf`].
-#[raw_tracepoint(tracepoint = "block_rq_issue")]
-pub fn issue_raw(ctx: RawTracePointContext) -> i32 {
-    issue(Address(argument!(ctx, ARG_BLOCK_RQ_ISSUE_REQUEST)));
-    0
-}
+programs!(
+    "block_rq_requeue",
+    requeue_btf,
+    requeue_raw,
+    |ctx| argument!(ctx, ARG_BLOCK_RQ_REQUEUE_REQUEST),
+    |request| requeue(request)
+);
 
-/// `block_rq_complete(request, error, nr_bytes)`.
-#[btf_tracepoint(function = "block_rq_complete")]
-pub fn complete_btf(ctx: BtfTracePointContext) -> i32 {
-    complete(Trusted::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
+programs!(
+    "block_rq_merge",
+    merge_btf,
+    merge_raw,
+    |ctx| argument!(ctx, ARG_BLOCK_RQ_MERGE_REQUEST),
+    |request| joined(request)
+);
 
-/// See [`complete_btf`].
-#[raw_tracepoint(tracepoint = "block_rq_complete")]
-pub fn complete_raw(ctx: RawTracePointContext) -> i32 {
-    complete(Address(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
+programs!(
+    "block_bio_backmerge",
+    behind_btf,
+    behind_raw,
+    |ctx| argument!(ctx, ARG_BLOCK_BIO_BACKMERGE_BIO),
+    |bio| merged(bio, |c| &mut c.merged_behind)
+);
 
-/// `block_rq_requeue(request)`.
-#[btf_tracepoint(function = "block_rq_requeue")]
-pub fn requeue_btf(ctx: BtfTracePointContext) -> i32 {
-    requeue(Trusted::new(argument!(ctx, ARG_BLOCK_RQ_REQUEUE_REQUEST)));
-    0
-}
-
-/// See [`requeue_btf`].
-#[raw_tracepoint(tracepoint = "block_rq_requeue")]
-pub fn requeue_raw(ctx: RawTracePointContext) -> i32 {
-    requeue(Address(argument!(ctx, ARG_BLOCK_RQ_REQUEUE_REQUEST)));
-    0
-}
-
-/// `block_rq_merge(request)`.
-#[btf_tracepoint(function = "block_rq_merge")]
-pub fn merge_btf(ctx: BtfTracePointContext) -> i32 {
-    joined(Trusted::new(argument!(ctx, ARG_BLOCK_RQ_MERGE_REQUEST)));
-    0
-}
-
-/// See [`merge_btf`].
-#[raw_tracepoint(tracepoint = "block_rq_merge")]
-pub fn merge_raw(ctx: RawTracePointContext) -> i32 {
-    joined(Address(argument!(ctx, ARG_BLOCK_RQ_MERGE_REQUEST)));
-    0
-}
-
-/// `block_bio_backmerge(bio)`.
-#[btf_tracepoint(function = "block_bio_backmerge")]
-pub fn behind_btf(ctx: BtfTracePointContext) -> i32 {
-    merged(Trusted::new(argument!(ctx, ARG_BLOCK_BIO_BACKMERGE_BIO)), |c| &mut c.merged_behind);
-    0
-}
-
-/// See [`behind_btf`].
-#[raw_tracepoint(tracepoint = "block_bio_backmerge")]
-pub fn behind_raw(ctx: RawTracePointContext) -> i32 {
-    merged(Address(argument!(ctx, ARG_BLOCK_BIO_BACKMERGE_BIO)), |c| &mut c.merged_behind);
-    0
-}
-
-/// `block_bio_frontmerge(bio)`.
-#[btf_tracepoint(function = "block_bio_frontmerge")]
-pub fn before_btf(ctx: BtfTracePointContext) -> i32 {
-    merged(Trusted::new(argument!(ctx, ARG_BLOCK_BIO_FRONTMERGE_BIO)), |c| &mut c.merged_before);
-    0
-}
-
-/// See [`before_btf`].
-#[raw_tracepoint(tracepoint = "block_bio_frontmerge")]
-pub fn before_raw(ctx: RawTracePointContext) -> i32 {
-    merged(Address(argument!(ctx, ARG_BLOCK_BIO_FRONTMERGE_BIO)), |c| &mut c.merged_before);
-    0
-}
+programs!(
+    "block_bio_frontmerge",
+    before_btf,
+    before_raw,
+    |ctx| argument!(ctx, ARG_BLOCK_BIO_FRONTMERGE_BIO),
+    |bio| merged(bio, |c| &mut c.merged_before)
+);

@@ -300,7 +300,7 @@ impl Agent {
         Ok(kib.parse::<u64>()? << 10)
     }
 
-    /// Entries of its hashes `name` in the kernel, whose keys are one word.
+    /// Entries of its hashes `name` in the kernel whose keys and values are one word.
     pub fn entries(&self, name: &str) -> Result<usize> {
         let (mut maps, mut entries) = (0, 0);
         for file in fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))? {
@@ -309,7 +309,8 @@ impl Agent {
             let id = text.lines().find_map(|line| line.strip_prefix("map_id:"));
             let Some(id) = id else { continue };
             let map = MapData::from_id(id.trim().parse()?)?;
-            if map.info()?.name_as_str() == Some(name) {
+            let info = map.info()?;
+            if info.name_as_str() == Some(name) && info.value_size() == 8 {
                 let map: HashMap<_, u64, u64> = Map::HashMap(map).try_into()?;
                 entries += map.keys().collect::<Result<Vec<_>, _>>()?.len();
                 maps += 1;

@@ -68,6 +68,10 @@ pub struct Point {
 pub enum Reading {
     /// Of a sum that is cumulative and monotonic.
     Counter(u64),
+    /// Of such a sum whose unit has fractions.
+    Sum(f64),
+    /// Of a sum that goes up and down.
+    Level(u64),
     /// Of a gauge.
     Gauge(u64),
     /// Of an exponential histogram that is cumulative.
@@ -145,8 +149,9 @@ pub fn points(data: &Data) -> Result<Vec<Point>> {
     /// `AGGREGATION_TEMPORALITY_CUMULATIVE`
     const CUMULATIVE: i32 = 2;
     match data {
-        Data::Sum(sum) if sum.aggregation_temporality == CUMULATIVE && sum.is_monotonic => {
-            sum.data_points.iter().map(|point| number(point, Reading::Counter)).collect()
+        Data::Sum(sum) if sum.aggregation_temporality == CUMULATIVE => {
+            let reading = if sum.is_monotonic { Reading::Counter } else { Reading::Level };
+            sum.data_points.iter().map(|point| number(point, reading)).collect()
         }
         Data::Gauge(gauge) => {
             gauge.data_points.iter().map(|point| number(point, Reading::Gauge)).collect()
@@ -164,27 +169,29 @@ pub fn points(data: &Data) -> Result<Vec<Point>> {
             };
             histogram.data_points.iter().map(point).collect()
         }
-        other => bail!("neither cumulative and monotonic nor a gauge: {other:?}"),
+        other => bail!("neither cumulative nor a gauge: {other:?}"),
     }
 }
 
 fn number(point: &NumberDataPoint, reading: impl Fn(u64) -> Reading) -> Result<Point> {
     let value = match point.value {
-        Some(number_data_point::Value::AsInt(value)) => u64::try_from(value)?,
-        ref other => bail!("not a whole number: {other:?}"),
+        Some(number_data_point::Value::AsInt(value)) => reading(u64::try_from(value)?),
+        Some(number_data_point::Value::AsDouble(value)) => Reading::Sum(value),
+        None => bail!("no value"),
     };
     Ok(Point {
         attributes: attributes(&point.attributes)?,
         start: point.start_time_unix_nano,
         time: point.time_unix_nano,
-        value: reading(value),
+        value,
     })
 }
 
 fn attributes(pairs: &[KeyValue]) -> Result<BTreeMap<String, String>> {
     let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|any| any.value.as_ref()) {
         Some(Value::StringValue(text)) => Ok((pair.key.clone(), text.clone())),
-        other => bail!("attribute {} is no text: {other:?}", pair.key),
+        Some(Value::IntValue(number)) => Ok((pair.key.clone(), number.to_string())),
+        other => bail!("attribute {} is neither text nor number: {other:?}", pair.key),
     };
     pairs.iter().map(text).collect()
 }

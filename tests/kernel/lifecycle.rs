@@ -94,11 +94,12 @@ fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
     for mode in Mode::EACH {
         let cgroup = Cgroup::new()?;
         if !attaches(mode)? {
-            let ended = Agent::refused(&Setup::new(mode, &cgroup))?;
+            let ended = Agent::refused(&Setup::new(mode, &cgroup).signal("faults"))?;
             ensure!(ended.log.contains("no probe attached"), "{mode:?}: {ended:?}");
             continue;
         }
-        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        // The one that a mode of its own is for.
+        let agent = Agent::start(&Setup::new(mode, &cgroup).signal("faults"))?;
         let scrape = agent.settled()?;
         ensure!(scrape.all("ebpf_probe_status", &[]).count() > 5, "{mode:?}: {}", agent.log());
         for probe in scrape.all("ebpf_probe_status", &[]) {

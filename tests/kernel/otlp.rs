@@ -128,7 +128,8 @@ fn name(metric: &Metric, point: &Point) -> String {
         "%" => "_percent",
         _ => "",
     };
-    let total = if matches!(point.value, Reading::Counter(_)) { "_total" } else { "" };
+    let total =
+        if matches!(point.value, Reading::Counter(_) | Reading::Sum(_)) { "_total" } else { "" };
     format!("{}{unit}{total}", metric.name.replace('.', "_"))
 }
 
@@ -145,7 +146,11 @@ fn same(sent: &BTreeMap<Series, Point>, scrape: &Scrape, time: i64) -> Result<()
     };
     for (series, point) in sent {
         match &point.value {
-            Reading::Counter(value) | Reading::Gauge(value) => {
+            Reading::Sum(value) => {
+                let shown = take(series, "")?;
+                ensure!(shown == *value, "{series:?}: {shown} shown, {value} sent");
+            }
+            Reading::Counter(value) | Reading::Level(value) | Reading::Gauge(value) => {
                 let shown = take(series, "")?;
                 ensure!(shown == *value as f64, "{series:?}: {shown} shown, {value} sent");
             }

@@ -152,13 +152,14 @@ impl Attached {
 
     /// Logs what has become of the probes; an error if there is not one to go on with.
     pub(super) fn report(&self) -> Result<()> {
+        // Each a text of its own: of many that are equal, the log shows some.
         for status in &self.statuses {
             match (status.mode, status.reason()) {
                 (Some(mode), reason) if reason.is_empty() => {
-                    info!(probe = status.probe, %mode, "Attached.");
+                    info!(%mode, "Attached {}.", status.probe);
                 }
-                (Some(mode), reason) => info!(probe = status.probe, %mode, reason, "Attached."),
-                (None, reason) => warn!(probe = status.probe, reason, "Not attached."),
+                (Some(mode), reason) => info!(%mode, reason, "Attached {}.", status.probe),
+                (None, reason) => warn!(reason, "Not attached: {}.", status.probe),
             }
         }
         info!(limit_mib = self.memory.div_ceil(MIB), "What the maps can come to take.");

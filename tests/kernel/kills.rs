@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use abi::kills::{BUFFER, Event};
 use anyhow::{Context as _, Result, ensure};
 use nix::{libc, unistd::Pid};
 use serde_json::Value;
@@ -153,5 +154,24 @@ fn who_runs_out_of_memory_is_told(mode: Mode) -> Result<()> {
     let most: u64 = of("process.memory.max_rss")?.parse()?;
     let allowed = most_before - (1 << 20)..most_before + limit + (1 << 20);
     ensure!(allowed.contains(&most), "{most} bytes at most, not in {allowed:?}");
+    Ok(())
+}
+
+/// More than the kernel's buffer has room for, and no pipeline that wants to be told.
+#[test]
+fn events_that_nobody_asks_for_are_not_lost() -> Result<()> {
+    let most = usize::try_from(BUFFER)? / size_of::<Event>();
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup))?;
+    let script =
+        format!("i=0; while [ $i -lt {most} ]; do sh -c 'kill -KILL $$'; i=$((i + 1)); done");
+    let shell = Shell::new(&script)?;
+    cgroup.add(shell.pid())?;
+    shell.finish()?;
+    let scrape = agent.settled()?;
+    let killed = scrape.sum("ebpf_process_killed_total", &[])?;
+    ensure!(killed == most as u64, "{killed} shown, {most} killed");
+    let lost = scrape.count("ebpf_probe_dropped_total", &[("probe", "kills/ended")])?;
+    ensure!(lost == 0, "{lost} events lost that nobody asked for");
     Ok(())
 }

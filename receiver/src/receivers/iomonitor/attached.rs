@@ -181,7 +181,6 @@ impl Attached {
         scraped: &Scraped,
         at: &Reporter,
     ) -> Batch {
-        self.look_for_scope();
         let mut probes = own::probes(&self.statuses);
         let mut points = Points::new(self.start, SystemTime::now(), disabled);
         own::statuses(&mut points, &self.statuses);
@@ -240,7 +239,7 @@ impl Attached {
     }
 
     /// Tells the programs what the scope means now, if that has changed.
-    fn look_for_scope(&mut self) {
+    pub(super) fn look_for_scope(&mut self) {
         let resolved = self.scope.resolve();
         if resolved == self.resolved {
             return;

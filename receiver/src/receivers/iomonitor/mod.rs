@@ -213,11 +213,12 @@ impl Receiver for IoMonitor {
             }
             // A few system calls, well under a millisecond: not worth another thread.
             let (metrics, events) = tokio::task::block_in_place(|| {
+                attached.look_for_scope();
                 let metrics = out
                     .carries(Telemetry::Metrics)
                     .then(|| attached.collect(&self.disabled, &scraped, &cx.status));
-                let events =
-                    out.carries(Telemetry::Logs).then(|| attached.events(&scraped)).flatten();
+                // Taken out of the kernel even if nobody wants them: full, it would count them as lost.
+                let events = attached.events(&scraped).filter(|_| out.carries(Telemetry::Logs));
                 (metrics, events)
             });
             if let Some(metrics) = &metrics {

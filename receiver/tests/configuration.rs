@@ -197,3 +197,23 @@ fn readers_of_the_agents_own_metrics_are_checked_whole() {
     assert!(report("{endpoint: 'http://ho st:1'}").starts_with(&format!("{at}::endpoint: ")));
     assert!(report("{endpoint: ''}").starts_with(&format!("{at}::endpoint: ")));
 }
+
+#[test]
+fn intervals_of_signals_are_checked_as_a_whole() {
+    let ok = "{overrides: [{signals: syscalls, collection_interval: 100ms}], \
+              align: {enabled: true, epoch: 2020-12-01T12:00:23Z}}";
+    assert_eq!(about(ok), "");
+    let report = about(
+        "{overrides: [{signals: [block, sycalls], collection_interval: 1s}, \
+         {signals: [block], collection_interval: 0s}, {collection_interval: 1s}], align: {epoch: today}}",
+    );
+    for wrong in [
+        "overrides::0::signals::1: no signal is called sycalls",
+        "overrides::1::signals::0: block has an interval already",
+        "overrides::1::collection_interval: requires positive value",
+        "overrides::2::signals: names no signal",
+        "align",
+    ] {
+        assert!(report.contains(wrong), "{wrong}: {report}");
+    }
+}

@@ -23,6 +23,7 @@ mod reload;
 mod scope;
 mod sidecar;
 mod syscalls;
+mod tiers;
 mod volume;
 
 use anyhow::Result;

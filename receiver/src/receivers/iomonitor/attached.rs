@@ -18,6 +18,7 @@ use super::{
     own::{self, Scraped},
     pressure::Pressure,
     signal::{AnySignal, Disabled},
+    tier::Tier,
 };
 use crate::{
     batch::Batch,
@@ -33,15 +34,17 @@ use crate::{
         turn::Turn,
     },
     metric::{Points, pairs},
-    status::Reporter,
+    status::{Probe, Reporter},
 };
 
 /// What has been attached.
 pub(super) struct Attached {
     start: SystemTime,
-    signals: Vec<(Box<dyn AnySignal>, Loaded)>,
+    /// The first has what is read at the receiver's own interval.
+    tiers: Vec<Tier>,
     pub(super) statuses: Vec<Status>,
-    groups: Groups,
+    /// What is known of the probes.
+    probes: Vec<Probe>,
     pressure: Option<Pressure>,
     scope: Scope,
     /// What the scope meant at the last collection.
@@ -119,9 +122,9 @@ impl Attached {
         let mut attached = Self {
             // Every counter is zero at this moment.
             start: SystemTime::now(),
-            signals: Vec::new(),
+            tiers: Vec::new(),
             statuses: Vec::new(),
-            groups: Groups::new(by, mounts),
+            probes: Vec::new(),
             pressure,
             resolved,
             scope,
@@ -129,6 +132,8 @@ impl Attached {
             _statistics,
             resource: own::resource(),
         };
+        let tiers = config.intervals().len();
+        attached.tiers.extend((0..tiers).map(|_| Tier::new(Groups::new(by, mounts.clone()))));
         for (signal, request) in wanted.into_iter().zip(requests) {
             let (name, probes) = (signal.name(), request.probes.clone());
             let loaded = Loaded::new(&kernel, request).and_then(|(mut loaded, statuses)| {
@@ -137,7 +142,7 @@ impl Attached {
             });
             match loaded {
                 Ok((loaded, statuses)) => {
-                    attached.signals.push((signal, loaded));
+                    attached.tiers[config.tier(name)].signals.push((signal, loaded));
                     attached.statuses.extend(statuses);
                 }
                 Err(error) => attached.statuses.extend(probes.iter().map(|probe| Status {
@@ -147,6 +152,7 @@ impl Attached {
                 })),
             }
         }
+        attached.probes = own::probes(&attached.statuses);
         Ok(attached)
     }
 
@@ -168,53 +174,51 @@ impl Attached {
         }
         let nothing = self.statuses.first().map(Status::reason).unwrap_or_default();
         ensure!(
-            self.statuses.is_empty() || self.signals.iter().any(|(_, l)| l.has_any()),
+            self.statuses.is_empty() || self.signals().any(|(_, l)| l.has_any()),
             "no probe attached: {nothing}",
         );
         Ok(())
     }
 
-    /// Reads everything.
+    fn signals(&self) -> impl Iterator<Item = &(Box<dyn AnySignal>, Loaded)> {
+        self.tiers.iter().flat_map(|tier| &tier.signals)
+    }
+
+    /// Reads the tiers that are due; with the first comes what belongs to no signal.
     pub(super) fn collect(
         &mut self,
+        due: &[bool],
         disabled: &Disabled,
         scraped: &Scraped,
         at: &Reporter,
     ) -> Batch {
-        let mut probes = own::probes(&self.statuses);
         let mut points = Points::new(self.start, SystemTime::now(), disabled);
-        own::statuses(&mut points, &self.statuses);
-        own::scope(&mut points, &self.resolved.problems);
-        own::memory(&mut points, self.memory);
-        if let Some(pressure) = &mut self.pressure {
-            pressure.read(meant(&self.scope, &self.resolved), &mut points);
-        }
-        self.groups.begin();
-        let turn = Turn::take();
-        for (signal, loaded) in &mut self.signals {
-            own::accounts(&mut points, loaded, &mut probes);
-            if let Err(error) = signal.read(loaded, &mut self.groups, &mut points) {
-                error!(signal = signal.name(), "cannot read its maps: {error:#}");
-                scraped.errors.add(1, &scraped.attributes);
+        if due.first() == Some(&true) {
+            own::statuses(&mut points, &self.statuses);
+            own::scope(&mut points, &self.resolved.problems);
+            own::memory(&mut points, self.memory);
+            if let Some(pressure) = &mut self.pressure {
+                pressure.read(meant(&self.scope, &self.resolved), &mut points);
+            }
+            for (_, loaded) in self.tiers.iter().flat_map(|tier| &tier.signals) {
+                own::accounts(&mut points, loaded, &mut self.probes);
             }
         }
+        let turn = Turn::take();
+        for (tier, _) in self.tiers.iter_mut().zip(due).filter(|(_, due)| **due) {
+            tier.read(&mut points, scraped);
+        }
         drop(turn);
-        at.probes(probes);
+        at.probes(self.probes.clone());
         let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
         points.into_batch(&resource, SCOPE)
     }
 
     /// What has happened since this was asked last, as a batch of logs; `None` if nothing has.
-    pub(super) fn events(&mut self, scraped: &Scraped) -> Option<Batch> {
+    pub(super) fn events(&mut self, due: &[bool], scraped: &Scraped) -> Option<Batch> {
         let mut records = Vec::new();
-        for (signal, loaded) in &mut self.signals {
-            match signal.events(loaded, &self.groups) {
-                Ok(events) => records.extend(events),
-                Err(error) => {
-                    error!(signal = signal.name(), "cannot read its events: {error:#}");
-                    scraped.errors.add(1, &scraped.attributes);
-                }
-            }
+        for (tier, _) in self.tiers.iter_mut().zip(due).filter(|(_, due)| **due) {
+            tier.events(&mut records, scraped);
         }
         if records.is_empty() {
             return None;
@@ -244,7 +248,7 @@ impl Attached {
         if resolved == self.resolved {
             return;
         }
-        for (signal, loaded) in &mut self.signals {
+        for (signal, loaded) in self.tiers.iter_mut().flat_map(|tier| &mut tier.signals) {
             if let Err(error) = loaded.set_scope(&resolved.cgroups, &resolved.processes) {
                 error!(signal = signal.name(), "cannot change its scope: {error:#}");
                 return;

@@ -1,6 +1,9 @@
 //! `iomonitor`'s configuration.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
 
 use abi::group::DEFAULT_GROUPS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -22,6 +25,10 @@ pub struct Config {
     /// Time between two readings of the kernel's counters.
     #[serde(with = "crate::config::duration")]
     pub collection_interval: Duration,
+    /// Signals that are read at intervals of their own, such as the few that are watched closely.
+    pub overrides: Vec<Override>,
+    /// When readings are to be at whole multiples of their interval, such as the slots of a protocol.
+    pub align: Align,
     /// Time before the first reading.
     #[serde(with = "crate::config::duration")]
     pub initial_delay: Duration,
@@ -54,6 +61,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             collection_interval: Duration::from_secs(10),
+            overrides: Vec::new(),
+            align: Align::default(),
             initial_delay: Duration::from_secs(1),
             mode: ModeChoice::Auto,
             group_by: GroupBy::Host,
@@ -71,15 +80,80 @@ impl Default for Config {
 impl Config {
     /// Checks what belongs to no signal.
     pub(super) fn check(&self, wrong: &mut Mistakes) {
-        let interval = self.collection_interval;
-        wrong.require(!interval.is_zero(), "collection_interval", "requires positive value");
-        wrong.require(
-            interval.is_zero() || interval >= SHORTEST,
-            "collection_interval",
-            "must be at least 1ms; a number without a unit is nanoseconds",
-        );
+        check_interval(self.collection_interval, "collection_interval", wrong);
         wrong.require(self.max_groups > 0, "max_groups", "must be a positive number");
         wrong.require(self.memory_budget_mib > 0, "memory_budget_mib", "must be a positive number");
+    }
+
+    /// Checks which signals have an interval of their own.
+    pub(super) fn check_overrides(&self, wrong: &mut Mistakes) {
+        let mut named = BTreeSet::new();
+        for (i, tier) in self.overrides.iter().enumerate() {
+            let key = format!("overrides::{i}");
+            check_interval(tier.collection_interval, &format!("{key}::collection_interval"), wrong);
+            wrong.require(!tier.signals.is_empty(), &format!("{key}::signals"), "names no signal");
+            for (j, name) in tier.signals.iter().enumerate() {
+                let key = format!("{key}::signals::{j}");
+                if !SIGNALS.iter().any(|signal| signal.name == name) {
+                    let names = SIGNALS.iter().map(|signal| signal.name);
+                    wrong.unknown(key, format!("no signal is called {name}"), name, names);
+                } else if !named.insert(name) {
+                    wrong.add(key, format!("{name} has an interval already"));
+                }
+            }
+        }
+    }
+
+    /// The intervals of all tiers: of what is read at the receiver's own, and of each override.
+    pub(super) fn intervals(&self) -> Vec<Duration> {
+        let overrides = self.overrides.iter().map(|tier| tier.collection_interval);
+        std::iter::once(self.collection_interval).chain(overrides).collect()
+    }
+
+    /// The place in [`Self::intervals`] of a signal's.
+    pub(super) fn tier(&self, signal: &str) -> usize {
+        let named = |tier: &Override| tier.signals.iter().any(|name| name == signal);
+        self.overrides.iter().position(named).map_or(0, |i| i + 1)
+    }
+}
+
+fn check_interval(interval: Duration, key: &str, wrong: &mut Mistakes) {
+    wrong.require(!interval.is_zero(), key, "requires positive value");
+    wrong.require(
+        interval.is_zero() || interval >= SHORTEST,
+        key,
+        "must be at least 1ms; a number without a unit is nanoseconds",
+    );
+}
+
+/// `overrides`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Override {
+    /// The signals, by name.
+    pub signals: Vec<String>,
+    /// Time between two readings of their counters.
+    #[serde(with = "crate::config::duration")]
+    pub collection_interval: Duration,
+}
+
+/// `align`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Align {
+    /// Whether the counters are read at `epoch` and whole multiples of the interval since then, so that the
+    /// difference between two readings is what happened in one window. They are read up to some milliseconds
+    /// after the boundary; a point has the time of its reading.
+    pub enabled: bool,
+    /// When the first window began.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub epoch: SystemTime,
+}
+
+impl Default for Align {
+    fn default() -> Self {
+        Self { enabled: false, epoch: SystemTime::UNIX_EPOCH }
     }
 }
 

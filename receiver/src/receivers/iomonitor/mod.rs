@@ -22,13 +22,14 @@ mod page_cache;
 mod page_states;
 mod pressure;
 mod reclaim;
+mod schedule;
 pub mod signal;
 mod syscalls;
 mod system_call;
+mod tier;
 
 use anyhow::{Result, anyhow, bail};
 use caps::Capability;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::debug;
 
 use self::config::ModeChoice;
@@ -36,6 +37,7 @@ pub(crate) use self::own::DROPPED;
 use self::{
     attached::Attached,
     own::Scraped,
+    schedule::Schedule,
     signal::{AnySignal, Disabled, Factory, signal},
 };
 pub use self::{config::Config, groups::ATTRIBUTES};
@@ -132,6 +134,7 @@ impl Component for IoMonitor {
                 ),
             }
         }
+        config.check_overrides(&mut wrong);
         for name in config.signals.keys().filter(|n| !SIGNALS.iter().any(|s| s.name == n.as_str()))
         {
             wrong.unknown(
@@ -197,14 +200,16 @@ impl Receiver for IoMonitor {
     async fn run(mut self, cx: Context, out: Output) -> Result<()> {
         let Some(mut attached) = self.running.take() else { bail!("it was not started") };
         let scraped = Scraped::new(&cx);
-        let interval = self.config.collection_interval;
-        let mut ticks = interval_at(Instant::now() + self.config.initial_delay, interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let intervals = self.config.intervals();
+        let all = vec![true; intervals.len()];
+        let align = &self.config.align;
+        let epoch = align.enabled.then_some(align.epoch);
+        let mut schedule = Schedule::new(intervals, self.config.initial_delay, epoch);
         loop {
-            let stopped = tokio::select! {
+            let (stopped, due) = tokio::select! {
                 biased;
-                () = cx.stop.cancelled() => true,
-                _ = ticks.tick() => false,
+                () = cx.stop.cancelled() => (true, all.clone()),
+                due = schedule.next() => (false, due),
             };
             // The kernel goes on counting, and the next collection has it all.
             if out.refuses_all() && !stopped {
@@ -216,9 +221,10 @@ impl Receiver for IoMonitor {
                 attached.look_for_scope();
                 let metrics = out
                     .carries(Telemetry::Metrics)
-                    .then(|| attached.collect(&self.disabled, &scraped, &cx.status));
+                    .then(|| attached.collect(&due, &self.disabled, &scraped, &cx.status));
                 // Taken out of the kernel even if nobody wants them: full, it would count them as lost.
-                let events = attached.events(&scraped).filter(|_| out.carries(Telemetry::Logs));
+                let events =
+                    attached.events(&due, &scraped).filter(|_| out.carries(Telemetry::Logs));
                 (metrics, events)
             });
             if let Some(metrics) = &metrics {

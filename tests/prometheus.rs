@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    ffi::OsStr,
     fs::{self, File},
     io::Write,
     net::SocketAddr,
@@ -35,11 +36,28 @@ pub struct Found {
 impl Prometheus {
     /// Starts one that scrapes `target`, with or without native histograms.
     pub fn start(target: SocketAddr, native: bool) -> Result<Self> {
+        Self::of(target, native, None)
+    }
+
+    /// Starts one that scrapes `target` and evaluates `rules`, a file's text.
+    pub fn with_rules(target: SocketAddr, rules: &str) -> Result<Self> {
+        Self::of(target, false, Some(rules))
+    }
+
+    fn of(target: SocketAddr, native: bool, rules: Option<&str>) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let config = json!({
-            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
+        let mut config = json!({
+            "global": {
+                "scrape_interval": "250ms",
+                "scrape_timeout": "250ms",
+                "evaluation_interval": "250ms",
+            },
             "scrape_configs": [{"job_name": "fathom", "static_configs": [{"targets": [target]}]}],
         });
+        if let Some(rules) = rules {
+            fs::write(directory.path().join("rules.yaml"), rules)?;
+            config["rule_files"] = json!(["rules.yaml"]);
+        }
         let file = directory.path().join("prometheus.yaml");
         // Every JSON document is a YAML document.
         fs::write(&file, config.to_string())?;
@@ -128,6 +146,14 @@ pub fn check_metrics(exposition: &str) -> Result<()> {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "promtool: {said}\n{exposition}");
+    Ok(())
+}
+
+/// Runs promtool, which must have nothing to say against what it is given.
+pub fn promtool(arguments: &[&OsStr]) -> Result<()> {
+    let output = Command::new(binary("PROMTOOL", "promtool")).args(arguments).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&said));
     Ok(())
 }
 

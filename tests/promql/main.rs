@@ -1,6 +1,9 @@
 //! What PromQL says of a workload of known size that a real Prometheus has seen by each format of the
 //! exposition, and what promtool says of the exposition.
 
+mod rules;
+mod workloads;
+
 use std::{
     ffi::OsStr,
     fs,

@@ -2,6 +2,9 @@
 //! (`cargo xtask generate`), and otherwise compare them.
 
 mod components;
+mod dashboard;
+mod rules;
+mod series;
 
 use std::{
     collections::BTreeMap,
@@ -56,6 +59,14 @@ fn the_page_of_signals_is_what_the_constants_say() {
 fn the_schema_is_what_the_types_say() {
     let text = serde_json::to_string_pretty(&schema(&KINDS)).expect("a value");
     current("docs/schema.json", &format!("{text}\n"));
+}
+
+#[test]
+fn the_dashboard_and_the_rules_are_what_the_constants_say() {
+    let board = serde_json::to_string_pretty(&dashboard::dashboard()).expect("a value");
+    current("examples/grafana/fathom.json", &format!("{board}\n"));
+    current("examples/prometheus/rules.yaml", &rules::rules());
+    assert!(rules::panels_are_recorded());
 }
 
 fn all_components() -> Vec<Component> {

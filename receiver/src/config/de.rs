@@ -200,9 +200,12 @@ impl<'de> Deserializer<'de> for At<'_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (&self.node.value, &self.node.text) {
             (Value::Null, _) => visitor.visit_str(""),
-            // A string takes a number as it was written.
+            // What stands for an expression is taken as it was written.
             (_, Some(text)) => visitor.visit_str(text),
             (Value::String(value), _) => visitor.visit_str(value),
+            (Value::Bool(_) | Value::Int(_) | Value::Float(_), _) => {
+                Err(Error::expected("string", self.node).or_hint("in quotes, it is text"))
+            }
             _ => Err(Error::expected("string", self.node)),
         }
     }

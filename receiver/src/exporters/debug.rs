@@ -48,6 +48,7 @@ pub(super) enum Verbosity {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Config {
     /// How much is printed: basic, normal or detailed.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub verbosity: Verbosity,
     /// Batches printed in each second before sampling begins.
     pub sampling_initial: u64,

@@ -30,6 +30,7 @@ use crate::config::{Mistakes, Secret};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How much is measured.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub level: Level,
     /// Where it goes.
     pub readers: Vec<Reader>,

@@ -38,6 +38,12 @@ impl Error {
         self
     }
 
+    /// With a hint, if it has none.
+    pub(super) fn or_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// A value of another type than the field's.
     pub(super) fn expected(expected: &str, node: &Node) -> Self {
         let message =

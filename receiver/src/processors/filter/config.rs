@@ -16,6 +16,7 @@ use crate::{
 pub struct Config {
     /// What to do when a condition fails, such as by a division by zero: `propagate` drops the block and reports
     /// the failure, `ignore` reports it and goes on with the next condition, `silent` goes on.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub error_mode: ErrorMode,
     /// Conditions on metrics, data points, scopes and resources; their paths say which: `metric.name`.
     pub metric_conditions: Vec<Group>,
@@ -53,6 +54,7 @@ pub struct Several {
     /// The conditions.
     pub conditions: Vec<String>,
     /// What to do when one of them fails, if it is not what is done for all.
+    #[serde(deserialize_with = "crate::config::any_case_option")]
     pub error_mode: Option<ErrorMode>,
 }
 
@@ -275,7 +277,8 @@ fn add_groups(
             Group::Several(several) => (several, false),
         };
         let mode = several.error_mode.unwrap_or(mode);
-        let known = contexts.iter().find(|context| context.name() == several.context);
+        let known =
+            contexts.iter().find(|context| context.name() == several.context.to_lowercase());
         let parsed = match (known, several.context.as_str()) {
             (None, "") => Conditions::inferred(contexts, &several.conditions, mode),
             (Some(context), _) => Conditions::new(*context, &several.conditions, mode)

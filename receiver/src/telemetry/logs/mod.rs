@@ -23,6 +23,7 @@ use crate::config::Mistakes;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The least severe level that is written.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub level: Level,
     /// How a record looks.
     pub encoding: Encoding,
@@ -70,26 +71,21 @@ impl Default for Config {
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Everything.
-    #[serde(alias = "DEBUG", alias = "Debug")]
     Debug,
     /// What is worth knowing.
     #[default]
-    #[serde(alias = "INFO", alias = "Info")]
+    #[serde(alias = "")]
     Info,
     /// What may be wrong.
-    #[serde(alias = "WARN", alias = "Warn")]
+    #[serde(alias = "warning")]
     Warn,
     /// What is wrong.
-    #[serde(alias = "ERROR", alias = "Error")]
     Error,
     /// Nothing, as the levels below: the agent logs no worse than errors.
-    #[serde(alias = "DPANIC")]
     Dpanic,
     /// Nothing.
-    #[serde(alias = "PANIC")]
     Panic,
     /// Nothing.
-    #[serde(alias = "FATAL")]
     Fatal,
 }
 

@@ -21,7 +21,7 @@ const KINDS: Kinds<'static> = Kinds {
 const REVEAL: Style = Style { reveal: true, nanos: false };
 
 fn effective(uri: String, style: Style) -> Value {
-    print(&[uri], &[], &KINDS, style, true).unwrap_or_else(|report| panic!("{report}"))
+    print(&[uri], &[], &KINDS, style, true).unwrap_or_else(|report| panic!("{report}")).0
 }
 
 /// Every configuration in `otelcol-config` and `examples`.
@@ -85,7 +85,7 @@ fn what_is_wrong_is_printed_if_asked_for() {
     let uri =
         ["yaml:{receivers: {nop: {a: 1}}, exporters: {otlp: {timeout: 1s, no: 2}}}".to_owned()];
     assert!(print(&uri, &[], &KINDS, REVEAL, true).is_err());
-    let printed = print(&uri, &[], &KINDS, REVEAL, false).expect("readable");
+    let (printed, _) = print(&uri, &[], &KINDS, REVEAL, false).expect("readable");
     assert_eq!(printed.pointer("/receivers/nop/a"), Some(&json!(1)));
     assert_eq!(printed.pointer("/exporters/otlp/timeout"), Some(&json!("1s")));
 }

@@ -19,7 +19,7 @@ use serde::de::{
 use self::error::Error;
 use super::{
     Mistake, Mistakes, Place,
-    mistake::hint,
+    mistake::{dotted, hint},
     node::{Node, Value},
     report::MOST,
 };
@@ -68,9 +68,8 @@ impl Run {
     fn note(&self, error: Error, root: &Node) {
         let path = error.path.unwrap_or_default();
         let place = error.place.or_else(|| root.nearest(&path).place.clone());
-        let key = path.rsplit("::").next().unwrap_or_default();
         let message = match error.wrong_type {
-            true => format!("'{key}' {}", error.message),
+            true => format!("'{}' {}", dotted(&path), error.message),
             false => error.message,
         };
         self.mistakes.borrow_mut().push(Mistake { path, place, message, hint: error.hint });
@@ -85,7 +84,7 @@ impl Run {
         }
         let holder = path.rsplit_once("::").map_or("", |(holder, _)| holder);
         mistakes.push(Mistake {
-            message: format!("'{holder}' has invalid keys: {name}"),
+            message: format!("'{}' has invalid keys: {name}", dotted(holder)),
             hint: hint(name, fields),
             path,
             place,
@@ -246,8 +245,8 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Null => visitor.visit_seq(Items { at: self, items: &[], next: 0 }),
             // The Collector splits a string where it expects a list.
             Value::String(text) => {
-                let items: Vec<_> = text
-                    .split(',')
+                let items: Vec<_> = split(text)
+                    .into_iter()
                     .map(|part| Node {
                         value: Value::String(part.to_owned()),
                         text: Some(part.to_owned()),
@@ -279,7 +278,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Map(_) | Value::Null => {
                 visitor.visit_map(Entries { at: self, next: 0, fields: None })
             }
-            _ => Err(Error::expected("map", self.node)),
+            _ => Err(Error::no_map(self.node)),
         }
     }
 
@@ -293,7 +292,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Map(_) | Value::Null => {
                 visitor.visit_map(Entries { at: self, next: 0, fields: Some(fields) })
             }
-            _ => Err(Error::expected("map", self.node)),
+            _ => Err(Error::no_map(self.node)),
         }
     }
 
@@ -321,6 +320,34 @@ impl<'de> Deserializer<'de> for At<'_> {
     }
 
     serde::forward_to_deserialize_any! { char bytes byte_buf unit_struct identifier }
+}
+
+/// At commas, but for those inside brackets and quotes: a condition has some.
+fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth, mut quoted, mut escaped) = (0, 0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if quoted || depth > 0 {
+        // It is no such text.
+        return text.split(',').collect();
+    }
+    parts.push(&text[start..]);
+    parts.retain(|_| !text.is_empty());
+    parts
 }
 
 /// A list.
@@ -404,7 +431,7 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
                 let name = seed.deserialize(key.name.as_str().into_deserializer())?;
                 Ok((name, At { node, ..self.at }))
             }
-            _ => Err(Error::expected("map", self.at.node)),
+            _ => Err(Error::no_map(self.at.node)),
         }
     }
 }

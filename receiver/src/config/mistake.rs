@@ -103,6 +103,23 @@ impl Mistakes {
     }
 }
 
+/// A path as Go writes it: `sending_queue.batch`, `headers[0]`, `service.pipelines[metrics]`.
+pub fn dotted(path: &str) -> String {
+    let mut out = String::new();
+    for part in path.split("::") {
+        if out == "service.pipelines" || part.bytes().all(|b| b.is_ascii_digit()) && !out.is_empty()
+        {
+            out += &format!("[{part}]");
+        } else {
+            if !out.is_empty() {
+                out.push('.');
+            }
+            out += part;
+        }
+    }
+    out
+}
+
 /// Who has more names has not mistyped one of three.
 pub const MANY: usize = 1000;
 

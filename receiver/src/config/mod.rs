@@ -29,7 +29,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use plan::{Kinds, Pipeline, Plan, load};
 pub use planned::{Planned, Recipe};
 pub use print::print;
-pub use report::Report;
+pub use report::{Report, printable};
 pub use secret::Secret;
 pub use section::{Raw, Section};
 pub use style::Style;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Id, Mistake, Mistakes, Report, Section,
-    mistake::{MANY, hint},
+    mistake::{MANY, dotted, hint},
     node::{Key, Node, Value},
     planned::Planned,
     report::MOST,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     batch::Signal,
     component::{AnyExporter, AnyExtension, AnyProcessor, AnyReceiver, Factory},
+    extensions::auth::Authenticators,
     telemetry,
 };
 
@@ -60,7 +61,7 @@ pub struct Pipeline {
 
 /// Reads, merges and expands the sources, and checks all that they say.
 pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan, Report> {
-    let (root, warnings) = resolve(uris, sets).map_err(Report)?;
+    let (root, warnings) = resolve(uris, sets)?;
     check(&root, warnings, kinds)
 }
 
@@ -70,7 +71,7 @@ pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Re
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
         true => Ok(Plan { warnings: check.warnings, ..plan }),
-        false => Err(Report(check.wrong)),
+        false => Err(Report { wrong: check.wrong, warnings: check.warnings }),
     }
 }
 
@@ -138,7 +139,8 @@ impl Check<'_> {
     fn is_map(&mut self, path: &str, node: &Node) -> bool {
         let map = matches!(node.value, Value::Map(_) | Value::Null);
         if !map {
-            self.add(path, format!("'{path}' expected a map, got '{}'", node.kind()));
+            let name = dotted(path);
+            self.add(path, format!("'{name}' expected a map or struct, got \"{}\"", node.kind()));
         }
         map
     }
@@ -187,14 +189,10 @@ impl Check<'_> {
         let used = |ids: fn(&Pipeline) -> &Vec<Id>| -> BTreeSet<Id> {
             pipelines.iter().flat_map(ids).cloned().collect()
         };
-        Plan {
-            extensions,
-            receivers: take(&mut receivers, &used(|p| &p.receivers)),
-            exporters: take(&mut exporters, &used(|p| &p.exporters)),
-            pipelines,
-            telemetry,
-            warnings: Vec::new(),
-        }
+        let receivers = take(&mut receivers, &used(|p| &p.receivers));
+        let exporters = take(&mut exporters, &used(|p| &p.exporters));
+        self.secured(&extensions, &exporters);
+        Plan { extensions, receivers, exporters, pipelines, telemetry, warnings: Vec::new() }
     }
 
     fn unknown_key(&mut self, holder: &str, key: &Key, valid: &[&str]) {
@@ -202,7 +200,7 @@ impl Check<'_> {
             self.push(Mistake {
                 path: join(holder, &key.name),
                 place: key.place.clone(),
-                message: format!("'{holder}' has invalid keys: {}", key.name),
+                message: format!("'{}' has invalid keys: {}", dotted(holder), key.name),
                 hint: hint(&key.name, valid),
             });
         }
@@ -306,6 +304,33 @@ impl Check<'_> {
         used
     }
 
+    /// Checks that what runs is secured by what runs.
+    fn secured(
+        &mut self,
+        extensions: &[Planned<Box<dyn AnyExtension>>],
+        exporters: &[Planned<Box<dyn AnyExporter>>],
+    ) {
+        const SECTION: &str = "extensions";
+        let lacking =
+            |m: &Mistake| m.path.starts_with(SECTION) || m.path.starts_with("service::extensions");
+        if self.wrong.iter().any(lacking) {
+            // The one that is missing may be the one that is wrong.
+            return;
+        }
+        let mut known = Authenticators::default();
+        for extension in extensions {
+            known.add(extension.id.clone(), extension.component.auth());
+        }
+        let asked = extensions.iter().map(|e| (SECTION, &e.id, e.component.secured(&known)));
+        let more = exporters.iter().map(|e| ("exporters", &e.id, e.component.secured(&known)));
+        for (section, id, wrong) in asked.chain(more) {
+            for mistake in wrong.0 {
+                let path = format!("{section}::{id}::{}", mistake.path);
+                self.add(&path, mistake.message);
+            }
+        }
+    }
+
     fn service(
         &mut self,
         receivers: &All<'_, Box<dyn AnyReceiver>>,
@@ -324,7 +349,14 @@ impl Check<'_> {
         let section = Section::new(service.get("telemetry").cloned().unwrap_or_default());
         let checked =
             section.configure(|config: telemetry::Config| config.check().map(|()| config));
-        let telemetry = checked.unwrap_or_else(|wrong| {
+        let telemetry = checked.unwrap_or_else(|mut wrong| {
+            for Mistake { message, .. } in &mut wrong.0 {
+                if let Some((holder, rest)) = message.split_once("' has invalid keys: ") {
+                    let holder = join("service::telemetry", holder.trim_start_matches('\''));
+                    let holder = dotted(holder.trim_end_matches(':'));
+                    *message = format!("'{holder}' has invalid keys: {rest}");
+                }
+            }
             self.nest("service::telemetry", wrong);
             telemetry::Config::default()
         });
@@ -362,6 +394,14 @@ impl Check<'_> {
                     continue;
                 }
             };
+            if id.kind == "profiles" {
+                let message = format!(
+                    "pipeline \"{id}\": profiling signal support is at alpha level, gated under the \
+                     \"service.profilesSupport\" feature gate, which this version does not have"
+                );
+                self.add(path.as_str(), message);
+                continue;
+            }
             let Some(signal) = Signal::ALL.into_iter().find(|s| s.name() == id.kind) else {
                 let message = format!("in \"{id}\" id: unknown pipeline signal: \"{}\"", id.kind);
                 self.add(&path, message);
@@ -454,6 +494,12 @@ impl Check<'_> {
 
     /// A list of ids, each with its index.
     fn ids(&mut self, path: &str, node: &Node) -> Vec<(usize, Id)> {
+        if let Value::String(_) = node.value {
+            let name = dotted(path);
+            let message = format!("'{name}' source data must be an array or slice, got string");
+            self.add(path, message);
+            return Vec::new();
+        }
         let names = match Section::new(node.clone()).parse::<Vec<String>>() {
             Ok(names) => names,
             Err(wrong) => {
@@ -477,8 +523,14 @@ fn decoding(mistake: &mut Mistake, id: &Id) {
     let message = &mistake.message;
     if message.contains("' has invalid keys: ") {
         mistake.message = format!("error reading configuration for \"{id}\": {message}");
-    } else if let Some(got) = message.strip_prefix("'' expected type 'map', ") {
-        mistake.message = format!("'[{id}]' expected type 'map[string]interface {{}}', {got}");
+    } else if let Some(got) = message.strip_prefix("'' expected a map or struct, got ") {
+        let got = match got.trim_matches('"') {
+            "slice" => "[]interface {}",
+            kind => kind,
+        };
+        mistake.message = format!(
+            "'[{id}]' expected type 'map[string]interface {{}}', got unconvertible type '{got}'"
+        );
     }
 }
 

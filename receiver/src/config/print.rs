@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{component::Factory, telemetry};
 
-/// Reads the sources and returns their effective configuration. With `validate`, they must be right.
+/// Reads the sources and returns their effective configuration, and what looks like an oversight in them. With `validate`, they must be right.
 ///
 /// What is written with [`Style::reveal`] and read again means the same.
 pub fn print(
@@ -19,16 +19,16 @@ pub fn print(
     kinds: &Kinds<'_>,
     style: Style,
     validate: bool,
-) -> Result<Value, Report> {
-    let (root, warnings) = resolve(uris, sets).map_err(Report)?;
+) -> Result<(Value, Vec<String>), Report> {
+    let (root, warnings) = resolve(uris, sets)?;
     if validate {
-        check(&root, warnings, kinds)?;
+        check(&root, warnings.clone(), kinds)?;
     }
     let mut printed = style::with(style, || effective(&root, kinds));
     if style.reveal {
         escape(&mut printed);
     }
-    Ok(printed)
+    Ok((printed, warnings))
 }
 
 fn effective(root: &Node, kinds: &Kinds<'_>) -> Value {

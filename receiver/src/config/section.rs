@@ -66,7 +66,11 @@ impl Section {
     /// Finds the places of mistakes that know their path alone.
     pub fn locate(&self, mistakes: &mut Mistakes) {
         for mistake in mistakes.0.iter_mut().filter(|m| m.place.is_none()) {
-            mistake.place = self.0.nearest(&mistake.path).place.clone();
+            let node = self.0.nearest(&mistake.path);
+            mistake.place = node.place.clone();
+            if mistake.hint.is_none() {
+                mistake.hint = node.unread.as_deref().map(str::to_owned);
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     component::{Component, Context, Extension},
     config::{Mistakes, duration_text},
     exporters::prometheus::serve,
-    extensions::auth::{self, Guard},
+    extensions::auth::{self, Authenticators, Guard},
     status::{Event, Group, Status, Statuses},
 };
 
@@ -174,7 +174,10 @@ impl Component for HealthCheck {
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
         let mut check = |at: &str, endpoint: &str, path: &str, path_at: &str| {
-            wrong.require(!endpoint.is_empty(), at, "http endpoint required");
+            match endpoint {
+                "" => wrong.add(at, "http endpoint required"),
+                _ => serve::check(endpoint).unwrap_or_else(|message| wrong.add(at, message)),
+            }
             // The router takes braces for parameters.
             let valid = path.starts_with('/') && !path.contains(['{', '}', '*', '?', '#']);
             wrong.require(valid, path_at, "path must start with /");
@@ -212,6 +215,14 @@ impl Config {
 }
 
 impl Extension for HealthCheck {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some((path, auth)) = self.config.auth() {
+            wrong.nest(path, auth.resolve(known));
+        }
+        wrong
+    }
+
     async fn start(&mut self, cx: &Context) -> Result<()> {
         let auth = self.config.auth();
         self.guard = auth.map(|(_, auth)| auth.guard(&cx.authenticators)).transpose()?;

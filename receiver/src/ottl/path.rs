@@ -105,8 +105,21 @@ impl Path {
         let own = context.name();
         if prefixed && !NAMES.contains(&fields[0]) {
             let path = fields.join(".");
+            let above = match context {
+                Context::DataPoint => "metric",
+                Context::SpanEvent => "span",
+                _ => own,
+            };
+            let mut options = vec![above, own, "scope", "resource"];
+            options.dedup();
+            options.retain(|context| field(context, fields).is_some());
+            if options.is_empty() {
+                options.push(own);
+            }
+            let options: Vec<_> = options.iter().map(|name| format!("\"{name}.{path}\"")).collect();
             return Err(format!(
-                "missing context name for path \"{path}\", possibly valid options are: \"{own}.{path}\""
+                "missing context name for path \"{path}\", possibly valid options are: {}",
+                options.join(", ")
             ));
         }
         let field = match fields {

@@ -1,6 +1,11 @@
 //! `headers` of requests.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -20,6 +25,12 @@ impl Headers {
     pub fn read(&self) -> Result<HeaderMap, Mistakes> {
         let mut wrong = Mistakes::default();
         let mut headers = HeaderMap::new();
+        let mut known = BTreeSet::new();
+        let twice: Vec<_> =
+            self.0.iter().map(|(name, _)| &**name).filter(|n| !known.insert(*n)).collect();
+        if !twice.is_empty() {
+            wrong.add("", format!("duplicate keys in map-style list: [{}]", twice.join(" ")));
+        }
         for (name, secret) in &self.0 {
             match (HeaderName::from_str(name), HeaderValue::from_str(secret.expose())) {
                 (Ok(name), Ok(mut value)) => {

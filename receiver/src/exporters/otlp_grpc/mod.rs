@@ -5,7 +5,7 @@ mod send;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use hyper::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tonic::{
@@ -26,7 +26,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::Mistakes,
-    extensions::auth,
+    extensions::auth::{self, Authenticators},
 };
 
 /// The configuration of `otlp_grpc`.
@@ -174,16 +174,24 @@ impl Component for OtlpGrpc {
     }
 }
 
+const INSECURE: &str = "the credentials require transport level security (auth needs tls)";
+
 impl Exporter for OtlpGrpc {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.config.auth {
+            wrong.nest("auth", auth.resolve(known, "gRPC"));
+            // As in the Collector: whoever listens on the way would have them.
+            let secure = self.address.as_ref().is_some_and(|address| address.secure);
+            wrong.require(secure, "auth", INSECURE);
+        }
+        wrong
+    }
+
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         if let Some(auth) = &self.config.auth {
             self.auth = Some(auth.client(&cx.authenticators, "gRPC")?);
-            // As in the Collector: whoever listens on the way would have them.
-            ensure!(
-                self.address.as_ref().is_some_and(|address| address.secure),
-                "the credentials require transport level security (auth needs tls)"
-            );
         }
         self.connect(Proxy::of_environment(&self.config.tls)?)
     }

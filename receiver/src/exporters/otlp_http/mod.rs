@@ -26,7 +26,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::{Mistakes, Secret},
-    extensions::auth as authentication,
+    extensions::auth::{self as authentication, Authenticators},
 };
 
 /// The configuration of `otlp_http`.
@@ -236,6 +236,14 @@ impl Config {
 }
 
 impl Exporter for OtlpHttp {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.config.auth {
+            wrong.nest("auth", auth.resolve(known, "HTTP"));
+        }
+        wrong
+    }
+
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.config;

@@ -16,7 +16,7 @@ use crate::{
     component::{Component, Context, Exporter},
     config::Mistakes,
     exporters::tls::server::Tls,
-    extensions::auth::Guard,
+    extensions::auth::{Authenticators, Guard},
     prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
@@ -91,7 +91,6 @@ impl Rules {
     fn check(&self) -> Mistakes {
         let config = &self.config;
         let mut wrong = Mistakes::default();
-        let port = config.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if config.endpoint.trim().is_empty() {
             wrong.add(
                 "endpoint",
@@ -100,7 +99,7 @@ impl Rules {
             );
         } else {
             wrong.require(
-                matches!(port, Some(Ok(_))),
+                serve::check(&config.endpoint).is_ok(),
                 "endpoint",
                 "not a host and a port, such as localhost:9464",
             );
@@ -135,6 +134,14 @@ impl Rules {
 }
 
 impl Exporter for Prometheus {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.rules.config.auth {
+            wrong.nest("auth", auth.resolve(known));
+        }
+        wrong
+    }
+
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.rules.config;
         let auth = config.auth.as_ref();

@@ -57,6 +57,22 @@ impl Default for Options {
     }
 }
 
+/// Whether one could listen at `endpoint`, by its form alone; the errors are Go's.
+pub(crate) fn check(endpoint: &str) -> Result<(), String> {
+    let (_, port) = endpoint
+        .rsplit_once(':')
+        // The last colon of `[::1]` belongs to the host.
+        .filter(|(host, port)| !port.contains(']') && (!host.contains(':') || host.ends_with(']')))
+        .ok_or_else(|| match endpoint.matches(':').count() > 1 && !endpoint.starts_with('[') {
+            true => format!("address {endpoint}: too many colons in address"),
+            false => format!("address {endpoint}: missing port in address"),
+        })?;
+    match port.parse::<u16>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("address {port}: invalid port")),
+    }
+}
+
 /// Listens at `endpoint`: at every address of its host, of which the first must be free.
 pub(crate) async fn bind(
     endpoint: &str,

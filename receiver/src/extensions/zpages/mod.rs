@@ -21,7 +21,7 @@ use crate::{
     component::{Component, Context, Extension},
     config::Mistakes,
     exporters::prometheus::serve,
-    extensions::auth::{self, Guard},
+    extensions::auth::{self, Authenticators, Guard},
     status::Statuses,
     telemetry::recent,
 };
@@ -69,12 +69,12 @@ impl Component for ZPages {
 
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
-        let given = !config.endpoint.is_empty();
-        wrong.require(
-            given,
-            "endpoint",
-            "\"endpoint\" is required when using the \"zpages\" extension",
-        );
+        let endpoint = config.endpoint.as_str();
+        let checked = match endpoint {
+            "" => Err("\"endpoint\" is required when using the \"zpages\" extension".to_owned()),
+            _ => serve::check(endpoint),
+        };
+        checked.unwrap_or_else(|message| wrong.add("endpoint", message));
         if let Some(auth) = &config.auth {
             wrong.nest("auth", auth.check());
         }
@@ -83,6 +83,14 @@ impl Component for ZPages {
 }
 
 impl Extension for ZPages {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.config.auth {
+            wrong.nest("auth", auth.resolve(known));
+        }
+        wrong
+    }
+
     async fn start(&mut self, cx: &Context) -> Result<()> {
         let auth = self.config.auth.as_ref();
         self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;

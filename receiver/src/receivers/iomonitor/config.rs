@@ -18,6 +18,9 @@ use crate::{
 /// Reading the maps takes some fraction of this.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// More groups than processes that Linux can number (`PID_MAX_LIMIT`) have no use, and the kernel makes no map for them.
+const MOST_GROUPS: u32 = 1 << 22;
+
 /// The configuration of `iomonitor`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -82,6 +85,11 @@ impl Config {
     pub(super) fn check(&self, wrong: &mut Mistakes) {
         check_interval(self.collection_interval, "collection_interval", wrong);
         wrong.require(self.max_groups > 0, "max_groups", "must be a positive number");
+        wrong.require(
+            self.max_groups <= MOST_GROUPS,
+            "max_groups",
+            &format!("must be at most {MOST_GROUPS}"),
+        );
         wrong.require(self.memory_budget_mib > 0, "memory_budget_mib", "must be a positive number");
     }
 

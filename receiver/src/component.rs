@@ -274,6 +274,8 @@ pub struct Factory<K> {
     pub schema: fn() -> serde_json::Value,
     /// What a section means, with the defaults filled in.
     pub effective: fn(&Section) -> serde_json::Value,
+    /// What of a section cannot be read.
+    pub unreadable: fn(&Section) -> Mistakes,
     /// Checks a configuration and makes the component, without I/O.
     pub configure: fn(&Section) -> Result<K, Mistakes>,
 }
@@ -292,6 +294,7 @@ const fn factory<C: Component, K>(configure: fn(&Section) -> Result<K, Mistakes>
         },
         schema: schema::of::<C::Config>,
         effective: Section::effective::<C::Config>,
+        unreadable: Section::unreadable::<C::Config>,
         configure,
     }
 }

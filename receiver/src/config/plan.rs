@@ -1,5 +1,7 @@
 //! The whole configuration, checked: what runs, and how it is connected.
 
+mod references;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -13,7 +15,6 @@ use super::{
 use crate::{
     batch::Signal,
     component::{AnyExporter, AnyExtension, AnyProcessor, AnyReceiver, Factory},
-    extensions::auth::Authenticators,
     telemetry,
 };
 
@@ -62,12 +63,17 @@ pub struct Pipeline {
 /// Reads, merges and expands the sources, and checks all that they say.
 pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan, Report> {
     let (root, warnings) = resolve(uris, sets)?;
-    check(&root, warnings, kinds)
+    check(&root, warnings, kinds, false)
 }
 
-/// Checks a configuration.
-pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Result<Plan, Report> {
-    let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings };
+/// Checks a configuration; `loosely` whether it can be read alone.
+pub(super) fn check(
+    root: &Node,
+    warnings: Vec<String>,
+    kinds: &Kinds<'_>,
+    loosely: bool,
+) -> Result<Plan, Report> {
+    let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings, loosely };
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
         true => Ok(Plan { warnings: check.warnings, ..plan }),
@@ -83,6 +89,8 @@ struct Check<'a> {
     /// Components that are described, but wrong.
     refused: BTreeSet<(&'static str, Id)>,
     warnings: Vec<String>,
+    /// What can be read is right.
+    loosely: bool,
 }
 
 /// A component that the configuration describes.
@@ -129,6 +137,13 @@ impl Check<'_> {
         }
     }
 
+    /// What can be read, but not be run: `path` names what at `place` does not exist, or lacks something.
+    fn invalid(&mut self, path: &str, place: &str, message: impl Into<String>) {
+        if !self.loosely {
+            self.add_at(path, place, message);
+        }
+    }
+
     fn nest(&mut self, path: &str, wrong: Mistakes) {
         let mut nested = Mistakes::default();
         nested.nest(path, wrong);
@@ -152,6 +167,9 @@ impl Check<'_> {
     }
 
     fn hint_among<K>(&mut self, given: &Id, all: &All<'_, K>) {
+        if self.loosely {
+            return;
+        }
         // One more than are looked at: then none is.
         let valid: Vec<_> = all.keys().take(MANY + 1).map(Id::to_string).collect();
         let valid: Vec<_> = valid.iter().map(String::as_str).collect();
@@ -176,11 +194,12 @@ impl Check<'_> {
                 .is_none_or(|n| n.is_empty() && matches!(n.value, Value::Map(_) | Value::Null))
         };
         if SECTIONS[..5].iter().all(|section| nothing(section)) {
-            self.add("", EMPTY);
+            self.invalid("", "", EMPTY);
         } else {
             for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
                 if nothing(section) {
-                    self.add(section, format!("no {what} configuration specified in config"));
+                    let message = format!("no {what} configuration specified in config");
+                    self.invalid(section, section, message);
                 }
             }
         }
@@ -262,8 +281,12 @@ impl Check<'_> {
                 node.place = key.place.clone();
             }
             let node = Section::new(node);
-            let made = match (factory.configure)(&node) {
-                Ok(made) => Some(made),
+            let made = match self.loosely {
+                true => (factory.unreadable)(&node).or(None),
+                false => (factory.configure)(&node).map(Some),
+            };
+            let made = match made {
+                Ok(made) => made,
                 Err(mut wrong) => {
                     wrong.0.iter_mut().for_each(|mistake| decoding(mistake, &id));
                     self.nest(&path, wrong);
@@ -294,7 +317,7 @@ impl Check<'_> {
                 None if self.wrong.len() == MOST || self.is_refused("extensions", &id) => {}
                 None => {
                     let message = format!("references extension \"{id}\" which is not configured");
-                    self.add_at(path, &join(path, &i.to_string()), message);
+                    self.invalid(path, &join(path, &i.to_string()), message);
                     self.hint_among(&id, all);
                 }
             }
@@ -302,33 +325,6 @@ impl Check<'_> {
         // Extensions serve, too, and ask others who may.
         used.sort_by_key(|planned| !planned.component.authenticates());
         used
-    }
-
-    /// Checks that what runs is secured by what runs.
-    fn secured(
-        &mut self,
-        extensions: &[Planned<Box<dyn AnyExtension>>],
-        exporters: &[Planned<Box<dyn AnyExporter>>],
-    ) {
-        const SECTION: &str = "extensions";
-        let lacking =
-            |m: &Mistake| m.path.starts_with(SECTION) || m.path.starts_with("service::extensions");
-        if self.wrong.iter().any(lacking) {
-            // The one that is missing may be the one that is wrong.
-            return;
-        }
-        let mut known = Authenticators::default();
-        for extension in extensions {
-            known.add(extension.id.clone(), extension.component.auth());
-        }
-        let asked = extensions.iter().map(|e| (SECTION, &e.id, e.component.secured(&known)));
-        let more = exporters.iter().map(|e| ("exporters", &e.id, e.component.secured(&known)));
-        for (section, id, wrong) in asked.chain(more) {
-            for mistake in wrong.0 {
-                let path = format!("{section}::{id}::{}", mistake.path);
-                self.add(&path, mistake.message);
-            }
-        }
     }
 
     fn service(
@@ -347,8 +343,11 @@ impl Check<'_> {
             self.unknown_key("service", key, &KEYS);
         }
         let section = Section::new(service.get("telemetry").cloned().unwrap_or_default());
-        let checked =
-            section.configure(|config: telemetry::Config| config.check().map(|()| config));
+        let loosely = self.loosely;
+        let checked = section.configure(|config: telemetry::Config| match loosely {
+            true => Ok(config),
+            false => config.check().map(|()| config),
+        });
         let telemetry = checked.unwrap_or_else(|mut wrong| {
             for Mistake { message, .. } in &mut wrong.0 {
                 if let Some((holder, rest)) = message.split_once("' has invalid keys: ") {
@@ -367,7 +366,7 @@ impl Check<'_> {
         let path = "service::pipelines";
         let pipelines = service.get("pipelines").unwrap_or(&nothing);
         if self.is_map(path, pipelines) && pipelines.entries().is_empty() {
-            self.add(path, "service must have at least one pipeline");
+            self.invalid(path, path, "service must have at least one pipeline");
         }
         (telemetry, self.pipelines(pipelines, receivers, processors, exporters))
     }
@@ -399,7 +398,7 @@ impl Check<'_> {
                     "pipeline \"{id}\": profiling signal support is at alpha level, gated under the \
                      \"service.profilesSupport\" feature gate, which this version does not have"
                 );
-                self.add(path.as_str(), message);
+                self.invalid(&path, &path, message);
                 continue;
             }
             let Some(signal) = Signal::ALL.into_iter().find(|s| s.name() == id.kind) else {
@@ -435,86 +434,6 @@ impl Check<'_> {
             });
         }
         pipelines
-    }
-
-    /// The components of one kind that a pipeline names, as far as they exist.
-    fn references<K>(
-        &mut self,
-        pipeline: &str,
-        node: &Node,
-        list: &'static str,
-        what: &str,
-        signal: Signal,
-        all: &All<'_, K>,
-    ) -> Vec<Id> {
-        let mut ids = Vec::new();
-        let mut seen = BTreeSet::new();
-        let path = join(pipeline, list);
-        let given = node.get(list);
-        if given.is_none_or(Node::is_empty) && what != "processor" {
-            self.add(pipeline, format!("must have at least one {what}"));
-        }
-        for (i, id) in given.map(|given| self.ids(&path, given)).unwrap_or_default() {
-            let at = join(&path, &i.to_string());
-            if !seen.insert(id.clone()) {
-                // A receiver or exporter that is named twice is still one.
-                if what == "processor" {
-                    let message = format!("references processor \"{id}\" multiple times");
-                    self.add_at(pipeline, &at, message);
-                }
-                continue;
-            }
-            match all.get(&id) {
-                // One that is configured but wrong has been reported.
-                None if self.wrong.len() == MOST || self.is_refused(list, &id) => {}
-                None => {
-                    let message = format!("references {what} \"{id}\" which is not configured");
-                    self.add_at(pipeline, &at, message);
-                    self.hint_among(&id, all);
-                }
-                Some(described) if !described.factory.signals.contains(&signal) => {
-                    let message = format!(
-                        "failed to create \"{id}\" {what} for data type \"{}\": telemetry type is not \
-                         supported",
-                        signal.name()
-                    );
-                    self.add_at(pipeline, &at, message);
-                }
-                Some(_) => ids.push(id),
-            }
-        }
-        ids
-    }
-
-    /// Whether it has been said of a component that it is wrong, or of its section.
-    fn is_refused(&self, section: &'static str, id: &Id) -> bool {
-        self.refused.contains(&(section, id.clone()))
-            || self.wrong.iter().any(|mistake| mistake.path == section)
-    }
-
-    /// A list of ids, each with its index.
-    fn ids(&mut self, path: &str, node: &Node) -> Vec<(usize, Id)> {
-        if let Value::String(_) = node.value {
-            let name = dotted(path);
-            let message = format!("'{name}' source data must be an array or slice, got string");
-            self.add(path, message);
-            return Vec::new();
-        }
-        let names = match Section::new(node.clone()).parse::<Vec<String>>() {
-            Ok(names) => names,
-            Err(wrong) => {
-                self.nest(path, wrong);
-                return Vec::new();
-            }
-        };
-        let mut ids = Vec::new();
-        for (i, name) in names.iter().enumerate() {
-            match Id::parse(name) {
-                Ok(id) => ids.push((i, id)),
-                Err(message) => self.add(&join(path, &i.to_string()), message),
-            }
-        }
-        ids
     }
 }
 

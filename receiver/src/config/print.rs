@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{component::Factory, telemetry};
 
-/// Reads the sources and returns their effective configuration, and what looks like an oversight in them. With `validate`, they must be right.
+/// Reads the sources and returns their effective configuration, and what looks like an oversight in them. They must be readable, and with `validate` right.
 ///
 /// What is written with [`Style::reveal`] and read again means the same.
 pub fn print(
@@ -21,9 +21,7 @@ pub fn print(
     validate: bool,
 ) -> Result<(Value, Vec<String>), Report> {
     let (root, warnings) = resolve(uris, sets)?;
-    if validate {
-        check(&root, warnings.clone(), kinds)?;
-    }
+    check(&root, warnings.clone(), kinds, !validate)?;
     let mut printed = style::with(style, || effective(&root, kinds));
     if style.reveal {
         escape(&mut printed);

@@ -83,7 +83,10 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
+        let message = message.to_string();
+        // What is said of durations needs the key, too, as in the Collector.
+        let wrong_type = ["time: ", "must be "].iter().any(|start| message.starts_with(start));
+        Self { wrong_type, ..Self::new(message) }
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {

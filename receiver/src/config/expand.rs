@@ -119,6 +119,10 @@ impl Scalar<'_, '_> {
     /// Replaces expressions by what they stand for until there is none, in the Collector's order: the one that ends
     /// first comes next, and it is replaced wherever it stands. `$$` stays.
     fn expand(&mut self, text: &str) -> Result<Node, Failure> {
+        let too_long = |what: &str| Err(Failure::from(format!("{what} {MAX_LENGTH} bytes")));
+        if text.len() > MAX_LENGTH && text.contains('$') {
+            return too_long("a value with expressions may have");
+        }
         let mut text = text.to_owned();
         let mut unread = None;
         while let Some(found) = next(&text) {
@@ -136,9 +140,8 @@ impl Scalar<'_, '_> {
             unread = node.unread.filter(|_| whole);
             self.run.took(0, text.len())?;
             text = text.replace(&text[found], &original);
-            if text.len() > MAX_LENGTH && text.contains("${") {
-                let message = format!("a value with expressions is longer than {MAX_LENGTH} bytes");
-                return Err(message.into());
+            if text.len() > MAX_LENGTH && !whole {
+                return too_long("a value expands to more than");
             }
         }
         Ok(Node { value: Value::String(text.clone()), text: Some(text), unread, place: None })

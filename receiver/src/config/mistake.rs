@@ -122,10 +122,12 @@ pub fn dotted(path: &str) -> String {
 
 /// Who has more names has not mistyped one of three.
 pub const MANY: usize = 1000;
+/// Nor has who writes a longer one.
+const LONG: usize = 1000;
 
 /// What may have been meant: the nearest valid name, if one is near, else all of them.
 pub fn hint(given: &str, valid: &[&str]) -> Option<String> {
-    if valid.len() > MANY {
+    if valid.len() > MANY || given.len() > LONG {
         return None;
     }
     // Less alike than this, a name is a guess, not a slip.

@@ -7,6 +7,9 @@ use super::Mistake;
 /// What a report may hold. Nobody reads more, and a file that is not meant for us has millions.
 pub const MOST: usize = 200;
 
+/// What is shown of one message, which may quote a value of any size.
+const LONGEST: usize = 4 << 10;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug)]
 pub struct Report {
@@ -25,8 +28,10 @@ impl fmt::Display for Report {
                 write!(f, "{}: ", printable(path))?;
             }
             // Some messages have lines of their own.
-            let lines: Vec<_> = message.lines().map(printable).collect();
-            write!(f, "{}", lines.join("\n    "))?;
+            let end = message.floor_char_boundary(LONGEST);
+            let cut = if end < message.len() { "…" } else { "" };
+            let lines: Vec<_> = message[..end].lines().map(printable).collect();
+            write!(f, "{}{cut}", lines.join("\n    "))?;
             if let Some(place) = place {
                 write!(f, "\n    at {}", printable(&place.to_string()))?;
             }

@@ -117,7 +117,7 @@ struct Scalar<'a, 'b> {
 
 impl Scalar<'_, '_> {
     /// Replaces expressions by what they stand for until there is none, in the Collector's order: the one that ends
-    /// first comes next, and it is replaced wherever it stands. `$$` stays.
+    /// first comes next. `$$` stays.
     fn expand(&mut self, text: &str) -> Result<Node, Failure> {
         let too_long = |what: &str| Err(Failure::from(format!("{what} {MAX_LENGTH} bytes")));
         if text.len() > MAX_LENGTH && text.contains('$') {
@@ -139,7 +139,7 @@ impl Scalar<'_, '_> {
             }
             unread = node.unread.filter(|_| whole);
             self.run.took(0, text.len())?;
-            text = text.replace(&text[found], &original);
+            text.replace_range(found, &original);
             if text.len() > MAX_LENGTH && !whole {
                 return too_long("a value expands to more than");
             }
@@ -262,15 +262,17 @@ fn parsed(bytes: Vec<u8>, name: &str) -> Result<(Node, String), String> {
     Ok((node, text))
 }
 
-/// The expression that ends first, from its `$` to after its `}`. One that is escaped ends the search, as in the
-/// Collector: nothing after it is expanded.
+/// The expression that ends first, from its `$` to after its `}`. One that is escaped is none; in the Collector it is
+/// the end of the search.
 fn next(text: &str) -> Option<Range<usize>> {
     let mut from = 0;
     loop {
         let end = from + text[from..].find('}')? + 1;
         if let Some(start) = text[from..end].rfind("${").map(|start| from + start) {
             let dollars = text[..start].bytes().rev().take_while(|b| *b == b'$').count();
-            return (dollars % 2 == 0).then_some(start..end);
+            if dollars % 2 == 0 {
+                return Some(start..end);
+            }
         }
         from = end;
     }

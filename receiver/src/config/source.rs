@@ -93,7 +93,7 @@ fn file(path: &str) -> Result<Vec<u8>, String> {
         READING.fetch_sub(1, Ordering::Relaxed);
         return Err(unable(&"too many files before it have not ended yet"));
     }
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     let name = path.to_owned();
     let read = move || {
         // Whoever asked may have given up.

@@ -389,6 +389,6 @@ fn what_a_condition_is_about_is_inferred() {
         assert_eq!(infer(list), Ok(context), "{list:?}");
     }
     let missing = "unable to parse OTTL condition \"name == \\\"a\\\"\": missing context name for path \
-                   \"name\", possibly valid options are: \"datapoint.name\" (at 1:1)";
+                   \"name\", possibly valid options are: \"metric.name\", \"scope.name\" (at 1:1)";
     assert_eq!(infer(&["name == \"a\""]), Err(vec![(0, missing.to_owned())]));
 }

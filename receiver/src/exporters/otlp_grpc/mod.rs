@@ -5,7 +5,7 @@ mod send;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use hyper::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tonic::{
@@ -192,6 +192,7 @@ impl Exporter for OtlpGrpc {
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         if let Some(auth) = &self.config.auth {
             self.auth = Some(auth.client(&cx.authenticators, "gRPC")?);
+            ensure!(self.address.as_ref().is_some_and(|address| address.secure), INSECURE);
         }
         self.connect(Proxy::of_environment(&self.config.tls)?)
     }

@@ -94,13 +94,18 @@ impl Reloads {
     async fn apply(&mut self, loaded: Result<Plan>, running: &mut Running) {
         let [success, failure] = OUTCOMES;
         match self.change(loaded, running).await {
-            Ok(Changes { started, stopped }) => {
+            Ok(Changes { started, restarted, stopped }) => {
                 self.add(success, 1);
-                if started.is_empty() && stopped.is_empty() {
+                if started.is_empty() && restarted.is_empty() && stopped.is_empty() {
                     info!("Configuration reloaded: every component is configured as before.");
                 } else {
-                    let (started, stopped) = (started.join(", "), stopped.join(", "));
-                    info!(started, stopped, "Configuration reloaded: the other components run on.");
+                    let said = |names: Vec<_>| (!names.is_empty()).then(|| names.join(", "));
+                    info!(
+                        started = said(started),
+                        restarted = said(restarted),
+                        stopped = said(stopped),
+                        "Configuration reloaded: the other components run on."
+                    );
                 }
             }
             Err(error) => {

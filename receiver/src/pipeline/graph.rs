@@ -110,7 +110,7 @@ impl Part {
     }
 
     /// Whether its configuration names one of these extensions to prove who it is.
-    fn asks(&self, extensions: &BTreeSet<&Id>) -> bool {
+    pub fn asks(&self, extensions: &BTreeSet<&Id>) -> bool {
         fn named(value: &Value, extensions: &BTreeSet<&Id>) -> bool {
             match value {
                 Value::Object(map) => map.iter().any(|(key, value)| match value {
@@ -126,6 +126,9 @@ impl Part {
         named(&self.effective, extensions)
     }
 }
+
+/// The stage of exporters. Extensions that authenticate end after them, and the others, with receivers.
+pub(super) const EXPORTERS_STAGE: usize = usize::MAX - 1;
 
 /// Everything that a configuration runs.
 #[derive(Default)]
@@ -145,13 +148,13 @@ impl Graph {
         for planned in plan.extensions {
             let key = Key::Extension(planned.id.clone());
             graph.show("extensions", &key);
-            let last = usize::MAX;
-            graph.parts.push(Part::new(key, Vec::new(), last, planned, Component::Extension));
+            let stage = if planned.component.authenticates() { usize::MAX } else { 0 };
+            graph.parts.push(Part::new(key, Vec::new(), stage, planned, Component::Extension));
         }
         for planned in plan.exporters {
             let key = Key::Exporter(planned.id.clone());
-            let last = usize::MAX - 1;
-            graph.parts.push(Part::new(key, Vec::new(), last, planned, Component::Exporter));
+            let to = Vec::new();
+            graph.parts.push(Part::new(key, to, EXPORTERS_STAGE, planned, Component::Exporter));
         }
         let mut sources: BTreeMap<Id, Vec<(Key, Option<Signal>)>> = BTreeMap::new();
         for Pipeline { id: pipeline, signal, receivers, processors, exporters } in plan.pipelines {

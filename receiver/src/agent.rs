@@ -20,13 +20,14 @@ use tracing::{error, info, warn};
 pub(crate) type Load = Arc<dyn Fn() -> Result<Plan, Report> + Send + Sync>;
 
 /// Runs until a signal or a failure, then drains.
-pub(crate) async fn serve(plan: Plan, logs: Logs, load: Load) -> Result<ExitCode> {
+pub(crate) async fn serve(plan: Plan, mut logs: Logs, load: Load) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
 
     let config = plan.telemetry.clone();
     let telemetry = Telemetry::start(&config).await?;
+    let exports = logs.start(&telemetry).await?;
     let mut running = Running::start(plan, telemetry.meter()).await?;
     let mut reloads = Reloads::new(logs, config, &telemetry);
     info!("Everything is ready. Begin running and processing data.");
@@ -62,6 +63,7 @@ pub(crate) async fn serve(plan: Plan, logs: Logs, load: Load) -> Result<ExitCode
         _ = terminate.recv() => { warn!("Received a second signal, exiting at once."); false }
     };
     telemetry.shutdown().await;
+    exports.end().await;
     Ok(if clean && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

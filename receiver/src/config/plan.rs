@@ -40,6 +40,8 @@ pub struct Plan {
     pub pipelines: Vec<Pipeline>,
     /// `service::telemetry`.
     pub telemetry: telemetry::Config,
+    /// The whole configuration with its defaults, as it is shown: without secrets.
+    pub printed: serde_json::Value,
     /// What is legal but looks like an oversight.
     pub warnings: Vec<String>,
 }
@@ -69,7 +71,11 @@ pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Re
     let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings };
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
-        true => Ok(Plan { warnings: check.warnings, ..plan }),
+        true => Ok(Plan {
+            warnings: check.warnings,
+            printed: super::print::effective(root, kinds),
+            ..plan
+        }),
         false => Err(Report(check.wrong)),
     }
 }
@@ -194,6 +200,7 @@ impl Check<'_> {
             pipelines,
             telemetry,
             warnings: Vec::new(),
+            printed: serde_json::Value::Null,
         }
     }
 

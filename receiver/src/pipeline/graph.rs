@@ -139,12 +139,14 @@ pub(super) struct Graph {
     pub groups: Vec<(String, String, Key)>,
     /// How the pipelines are connected, for those who look.
     pub flows: Vec<Flow>,
+    /// The configuration, for the same.
+    pub printed: Value,
 }
 
 impl Graph {
     pub fn new(plan: Plan) -> Self {
         let flows = plan.pipelines.iter().map(flow).collect();
-        let mut graph = Self { flows, ..Self::default() };
+        let mut graph = Self { flows, printed: plan.printed, ..Self::default() };
         for planned in plan.extensions {
             let key = Key::Extension(planned.id.clone());
             graph.show("extensions", &key);

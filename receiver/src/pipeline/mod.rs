@@ -165,6 +165,7 @@ impl Running {
     fn show(&self, graph: &Graph, of: impl Fn(&Key) -> Option<Reporter>) {
         let all = graph.groups.iter();
         self.statuses.connect(graph.flows.clone());
+        self.statuses.configure(&graph.printed);
         self.statuses.show(all.filter_map(|(group, name, key)| Some((group, name, of(key)?))));
     }
 

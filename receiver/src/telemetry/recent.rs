@@ -78,6 +78,9 @@ impl Recent {
     }
 }
 
+/// The kind of what sends the agent's own telemetry, which is not to send what it says itself.
+pub(super) const OWN: &str = "telemetry";
+
 /// The component that a span stands for. This layer notes it at the span, and others read it there.
 #[derive(Clone, Default, Hash)]
 pub(super) struct Owner {

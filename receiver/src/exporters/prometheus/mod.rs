@@ -1,6 +1,7 @@
 //! Serves the last value of every series to Prometheus at `/metrics`: as text, in OpenMetrics, or in
 //! protobuf with native histograms.
 
+use anyhow::Context as _;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use opentelemetry::{
@@ -16,7 +17,7 @@ use crate::{
     component::{Component, Context, Exporter},
     config::Mistakes,
     exporters::tls::server::Tls,
-    extensions::auth::Guard,
+    extensions::server::Front,
     prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
@@ -69,7 +70,7 @@ pub(super) struct Prometheus {
     rules: Arc<Rules>,
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
-    guard: Option<Guard>,
+    front: Option<Front>,
 }
 
 impl Component for Prometheus {
@@ -83,7 +84,7 @@ impl Component for Prometheus {
         let rules = Rules::new(config);
         let wrong = rules.check();
         let rules = Arc::new(rules);
-        wrong.or(Self { rules, listeners: Vec::new(), tls: None, guard: None })
+        wrong.or(Self { rules, listeners: Vec::new(), tls: None, front: None })
     }
 }
 
@@ -124,12 +125,7 @@ impl Rules {
                 "not a label: it needs a letter or a digit, and may not begin with __",
             );
         }
-        if let Some(tls) = &config.tls {
-            wrong.nest("tls", tls.check());
-        }
-        if let Some(auth) = &config.auth {
-            wrong.nest("auth", auth.check());
-        }
+        wrong.nest("", config.server().check());
         wrong
     }
 }
@@ -137,8 +133,7 @@ impl Rules {
 impl Exporter for Prometheus {
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.rules.config;
-        let auth = config.auth.as_ref();
-        self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;
+        self.front = Some(config.server().front(&cx.authenticators)?);
         self.tls = config.tls.as_ref().map(|tls| Tls::load(tls, &["http/1.1"])).transpose()?;
         self.listeners = serve::bind(&config.endpoint, "metrics", "/metrics").await?;
         Ok(())
@@ -156,7 +151,7 @@ impl Exporter for Prometheus {
         let serving = tokio::spawn(serve::serve(
             self.listeners,
             options,
-            self.guard,
+            self.front.context("it was not started")?,
             Arc::clone(&exposition),
             stop.clone(),
         ));

@@ -42,6 +42,8 @@ pub struct Plan {
     pub pipelines: Vec<Pipeline>,
     /// `service::telemetry`.
     pub telemetry: telemetry::Config,
+    /// The whole configuration with its defaults, as it is shown: without secrets.
+    pub printed: serde_json::Value,
     /// What is legal but looks like an oversight.
     pub warnings: Vec<String>,
 }
@@ -76,7 +78,11 @@ pub(super) fn check(
     let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings, loosely };
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
-        true => Ok(Plan { warnings: check.warnings, ..plan }),
+        true => Ok(Plan {
+            warnings: check.warnings,
+            printed: super::print::effective(root, kinds),
+            ..plan
+        }),
         false => Err(Report { wrong: check.wrong, warnings: check.warnings }),
     }
 }
@@ -211,7 +217,15 @@ impl Check<'_> {
         let receivers = take(&mut receivers, &used(|p| &p.receivers));
         let exporters = take(&mut exporters, &used(|p| &p.exporters));
         self.secured(&extensions, &exporters);
-        Plan { extensions, receivers, exporters, pipelines, telemetry, warnings: Vec::new() }
+        Plan {
+            extensions,
+            receivers,
+            exporters,
+            pipelines,
+            telemetry,
+            warnings: Vec::new(),
+            printed: serde_json::Value::Null,
+        }
     }
 
     fn unknown_key(&mut self, holder: &str, key: &Key, valid: &[&str]) {

@@ -29,7 +29,7 @@ pub fn print(
     Ok((printed, warnings))
 }
 
-fn effective(root: &Node, kinds: &Kinds<'_>) -> Value {
+pub(super) fn effective(root: &Node, kinds: &Kinds<'_>) -> Value {
     let mut service = object(root.get("service"));
     let telemetry = root.get("service").and_then(|s| s.get("telemetry")).cloned();
     let telemetry = Section::new(telemetry.unwrap_or_default());

@@ -17,7 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 use super::retry::{self, Backoff};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     component::Context,
     config::Mistakes,
     status::Reporter,
-    telemetry::Items,
+    telemetry::{Items, SPANS},
 };
 
 /// `sending_queue`.
@@ -365,9 +365,28 @@ impl<S: Sender> Worker<S> {
     /// Sends one item, or gives it up.
     async fn deliver(&self, item: Item) {
         let mut kept = S::Kept::default();
-        match self.attempts(&item.batch, &mut kept).await {
-            Ok(sent) => item.sent(sent),
-            Err(reason) => item.lost(S::taken(&kept), &reason),
+        let span = tracing::trace_span!(
+            target: SPANS,
+            "deliver",
+            signal = item.batch.signal().name(),
+            items.sent = Empty,
+            items.failed = Empty,
+            error = Empty
+        );
+        let items = item.batch.items();
+        match self.attempts(&item.batch, &mut kept).instrument(span.clone()).await {
+            Ok(sent) => {
+                let failed = sent.rejected.min(items);
+                span.record("items.sent", items - failed).record("items.failed", failed);
+                item.sent(sent);
+            }
+            Err(reason) => {
+                let taken = S::taken(&kept);
+                span.record("items.sent", taken)
+                    .record("items.failed", items.saturating_sub(taken))
+                    .record("error", reason.as_str());
+                item.lost(taken, &reason);
+            }
         }
     }
 

@@ -17,10 +17,15 @@ use serde::{
 use crate::config::{Mistakes, Secret};
 
 /// A map, or the Collector's other way to write one: a list of `{name, value}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Headers(Vec<(String, Secret)>);
 
 impl Headers {
+    /// As they are written, for who writes a configuration.
+    pub fn exposed(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()))
+    }
+
     /// As they are sent.
     pub fn read(&self) -> Result<HeaderMap, Mistakes> {
         let mut wrong = Mistakes::default();

@@ -4,8 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::serve::Options;
 use crate::{
-    exporters::tls::{self, server::Tls},
-    extensions::auth,
+    exporters::{
+        otlp::headers::Headers,
+        tls::{self, server::Tls},
+    },
+    extensions::{
+        auth,
+        server::{Cors, Settings},
+    },
     prometheus_names::{IDENTIFYING, Strategy},
 };
 
@@ -21,6 +27,20 @@ pub struct Config {
     /// TLS, and whom it admits. Plain text by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<tls::server::Config>,
+    /// Pages of which other hosts a browser lets ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// Headers of every answer.
+    pub response_headers: Headers,
+    /// Read for the sake of existing files: bodies of requests are not read.
+    pub max_request_body_size: i64,
+    /// The same.
+    pub compression_algorithms: Option<Vec<String>>,
+    /// Read for the sake of existing files: nothing goes on from here.
+    pub include_metadata: bool,
+    /// How long a scraper may take to send a request, where the next key or `idle_timeout` is 0.
+    #[serde(with = "crate::config::duration")]
+    pub read_timeout: Duration,
     /// How long a scraper may take to send its request; 0 is no limit.
     #[serde(with = "crate::config::duration")]
     pub read_header_timeout: Duration,
@@ -112,6 +132,12 @@ impl Default for Config {
             endpoint: String::new(),
             auth: None,
             tls: None,
+            cors: None,
+            response_headers: Headers::default(),
+            max_request_body_size: 20 * 1024 * 1024,
+            compression_algorithms: None,
+            include_metadata: false,
+            read_timeout: Duration::ZERO,
             read_header_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
@@ -151,18 +177,26 @@ impl Config {
         enabled && !(exclude_service_attributes && IDENTIFYING.contains(&key))
     }
 
+    /// What of it is about the server.
+    pub(super) fn server(&self) -> Settings {
+        Settings {
+            endpoint: self.endpoint.clone(),
+            transport: "tcp".to_owned(),
+            tls: self.tls.clone(),
+            cors: self.cors.clone(),
+            auth: self.auth.clone(),
+            response_headers: self.response_headers.clone(),
+            read_timeout: self.read_timeout,
+            read_header_timeout: self.read_header_timeout,
+            write_timeout: self.write_timeout,
+            idle_timeout: self.idle_timeout,
+            keep_alives_enabled: self.keep_alives_enabled,
+        }
+    }
+
     /// How connections are served.
     pub(super) fn options(&self, tls: Option<Tls>) -> Options {
-        Options {
-            // One timer serves both.
-            read: [self.read_header_timeout, self.idle_timeout]
-                .into_iter()
-                .filter(|limit| !limit.is_zero())
-                .min(),
-            write: self.write_timeout,
-            keep_alive: self.keep_alives_enabled,
-            tls,
-        }
+        self.server().options(tls)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Serves the last value of every series to Prometheus at `/metrics`: as text, in OpenMetrics, or in
 //! protobuf with native histograms.
 
+use anyhow::Context as _;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use opentelemetry::{
@@ -16,7 +17,7 @@ use crate::{
     component::{Component, Context, Exporter},
     config::Mistakes,
     exporters::tls::server::Tls,
-    extensions::auth::{Authenticators, Guard},
+    extensions::{auth::Authenticators, server::Front},
     prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
@@ -69,7 +70,7 @@ pub(super) struct Prometheus {
     rules: Arc<Rules>,
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
-    guard: Option<Guard>,
+    front: Option<Front>,
 }
 
 impl Component for Prometheus {
@@ -83,7 +84,7 @@ impl Component for Prometheus {
         let rules = Rules::new(config);
         let wrong = rules.check();
         let rules = Arc::new(rules);
-        wrong.or(Self { rules, listeners: Vec::new(), tls: None, guard: None })
+        wrong.or(Self { rules, listeners: Vec::new(), tls: None, front: None })
     }
 }
 
@@ -96,12 +97,6 @@ impl Rules {
                 "endpoint",
                 "expecting a non-blank address to run the Prometheus metrics handler \
                  (required: a host and a port, such as localhost:9464)",
-            );
-        } else {
-            wrong.require(
-                serve::check(&config.endpoint).is_ok(),
-                "endpoint",
-                "not a host and a port, such as localhost:9464",
             );
         }
         wrong.require(
@@ -123,29 +118,19 @@ impl Rules {
                 "not a label: it needs a letter or a digit, and may not begin with __",
             );
         }
-        if let Some(tls) = &config.tls {
-            wrong.nest("tls", tls.check());
-        }
-        if let Some(auth) = &config.auth {
-            wrong.nest("auth", auth.check());
-        }
+        wrong.nest("", config.server().check());
         wrong
     }
 }
 
 impl Exporter for Prometheus {
     fn secured(&self, known: &Authenticators) -> Mistakes {
-        let mut wrong = Mistakes::default();
-        if let Some(auth) = &self.rules.config.auth {
-            wrong.nest("auth", auth.resolve(known));
-        }
-        wrong
+        self.rules.config.server().secured(known)
     }
 
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.rules.config;
-        let auth = config.auth.as_ref();
-        self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;
+        self.front = Some(config.server().front(&cx.authenticators)?);
         self.tls = config.tls.as_ref().map(|tls| Tls::load(tls, &["http/1.1"])).transpose()?;
         self.listeners = serve::bind(&config.endpoint, "metrics", "/metrics").await?;
         Ok(())
@@ -163,7 +148,7 @@ impl Exporter for Prometheus {
         let serving = tokio::spawn(serve::serve(
             self.listeners,
             options,
-            self.guard,
+            self.front.context("it was not started")?,
             Arc::clone(&exposition),
             stop.clone(),
         ));

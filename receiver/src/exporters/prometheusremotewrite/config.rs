@@ -324,7 +324,7 @@ impl Config {
             enabled: self.remote_write_queue.enabled,
             // Two at once could bring the samples of a series out of order.
             num_consumers: 1,
-            queue_size: u32::try_from(self.remote_write_queue.queue_size).unwrap_or(u32::MAX),
+            queue_size: self.remote_write_queue.queue_size,
             ..queue::Config::default()
         }
     }

@@ -22,6 +22,7 @@ mod time;
 mod write;
 mod yaml;
 
+pub use de::optional;
 pub use id::Id;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use plan::{Kinds, Pipeline, Plan, load};

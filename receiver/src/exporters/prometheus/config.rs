@@ -2,9 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use hyper::http::HeaderMap;
+
 use super::serve::Options;
 use crate::{
-    exporters::tls::{self, server::Tls},
+    exporters::{
+        otlp::headers::Headers,
+        queue,
+        tls::{self, server::Tls},
+    },
     extensions::auth,
     prometheus_names::{IDENTIFYING, Strategy},
 };
@@ -15,15 +21,20 @@ use crate::{
 pub struct Config {
     /// Where to listen: `host:port`. Port 0 takes a free one and logs it.
     pub endpoint: String,
+    /// What `endpoint` is an address of: `tcp`, `tcp4` or `tcp6`.
+    pub transport: String,
     /// Who may scrape.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
     pub auth: Option<auth::ServerConfig>,
     /// TLS, and whom it admits. Plain text by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
     pub tls: Option<tls::server::Config>,
     /// How long a scraper may take to send its request; 0 is no limit.
     #[serde(with = "crate::config::duration")]
     pub read_header_timeout: Duration,
+    /// The same, under another name; the shorter of both holds.
+    #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
+    pub read_timeout: Duration,
     /// How long a scraper may take to read an answer; 0 is no limit.
     #[serde(with = "crate::config::duration")]
     pub write_timeout: Duration,
@@ -32,6 +43,19 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Whether a connection is open for more than one request.
     pub keep_alives_enabled: bool,
+    /// Headers of every answer.
+    pub response_headers: Headers,
+    /// Read for the sake of existing files: a scrape has no body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_request_body_size: Option<i64>,
+    /// Read for the sake of existing files: a scrape has no body.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compression_algorithms: Vec<String>,
+    /// Read for the sake of existing files: there is no client that data would come from.
+    pub include_metadata: bool,
+    /// Read for the sake of existing files: what comes in is served at once, and waits nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending_queue: Option<queue::Config>,
     /// Comes before the name of every metric.
     pub namespace: String,
     /// Labels on every series.
@@ -110,12 +134,19 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             endpoint: String::new(),
+            transport: "tcp".to_owned(),
             auth: None,
             tls: None,
             read_header_timeout: Duration::from_secs(60),
+            read_timeout: Duration::ZERO,
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
             keep_alives_enabled: true,
+            response_headers: Headers::default(),
+            max_request_body_size: None,
+            compression_algorithms: Vec::new(),
+            include_metadata: false,
+            sending_queue: None,
             namespace: String::new(),
             const_labels: BTreeMap::new(),
             send_timestamps: false,
@@ -134,11 +165,7 @@ impl Default for Config {
 impl Config {
     /// What becomes of names.
     pub(super) fn strategy(&self) -> Strategy {
-        match Strategy::named(&self.translation_strategy) {
-            Some(strategy) => strategy,
-            None if self.add_metric_suffixes => Strategy::UnderscoreEscapingWithSuffixes,
-            None => Strategy::UnderscoreEscapingWithoutSuffixes,
-        }
+        Strategy::configured(&self.translation_strategy, self.add_metric_suffixes)
     }
 
     /// Whether a resource's attribute is a label of every series.
@@ -152,16 +179,17 @@ impl Config {
     }
 
     /// How connections are served.
-    pub(super) fn options(&self, tls: Option<Tls>) -> Options {
+    pub(super) fn options(&self, tls: Option<Tls>, headers: HeaderMap) -> Options {
         Options {
             // One timer serves both.
-            read: [self.read_header_timeout, self.idle_timeout]
+            read: [self.read_header_timeout, self.read_timeout, self.idle_timeout]
                 .into_iter()
                 .filter(|limit| !limit.is_zero())
                 .min(),
             write: self.write_timeout,
             keep_alive: self.keep_alives_enabled,
             tls,
+            headers,
         }
     }
 }

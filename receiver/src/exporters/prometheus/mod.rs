@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use hyper::http::HeaderMap;
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge},
@@ -27,7 +28,6 @@ mod exemplar;
 mod family;
 mod format;
 mod labels;
-mod native;
 mod page;
 mod patience;
 mod proto;
@@ -52,7 +52,7 @@ pub(super) struct Rules {
 
 impl Rules {
     fn new(config: Config) -> Self {
-        let names = Names::new(&config.namespace, config.strategy());
+        let names = Names::new(&config.namespace, config.strategy()).keeping_underscores();
         let const_labels =
             config.const_labels.iter().map(|(key, value)| (names.label(key), value.clone()));
         Self { const_labels: const_labels.collect(), names, config }
@@ -70,6 +70,7 @@ pub(super) struct Prometheus {
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
     guard: Option<Guard>,
+    headers: HeaderMap,
 }
 
 impl Component for Prometheus {
@@ -81,9 +82,13 @@ impl Component for Prometheus {
 
     fn new(config: Config) -> Result<Self, Mistakes> {
         let rules = Rules::new(config);
-        let wrong = rules.check();
+        let mut wrong = rules.check();
+        let headers = rules.config.response_headers.read().unwrap_or_else(|mistakes| {
+            wrong.nest("response_headers", mistakes);
+            HeaderMap::new()
+        });
         let rules = Arc::new(rules);
-        wrong.or(Self { rules, listeners: Vec::new(), tls: None, guard: None })
+        wrong.or(Self { rules, listeners: Vec::new(), tls: None, guard: None, headers })
     }
 }
 
@@ -104,6 +109,13 @@ impl Rules {
                 "endpoint",
                 "not a host and a port, such as localhost:9464",
             );
+        }
+        if !matches!(config.transport.as_str(), "" | "tcp" | "tcp4" | "tcp6") {
+            let message = format!("unsupported transport type {:?}", config.transport);
+            wrong.unknown("transport", message, &config.transport, ["tcp", "tcp4", "tcp6"]);
+        }
+        if let Some(queue) = &config.sending_queue {
+            wrong.nest("sending_queue", queue.check());
         }
         wrong.require(
             !config.metric_expiration.is_zero(),
@@ -151,7 +163,7 @@ impl Exporter for Prometheus {
         expiry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let openmetrics = self.rules.config.enable_open_metrics;
         let exposition = Arc::new(Exposition::new(store, openmetrics, counts.hidden()));
-        let options = self.rules.config.options(self.tls);
+        let options = self.rules.config.options(self.tls, self.headers);
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve::serve(
             self.listeners,

@@ -7,6 +7,7 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) keep_alive: bool,
     /// Encrypts.
     pub(crate) tls: Option<Tls>,
+    /// Headers of every answer.
+    pub(crate) headers: HeaderMap,
 }
 
 impl Default for Options {
@@ -53,6 +56,7 @@ impl Default for Options {
             write: Duration::from_secs(30),
             keep_alive: true,
             tls: None,
+            headers: HeaderMap::new(),
         }
     }
 }
@@ -107,6 +111,13 @@ pub(super) async fn serve(
         .with_state(exposition);
     if let Some(guard) = guard {
         router = guard.before(router);
+    }
+    if !options.headers.is_empty() {
+        let headers = options.headers.clone();
+        router = router.layer(map_response(move |mut answer: Response| {
+            answer.headers_mut().extend(headers.clone());
+            std::future::ready(answer)
+        }));
     }
     let options = Arc::new(options);
     let mut listening = JoinSet::new();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{batch::Batch, config::Mistakes};
 
@@ -137,7 +137,16 @@ struct Given {
     block_on_overflow: bool,
     wait_for_result: bool,
     storage: Option<String>,
+    // Named without a value, it is on.
+    #[serde(deserialize_with = "named", alias = "batch:null")]
     batch: Option<GivenBatch>,
+}
+
+/// On as soon as it is named.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<GivenBatch>, D::Error> {
+    // Without a value it does not take the sizer of the queue.
+    let empty = || GivenBatch { sizer: Some(Joined::default().sizer), ..Default::default() };
+    Option::deserialize(deserializer).map(|given| Some(given.unwrap_or_else(empty)))
 }
 
 impl Default for Given {
@@ -279,6 +288,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::Section;
 
     fn read(config: Value) -> Config {
         serde_json::from_value(config).unwrap()
@@ -294,6 +304,16 @@ mod tests {
         assert_eq!(sizer(json!({"sizer": "bytes", "batch": {"min_size": 1}})), Some(Sizer::Bytes));
         let both = json!({"sizer": "bytes", "batch": {"sizer": "items"}});
         assert_eq!(sizer(both), Some(Sizer::Items));
+    }
+
+    #[test]
+    fn a_batch_without_a_value_is_one_of_the_defaults() {
+        let read = |text: &str| Section::of_text(text).unwrap().parse::<Config>().unwrap();
+        assert_eq!(read("batch:").batch, Some(Joined::default()));
+        assert_eq!(read("sizer: bytes\nbatch:").batch, Some(Joined::default()));
+        assert_eq!(read("{}").batch, None);
+        let wrong = Section::of_text("batsh: {}").unwrap().parse::<Config>().unwrap_err();
+        assert_eq!(wrong.0[0].hint.as_deref(), Some("did you mean `batch`?"));
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::{
     schemars::JsonSchema,
 )]
 #[serde(try_from = "String", rename_all = "lowercase")]
+#[schemars(!try_from)]
 pub(super) enum Verbosity {
     /// One line per batch.
     #[default]

@@ -1,3 +1,5 @@
+//! The lines that are printed, and where.
+
 use std::collections::BTreeSet;
 
 use opentelemetry_proto::tonic::{

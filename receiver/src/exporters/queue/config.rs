@@ -10,7 +10,7 @@ use crate::{batch::Batch, config::Mistakes};
 /// `sending_queue`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(from = "Given")]
-#[schemars(!from)]
+#[schemars(!from, default, deny_unknown_fields)]
 pub struct Config {
     /// Without a queue, each batch is sent before the next is taken: the pipeline waits.
     pub enabled: bool,
@@ -34,6 +34,7 @@ pub struct Config {
 
 /// `batch`: what waits is joined until there is enough of it.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+#[schemars(default)]
 pub struct Joined {
     /// Time after which a request is sent, however small it is.
     #[serde(with = "crate::config::duration")]
@@ -59,6 +60,7 @@ pub struct Partition {
 /// What a size counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", try_from = "String")]
+#[schemars(!try_from)]
 pub enum Sizer {
     /// Batches.
     Requests,

@@ -81,11 +81,11 @@ async fn compressed(
 const ENCODING: &str = "grpc-encoding";
 const ACCEPT: &str = "grpc-accept-encoding";
 
+/// A message, and whether it is compressed now.
+type Changed = Result<(bool, Vec<u8>), Failure>;
+
 /// Each message, changed; the first argument is whether it is compressed.
-fn messages(
-    mut bytes: &[u8],
-    change: fn(bool, &[u8]) -> Result<(bool, Vec<u8>), Failure>,
-) -> Result<Bytes, Failure> {
+fn messages(mut bytes: &[u8], change: fn(bool, &[u8]) -> Changed) -> Result<Bytes, Failure> {
     let mut changed = BytesMut::with_capacity(bytes.len());
     while !bytes.is_empty() {
         let (head, rest) = bytes.split_first_chunk::<HEAD>().ok_or("a message is cut off")?;
@@ -101,11 +101,11 @@ fn messages(
     Ok(changed.freeze())
 }
 
-fn compress(_: bool, message: &[u8]) -> Result<(bool, Vec<u8>), Failure> {
+fn compress(_: bool, message: &[u8]) -> Changed {
     Ok((true, snappy_framed(message)?))
 }
 
-fn decompress(compressed: bool, message: &[u8]) -> Result<(bool, Vec<u8>), Failure> {
+fn decompress(compressed: bool, message: &[u8]) -> Changed {
     if !compressed {
         return Ok((false, message.to_vec()));
     }

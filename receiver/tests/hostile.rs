@@ -131,7 +131,7 @@ fn maps_that_are_wrong_in_every_key() {
         + &lines(|i| format!("      \"{i:015b}\": x\n").replace('0', "-").replace("1", "."));
     refused(&labels, "not a label", "5:");
     let headers = "exporters:\n  otlp_http:\n    endpoint: http://x\n    headers:\n".to_owned()
-        + &lines(|i| format!("      \"{i} \": x\n"));
+        + &lines(|i| format!("      h{i}: \"x\\ny\"\n"));
     refused(&headers, "header", "5:");
     let metrics = "receivers:\n  iomonitor:\n    metrics:\n".to_owned()
         + &lines(|i| format!("      m{i}: {{enabled: false}}\n"));

@@ -20,6 +20,7 @@ impl Headers {
     pub fn read(&self) -> Result<HeaderMap, Mistakes> {
         let mut wrong = Mistakes::default();
         let mut headers = HeaderMap::new();
+        let mut unsendable = Vec::new();
         for (name, secret) in &self.0 {
             match (HeaderName::from_str(name), HeaderValue::from_str(secret.expose())) {
                 (Ok(name), Ok(mut value)) => {
@@ -27,11 +28,13 @@ impl Headers {
                     headers.insert(name, value);
                 }
                 // The Collector's own examples have one.
-                (Err(_), _) => tracing::warn!(
-                    "headers::{name}: no request can have a header of this name: it is left out"
-                ),
+                (Err(_), _) => unsendable.push(name),
                 (_, Err(_)) => wrong.add(name, "has a value that no header can have"),
             }
+        }
+        if let Some(first) = unsendable.first() {
+            let number = unsendable.len();
+            tracing::warn!("no request can have a header {first:?}: {number} are left out");
         }
         wrong.or(headers)
     }

@@ -178,7 +178,7 @@ fn expressions() {
     let with = |text: &str| valid.replace('X', text);
     refused(&with(&"${".repeat(SIZE / 2)), "1000 expressions", "2:32");
     refused(&with(&"$".repeat(SIZE)), "may have 1048576 bytes", "2:32");
-    refused(&with(&"${env:FATHOM_NOT_SET:-".repeat(900)), "unknown value", "2:32");
+    refused(&with(&"${env:FATHOM_NOT_SET:-".repeat(900)), "unknown metrics level", "2:32");
     let nested = "${env:FATHOM_NOT_SET:-".repeat(900) + &"}".repeat(900);
     refused(&with(&nested), "too many recursive expansions", "2:32");
     // A file that names itself: as a value, in text, in a list, many times.

@@ -83,9 +83,9 @@ service:
         ),
         (
             "exporters::debug::verbosity",
-            "unknown value \"detialed\"",
+            "unknown metrics level \"detialed\", valid are: basic, normal, detailed",
             "11:22",
-            "did you mean `detailed`?",
+            "",
         ),
         ("exporters::prometheus::endpoint", "required", "12:15", ""),
         (

@@ -131,7 +131,7 @@ fn maps_that_are_wrong_in_every_key() {
         + &lines(|i| format!("      \"{i:015b}\": x\n").replace('0', "-").replace("1", "."));
     refused(&labels, "not a label", "5:");
     let headers = "exporters:\n  otlp_http:\n    endpoint: http://x\n    headers:\n".to_owned()
-        + &lines(|i| format!("      \"{i} \": x\n"));
+        + &lines(|i| format!("      h{i}: \"x\\ny\"\n"));
     refused(&headers, "header", "5:");
     let metrics = "receivers:\n  iomonitor:\n    metrics:\n".to_owned()
         + &lines(|i| format!("      m{i}: {{enabled: false}}\n"));
@@ -178,7 +178,7 @@ fn expressions() {
     let with = |text: &str| valid.replace('X', text);
     refused(&with(&"${".repeat(SIZE / 2)), "may have 1048576 bytes", "2:32");
     refused(&with(&"$".repeat(SIZE)), "may have 1048576 bytes", "2:32");
-    refused(&with(&"${env:FATHOM_NOT_SET:-".repeat(900)), "unknown value", "2:32");
+    refused(&with(&"${env:FATHOM_NOT_SET:-".repeat(900)), "unknown metrics level", "2:32");
     let nested = "${env:FATHOM_NOT_SET:-".repeat(1100) + &"}".repeat(1100);
     refused(&with(&nested), "too many recursive expansions", "2:32");
     // A file that names itself: as a value, in text, in a list, many times.

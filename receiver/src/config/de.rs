@@ -5,6 +5,7 @@
 //! field, so a value can always be left out.
 
 mod error;
+mod optional;
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +17,11 @@ use serde::de::{
     MapAccess, SeqAccess, Visitor,
 };
 
-use self::error::Error;
+pub use self::optional::optional;
+use self::{
+    error::Error,
+    optional::{NULL_IS_ON, OPTIONAL},
+};
 use super::{
     Mistake, Mistakes, Place,
     mistake::{dotted, hint},
@@ -83,9 +88,11 @@ impl Run {
             return;
         }
         let holder = path.rsplit_once("::").map_or("", |(holder, _)| holder);
+        let shown: Vec<_> =
+            fields.iter().copied().filter(|field| !field.ends_with(NULL_IS_ON)).collect();
         mistakes.push(Mistake {
             message: format!("'{}' has invalid keys: {name}", dotted(holder)),
-            hint: hint(name, fields),
+            hint: hint(name, &shown),
             path,
             place,
         });
@@ -235,6 +242,9 @@ impl<'de> Deserializer<'de> for At<'_> {
         if name == RAW {
             HANDED.set(Some(self.node.clone()));
             return visitor.visit_unit();
+        }
+        if name == OPTIONAL {
+            return self.optional(visitor);
         }
         visitor.visit_newtype_struct(self)
     }
@@ -394,13 +404,14 @@ impl<'de> MapAccess<'de> for Entries<'_> {
                 continue;
             }
             if let Some(fields) = self.fields {
-                if !fields.contains(&key.name.as_str()) {
+                if !fields.contains(&key.name.as_str()) || key.name.ends_with(NULL_IS_ON) {
                     let place = key.place.clone();
                     self.at.run.unknown(self.at.below(&key.name), place, &key.name, fields);
                     continue;
                 }
-                // A key of a struct without a value keeps its default.
-                if node.value == Value::Null {
+                // A key of a struct without a value keeps its default, unless naming it turns it on.
+                let on = || fields.contains(&format!("{}{NULL_IS_ON}", key.name).as_str());
+                if node.value == Value::Null && !on() {
                     continue;
                 }
             }

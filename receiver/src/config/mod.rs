@@ -24,6 +24,7 @@ mod write;
 mod yaml;
 
 pub use any_case::{any_case, any_case_option};
+pub use de::optional;
 pub use id::Id;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use plan::{Kinds, Pipeline, Plan, load};

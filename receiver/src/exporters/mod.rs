@@ -12,6 +12,7 @@ mod prometheusremotewrite;
 // Shared by the exporters that send.
 mod connect;
 mod http;
+mod native;
 pub(crate) mod otlp;
 mod proxy;
 pub(crate) mod queue;

@@ -76,13 +76,22 @@ macro_rules! server_config {
             /// `tcp`, `tcp4` or `tcp6`.
             pub transport: String,
             /// TLS, and whom it admits. Plain text by default.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(
+                deserialize_with = "crate::config::optional",
+                skip_serializing_if = "Option::is_none"
+            )]
             pub tls: Option<$crate::exporters::tls::server::Config>,
             /// Pages of which other hosts a browser lets ask.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(
+                deserialize_with = "crate::config::optional",
+                skip_serializing_if = "Option::is_none"
+            )]
             pub cors: Option<$crate::extensions::server::Cors>,
             /// Who may ask.
-            #[serde(skip_serializing_if = "Option::is_none")]
+            #[serde(
+                deserialize_with = "crate::config::optional",
+                skip_serializing_if = "Option::is_none"
+            )]
             pub auth: Option<$crate::extensions::auth::ServerConfig>,
             /// Headers of every answer.
             pub response_headers: $crate::exporters::otlp::headers::Headers,
@@ -133,7 +142,7 @@ macro_rules! server_config {
 
         impl $name {
             /// What of it is about the server.
-            fn server(&self) -> $crate::extensions::server::Settings {
+            pub(crate) fn server(&self) -> $crate::extensions::server::Settings {
                 let config = self.clone();
                 $crate::extensions::server::Settings {
                     endpoint: config.endpoint,
@@ -162,7 +171,7 @@ impl Settings {
             serve::check(&self.endpoint).unwrap_or_else(|message| wrong.add("endpoint", message));
         }
         let known = ["tcp", "tcp4", "tcp6"];
-        if !known.contains(&self.transport.as_str()) {
+        if !self.transport.is_empty() && !known.contains(&self.transport.as_str()) {
             let message = format!("invalid transport type: {:?}", self.transport);
             wrong.unknown("transport", message, &self.transport, known);
         }

@@ -36,15 +36,21 @@ impl Headers {
         if !twice.is_empty() {
             wrong.add("", format!("duplicate keys in map-style list: [{}]", twice.join(" ")));
         }
+        let mut unsendable = Vec::new();
         for (name, secret) in &self.0 {
             match (HeaderName::from_str(name), HeaderValue::from_str(secret.expose())) {
                 (Ok(name), Ok(mut value)) => {
                     value.set_sensitive(true);
                     headers.insert(name, value);
                 }
-                (Err(_), _) => wrong.add(name, "is no name for a header"),
+                // The Collector's own examples have one.
+                (Err(_), _) => unsendable.push(name),
                 (_, Err(_)) => wrong.add(name, "has a value that no header can have"),
             }
+        }
+        if let Some(first) = unsendable.first() {
+            let number = unsendable.len();
+            tracing::warn!("no request can have a header {first:?}: {number} are left out");
         }
         wrong.or(headers)
     }

@@ -28,7 +28,6 @@ mod exemplar;
 mod family;
 mod format;
 mod labels;
-mod native;
 mod page;
 mod patience;
 mod proto;
@@ -53,7 +52,7 @@ pub(super) struct Rules {
 
 impl Rules {
     fn new(config: Config) -> Self {
-        let names = Names::new(&config.namespace, config.strategy());
+        let names = Names::new(&config.namespace, config.strategy()).keeping_underscores();
         let const_labels =
             config.const_labels.iter().map(|(key, value)| (names.label(key), value.clone()));
         Self { const_labels: const_labels.collect(), names, config }
@@ -98,6 +97,9 @@ impl Rules {
                 "expecting a non-blank address to run the Prometheus metrics handler \
                  (required: a host and a port, such as localhost:9464)",
             );
+        }
+        if let Some(queue) = &config.sending_queue {
+            wrong.nest("sending_queue", queue.check());
         }
         wrong.require(
             !config.metric_expiration.is_zero(),

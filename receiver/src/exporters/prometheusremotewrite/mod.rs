@@ -7,7 +7,6 @@
 
 mod config;
 mod labels;
-mod native;
 mod point;
 mod proto;
 mod requests;

@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::{
 };
 use regex::Regex;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing::{debug, warn};
 
 use self::{
@@ -64,7 +64,7 @@ impl Context {
 }
 
 /// What to do when a condition fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorMode {
     /// Fail.
@@ -74,6 +74,18 @@ pub enum ErrorMode {
     Ignore,
     /// Go on with the next condition.
     Silent,
+}
+
+impl<'de> Deserialize<'de> for ErrorMode {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        match name.to_lowercase().as_str() {
+            "propagate" => Ok(Self::Propagate),
+            "ignore" => Ok(Self::Ignore),
+            "silent" => Ok(Self::Silent),
+            _ => Err(D::Error::custom(format!("unknown error mode {name}"))),
+        }
+    }
 }
 
 /// What a condition is asked about, with what it stands below.

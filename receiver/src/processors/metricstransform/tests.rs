@@ -357,7 +357,7 @@ fn mistakes_have_the_collector_s_text() {
             r#""match_type" must be in ["strict" "regexp"]"#.into(),
         ),
         (
-            "include: '[\\da', action: update, match_type: regexp".into(),
+            "include: 'old[\\da', action: update, match_type: regexp".into(),
             "include",
             "\"include\", error parsing regexp: missing closing ]: `[\\da`".into(),
         ),

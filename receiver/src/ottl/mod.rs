@@ -106,6 +106,7 @@ pub struct Item<'a> {
 
 /// The item itself.
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack, one at a time")]
 pub enum Of<'a> {
     /// The resource is meant.
     Resource,

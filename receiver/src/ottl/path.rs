@@ -200,9 +200,7 @@ fn of_span<'a>(field: Field, span: &'a Span) -> Any<'a> {
         Field::SpanStatusCode => {
             Any::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
         }
-        Field::SpanStatusMessage => {
-            text(&span.status.as_ref().map_or("", |status| &status.message))
-        }
+        Field::SpanStatusMessage => text(span.status.as_ref().map_or("", |status| &status.message)),
         Field::SpanAttributes => map(&span.attributes),
         Field::SpanState => text(&span.trace_state),
         Field::SpanKindText => text(span.kind().as_str_name()),

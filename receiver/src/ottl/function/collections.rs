@@ -127,13 +127,8 @@ pub(super) fn slice_to_map(mut arguments: Arguments<'_>) -> Value<'_> {
 /// What a path of keys leads to.
 fn lead(from: &AnyValue, path: &[String]) -> Option<AnyValue> {
     path.iter().try_fold(from.clone(), |value, key| {
-        let value = Any::from(value.value.as_ref())
-            .map()?
-            .iter()
-            .find(|pair| pair.key == *key)?
-            .value
-            .clone();
-        value
+        let value = Any::from(value.value.as_ref());
+        value.map()?.iter().find(|pair| pair.key == *key)?.value.clone()
     })
 }
 

@@ -1,6 +1,6 @@
 //! `batch`: joins small blocks into larger ones, and splits what is too large.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use opentelemetry::{
     KeyValue,
@@ -27,11 +27,22 @@ pub struct Config {
     pub timeout: Duration,
     /// The most items in one block; zero is no limit.
     pub send_batch_max_size: usize,
+    /// Keys of the request's metadata by which blocks are kept apart. What receivers make here comes from no request and
+    /// has none, so all of it goes into one block, as without a key.
+    pub metadata_keys: Vec<String>,
+    /// The most combinations of the metadata's values that are kept apart.
+    pub metadata_cardinality_limit: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { send_batch_size: 8192, timeout: Duration::from_millis(200), send_batch_max_size: 0 }
+        Self {
+            send_batch_size: 8192,
+            timeout: Duration::from_millis(200),
+            send_batch_max_size: 0,
+            metadata_keys: Vec::new(),
+            metadata_cardinality_limit: 1000,
+        }
     }
 }
 
@@ -52,6 +63,15 @@ impl Component for BatchProcessor {
             "send_batch_max_size",
             "send_batch_max_size must be greater or equal to send_batch_size",
         );
+        let mut known = BTreeSet::new();
+        for (i, key) in config.metadata_keys.iter().map(|key| key.to_lowercase()).enumerate() {
+            if let Some(key) = known.replace(key) {
+                wrong.add(
+                    format!("metadata_keys::{i}"),
+                    format!("duplicate entry in metadata_keys: {key:?} (case-insensitive)"),
+                );
+            }
+        }
         wrong.or(Self(config))
     }
 }
@@ -156,7 +176,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::SystemTime};
+    use std::time::SystemTime;
 
     use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -266,6 +286,7 @@ mod tests {
                 send_batch_size: size,
                 send_batch_max_size: size + random.usize(1..20),
                 timeout: Duration::from_millis(random.u64(0..3)),
+                ..Config::default()
             };
             let max = config.send_batch_max_size;
             let mut next = 0;
@@ -285,5 +306,17 @@ mod tests {
     fn a_cap_below_the_trigger_is_refused() {
         let config = Config { send_batch_max_size: 1, ..Config::default() };
         assert!(BatchProcessor::new(config).is_err());
+    }
+
+    #[test]
+    fn a_metadata_key_that_stands_twice_is_refused() {
+        let keys = |list: &[&str]| {
+            let metadata_keys = list.iter().map(|key| (*key).to_owned()).collect();
+            BatchProcessor::new(Config { metadata_keys, ..Config::default() }).map(drop)
+        };
+        assert_eq!(keys(&["a", "b"]), Ok(()));
+        let Mistakes(wrong) = keys(&["myTOKEN", "b", "mytoken"]).expect_err("one is twice");
+        let text = "duplicate entry in metadata_keys: \"mytoken\" (case-insensitive)";
+        assert_eq!((wrong[0].path.as_str(), wrong[0].message.as_str()), ("metadata_keys::2", text));
     }
 }

@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use probes::{
-    field::{Address, Memory, Trusted, record},
+    field::{Address, Memory, Trusted, record, set},
     group, registers,
 };
 
@@ -22,6 +22,14 @@ probes::fields! {
     OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID,
     OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET,
 }
+
+/// The numbers of the calls on this architecture.
+#[unsafe(no_mangle)]
+static NR_MADVISE: u32 = 0;
+#[unsafe(no_mangle)]
+static NR_PROCESS_MADVISE: u32 = 0;
+#[unsafe(no_mangle)]
+static NR_READAHEAD: u32 = 0;
 
 probes::cells! {
     /// Calls by [`entry`].
@@ -35,12 +43,11 @@ probes::cells! {
 
 #[inline(always)]
 fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: impl FnOnce() -> M) {
-    const NUMBERS: [u64; 3] = [CALLS[0].1 as u64, CALLS[1].1 as u64, CALLS[2].1 as u64];
-    let call = if number == NUMBERS[MADVISE as usize] {
+    let call = if number == u64::from(set(&NR_MADVISE)) {
         MADVISE
-    } else if number == NUMBERS[PROCESS_MADVISE as usize] {
+    } else if number == u64::from(set(&NR_PROCESS_MADVISE)) {
         PROCESS_MADVISE
-    } else if number == NUMBERS[READAHEAD as usize] {
+    } else if number == u64::from(set(&NR_READAHEAD)) {
         READAHEAD
     } else {
         return;

@@ -20,6 +20,10 @@ use aya_ebpf::maps::PerCpuArray;
 /// be. User space takes the flag away on kernels where tracing programs may not allocate.
 pub const NO_PREALLOC: u32 = 1;
 
+/// What the program of a classic tracepoint returns. 0 would take the event away from everyone who follows it with
+/// perf (`trace_call_bpf` in kernel/trace/bpf_trace.c).
+pub const PASS_ON: u32 = 1;
+
 /// Adds to one entry of a per-CPU array of counters.
 ///
 /// Not atomic, and need not be: the kernel runs a program on one CPU once at a time, and no two

@@ -67,7 +67,7 @@ pub fn begin_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "compaction", name = "mm_compaction_begin")]
 pub fn begin_tp(_: TracePointContext) -> u32 {
     begun();
-    0
+    probes::PASS_ON
 }
 
 /// `mm_compaction_end(cc, zone_start, zone_end, sync, status)`.
@@ -105,5 +105,5 @@ pub fn end_six_raw(ctx: RawTracePointContext) -> i32 {
 #[tracepoint(category = "compaction", name = "mm_compaction_end")]
 pub fn end_tp(ctx: TracePointContext) -> u32 {
     ended(record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_COMPACTION_END_STATUS));
-    0
+    probes::PASS_ON
 }

@@ -116,5 +116,5 @@ pub fn exit_tp(ctx: TracePointContext) -> u32 {
         native,
         registers::current,
     );
-    0
+    probes::PASS_ON
 }

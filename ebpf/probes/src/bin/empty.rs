@@ -24,11 +24,11 @@ pub fn second_btf(_: BtfTracePointContext) -> i32 {
 /// At any classic tracepoint.
 #[tracepoint]
 pub fn first_tp(_: TracePointContext) -> u32 {
-    0
+    probes::PASS_ON
 }
 
 /// At another.
 #[tracepoint]
 pub fn second_tp(_: TracePointContext) -> u32 {
-    0
+    probes::PASS_ON
 }

@@ -151,14 +151,14 @@ fn returned(ret: i64) {
 pub fn enter_tp(ctx: TracePointContext) -> u32 {
     let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
     entered(arguments[3]);
-    0
+    probes::PASS_ON
 }
 
 /// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
 #[tracepoint]
 pub fn exit_tp(ctx: TracePointContext) -> u32 {
     returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
-    0
+    probes::PASS_ON
 }
 
 /// The entry of [`calls_fexit`]'s function.

@@ -113,5 +113,5 @@ pub fn exit_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "sched", name = "sched_process_exit")]
 pub fn exit_tp(_: TracePointContext) -> u32 {
     ended();
-    0
+    probes::PASS_ON
 }

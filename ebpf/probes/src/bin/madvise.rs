@@ -112,7 +112,7 @@ pub fn exit_tp(ctx: TracePointContext) -> u32 {
         native,
         registers::current,
     );
-    0
+    probes::PASS_ON
 }
 
 /// `syscalls/sys_exit_*`, one for each call: callers with 32-bit numbers do not come by here. The record begins like
@@ -122,5 +122,5 @@ pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
     let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
     let ret = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET);
     left(u64::from(number), ret, || true, registers::current);
-    0
+    probes::PASS_ON
 }

@@ -112,7 +112,7 @@ pub fn adds_raw(ctx: RawTracePointContext) -> i32 {
 #[tracepoint(category = "filemap", name = "mm_filemap_add_to_page_cache")]
 pub fn adds_tp(ctx: TracePointContext) -> u32 {
     added(|| pages_of_record(&ctx));
-    0
+    probes::PASS_ON
 }
 
 /// `mm_filemap_delete_from_page_cache(folio)`.
@@ -135,7 +135,7 @@ pub fn deletes_tp(ctx: TracePointContext) -> u32 {
     if let Some(group) = group::in_scope() {
         add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
     }
-    0
+    probes::PASS_ON
 }
 
 /// `mm_filemap_get_pages(mapping, index, last_index)`: raised for each batch of folios that a read

@@ -115,5 +115,5 @@ pub fn changed_tp(ctx: TracePointContext) -> u32 {
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_MEMCG_RSTAT_STATS_VAL),
         group::in_scope,
     );
-    0
+    probes::PASS_ON
 }

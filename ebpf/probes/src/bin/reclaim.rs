@@ -93,7 +93,7 @@ pub fn shrink_tp(ctx: TracePointContext) -> u32 {
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED),
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED),
     );
-    0
+    probes::PASS_ON
 }
 
 /// The current task begins to reclaim: it waits for that.
@@ -160,7 +160,7 @@ pub fn direct_begin_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "vmscan", name = "mm_vmscan_direct_reclaim_begin")]
 pub fn direct_begin_tp(_: TracePointContext) -> u32 {
     global();
-    0
+    probes::PASS_ON
 }
 
 /// `mm_vmscan_memcg_reclaim_begin`: the memory cgroup is at its limit.
@@ -181,7 +181,7 @@ pub fn memcg_begin_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_begin")]
 pub fn memcg_begin_tp(_: TracePointContext) -> u32 {
     memcg();
-    0
+    probes::PASS_ON
 }
 
 /// `mm_vmscan_direct_reclaim_end`: see [`direct_begin_btf`].
@@ -202,7 +202,7 @@ pub fn direct_end_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "vmscan", name = "mm_vmscan_direct_reclaim_end")]
 pub fn direct_end_tp(_: TracePointContext) -> u32 {
     end(GLOBAL);
-    0
+    probes::PASS_ON
 }
 
 /// `mm_vmscan_memcg_reclaim_end`: see [`memcg_begin_btf`].
@@ -223,7 +223,7 @@ pub fn memcg_end_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_end")]
 pub fn memcg_end_tp(_: TracePointContext) -> u32 {
     end(MEMCG);
-    0
+    probes::PASS_ON
 }
 
 /// A task that reclaims has waited, so that it does not do so in vain.
@@ -255,5 +255,5 @@ pub fn throttled_tp(ctx: TracePointContext) -> u32 {
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED),
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON),
     );
-    0
+    probes::PASS_ON
 }

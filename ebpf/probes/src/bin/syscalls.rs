@@ -177,7 +177,7 @@ pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
 #[tracepoint(category = "raw_syscalls", name = "sys_enter")]
 pub fn enter_tp(ctx: TracePointContext) -> u32 {
     enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
-    0
+    probes::PASS_ON
 }
 
 /// `raw_syscalls/sys_exit`.
@@ -188,7 +188,7 @@ pub fn exit_tp(ctx: TracePointContext) -> u32 {
         record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
         native,
     );
-    0
+    probes::PASS_ON
 }
 
 /// `syscalls/sys_enter_*`, one for each watched call: callers with 32-bit numbers do not come by here.
@@ -197,7 +197,7 @@ pub fn exit_tp(ctx: TracePointContext) -> u32 {
 pub fn enter_call_tp(ctx: TracePointContext) -> u32 {
     let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID);
     enter(u64::from(number), || true);
-    0
+    probes::PASS_ON
 }
 
 /// `syscalls/sys_exit_*`: see [`enter_call_tp`].
@@ -205,7 +205,7 @@ pub fn enter_call_tp(ctx: TracePointContext) -> u32 {
 pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
     let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
     exit(u64::from(number), record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET), || true);
-    0
+    probes::PASS_ON
 }
 
 #[inline(always)]
@@ -232,5 +232,5 @@ pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
 #[tracepoint(category = "sched", name = "sched_process_exit")]
 pub fn thread_exit_tp(_: TracePointContext) -> u32 {
     ended();
-    0
+    probes::PASS_ON
 }

@@ -20,10 +20,6 @@ use aya_ebpf::maps::PerCpuArray;
 /// be. User space takes the flag away on kernels where tracing programs may not allocate.
 pub const NO_PREALLOC: u32 = 1;
 
-/// What the program of a classic tracepoint returns. 0 would take the event away from everyone who follows it with
-/// perf (`trace_call_bpf` in kernel/trace/bpf_trace.c).
-pub const PASS_ON: u32 = 1;
-
 /// Adds to one entry of a per-CPU array of counters.
 ///
 /// Not atomic, and need not be: the kernel runs a program on one CPU once at a time, and no two
@@ -34,6 +30,22 @@ pub fn count(counters: &PerCpuArray<u64>, entry: u32, amount: u64) {
         // SAFETY: the pointer is to this CPU's copy of the entry.
         unsafe { *value += amount };
     }
+}
+
+/// Declares the program of a classic tracepoint. It returns 1: 0 would take the event away from everyone else who
+/// follows it with perf (`trace_call_bpf` in kernel/trace/bpf_trace.c), and that is what the macro of aya returns.
+#[macro_export]
+macro_rules! tracepoint {
+    ($(#[$doc:meta])* fn $name:ident($context:pat) $body:block) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "tracepoint")]
+        pub fn $name(context: *mut core::ffi::c_void) -> u32 {
+            let $context = aya_ebpf::programs::TracePointContext::new(context);
+            $body
+            1
+        }
+    };
 }
 
 /// Declares the licence that the kernel's helpers ask for, and a panic handler that cannot be

@@ -8,8 +8,8 @@ use abi::{
     syscalls::NUMBERS,
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     field::{Address, Memory, Trusted, checked, record, set},
@@ -107,14 +107,14 @@ pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `raw_syscalls/sys_exit`.
-#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    left(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-        native,
-        registers::current,
-    );
-    probes::PASS_ON
+probes::tracepoint! {
+    /// `raw_syscalls/sys_exit`.
+    fn exit_tp(ctx) {
+        left(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+            native,
+            registers::current,
+        );
+    }
 }

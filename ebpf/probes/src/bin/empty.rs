@@ -3,8 +3,8 @@
 #![no_main]
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::btf_tracepoint,
+    programs::{BtfTracePointContext},
 };
 
 probes::program!();
@@ -21,14 +21,14 @@ pub fn second_btf(_: BtfTracePointContext) -> i32 {
     0
 }
 
-/// At any classic tracepoint.
-#[tracepoint]
-pub fn first_tp(_: TracePointContext) -> u32 {
-    probes::PASS_ON
+probes::tracepoint! {
+    /// At any classic tracepoint.
+    fn first_tp(_) {
+    }
 }
 
-/// At another.
-#[tracepoint]
-pub fn second_tp(_: TracePointContext) -> u32 {
-    probes::PASS_ON
+probes::tracepoint! {
+    /// At another.
+    fn second_tp(_) {
+    }
 }

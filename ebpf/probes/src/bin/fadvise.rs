@@ -10,11 +10,10 @@ use abi::{
     group::Group,
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{
         BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
-        TracePointContext,
     },
 };
 use probes::{
@@ -146,19 +145,19 @@ fn returned(ret: i64) {
     }
 }
 
-/// `syscalls/sys_enter_fadvise64`, which goes by another name on arm64. Callers with 32-bit numbers do not come by here.
-#[tracepoint]
-pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
-    entered(arguments[3]);
-    probes::PASS_ON
+probes::tracepoint! {
+    /// `syscalls/sys_enter_fadvise64`, which goes by another name on arm64. Callers with 32-bit numbers do not come by here.
+    fn enter_tp(ctx) {
+        let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
+        entered(arguments[3]);
+    }
 }
 
-/// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
-#[tracepoint]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
-    probes::PASS_ON
+probes::tracepoint! {
+    /// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
+    fn exit_tp(ctx) {
+        returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
+    }
 }
 
 /// The entry of [`calls_fexit`]'s function.

@@ -8,8 +8,8 @@ use abi::{
     madvise::{CALLS, Cell, MADVISE, PROCESS_MADVISE, READAHEAD, SLOTS, entry},
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     field::{Address, Memory, Trusted, record, set},
@@ -103,24 +103,24 @@ pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `raw_syscalls/sys_exit`.
-#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    left(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-        native,
-        registers::current,
-    );
-    probes::PASS_ON
+probes::tracepoint! {
+    /// `raw_syscalls/sys_exit`.
+    fn exit_tp(ctx) {
+        left(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+            native,
+            registers::current,
+        );
+    }
 }
 
-/// `syscalls/sys_exit_*`, one for each call: callers with 32-bit numbers do not come by here. The record begins like
-/// that of all calls together, but for the width of the number.
-#[tracepoint]
-pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
-    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
-    let ret = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET);
-    left(u64::from(number), ret, || true, registers::current);
-    probes::PASS_ON
+probes::tracepoint! {
+    /// `syscalls/sys_exit_*`, one for each call: callers with 32-bit numbers do not come by here. The record begins like
+    /// that of all calls together, but for the width of the number.
+    fn exit_call_tp(ctx) {
+        let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
+        let ret = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET);
+        left(u64::from(number), ret, || true, registers::current);
+    }
 }

@@ -7,7 +7,7 @@ use abi::{
     page_cache::{Cell, Counter, Lookup, MAX_TASKS},
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext, RawTracePointContext, TracePointContext},
 };
@@ -108,11 +108,11 @@ pub fn adds_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`adds_btf`].
-#[tracepoint(category = "filemap", name = "mm_filemap_add_to_page_cache")]
-pub fn adds_tp(ctx: TracePointContext) -> u32 {
-    added(|| pages_of_record(&ctx));
-    probes::PASS_ON
+probes::tracepoint! {
+    /// See [`adds_btf`].
+    fn adds_tp(ctx) {
+        added(|| pages_of_record(&ctx));
+    }
 }
 
 /// `mm_filemap_delete_from_page_cache(folio)`.
@@ -129,13 +129,13 @@ pub fn deletes_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
-#[tracepoint(category = "filemap", name = "mm_filemap_delete_from_page_cache")]
-pub fn deletes_tp(ctx: TracePointContext) -> u32 {
-    if let Some(group) = group::in_scope() {
-        add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
+probes::tracepoint! {
+    /// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
+    fn deletes_tp(ctx) {
+        if let Some(group) = group::in_scope() {
+            add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
+        }
     }
-    probes::PASS_ON
 }
 
 /// `mm_filemap_get_pages(mapping, index, last_index)`: raised for each batch of folios that a read

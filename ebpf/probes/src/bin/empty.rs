@@ -2,10 +2,7 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{
-    macros::btf_tracepoint,
-    programs::{BtfTracePointContext},
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 probes::program!();
 

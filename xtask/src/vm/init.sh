@@ -1,7 +1,6 @@
 #!/bin/sh
 # The first process of a machine of `cargo xtask vm`: makes it a machine, unpacks the disk with the programs, and runs
-# the script that is on it. The kernel has a console of its own; what counts
-# goes to $terminal.
+# the script that is on it. The kernel has a console of its own; what counts goes to $terminal.
 export PATH=/test/bin:/test/bin/deps:/bin HOME=/tmp RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
 

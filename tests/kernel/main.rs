@@ -24,6 +24,7 @@ mod scope;
 mod sidecar;
 mod syscalls;
 mod tiers;
+mod tracers;
 mod volume;
 
 use anyhow::Result;

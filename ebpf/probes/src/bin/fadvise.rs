@@ -10,16 +10,15 @@ use abi::{
     group::Group,
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{
         BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
-        TracePointContext,
     },
 };
 use probes::{
     NO_PREALLOC, count,
-    field::{Address, Memory, Trusted, record, set},
+    field::{ABSENT, Address, Memory, Trusted, present, record, set},
     group, registers, task,
 };
 
@@ -33,6 +32,17 @@ probes::fields! {
 /// The number of `fadvise64` on this architecture.
 #[unsafe(no_mangle)]
 static NR_FADVISE64: u32 = 0;
+
+/// The numbers by which 32-bit callers come, if this architecture has them: of `fadvise64(fd, offset_low,
+/// offset_high, length, advice)`,
+#[unsafe(no_mangle)]
+static NR_COMPAT_FADVISE64: u32 = ABSENT;
+/// of `fadvise64_64(fd, offset_low, offset_high, length_low, length_high, advice)`,
+#[unsafe(no_mangle)]
+static NR_COMPAT_FADVISE64_64: u32 = ABSENT;
+/// and of `arm_fadvise64_64(fd, advice, …)`.
+#[unsafe(no_mangle)]
+static NR_COMPAT_ARM_FADVISE64_64: u32 = ABSENT;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -65,6 +75,12 @@ pub fn calls_fexit(ctx: FExitContext) -> i32 {
     0
 }
 
+/// Whether a 32-bit caller has come by a number.
+#[inline(always)]
+fn comes_by(compat: &'static u32, number: u64) -> bool {
+    present(compat) && number == u64::from(set(compat)) && registers::compat()
+}
+
 #[inline(always)]
 fn left(regs: impl Memory, ret: i64) {
     let number = registers::number(regs);
@@ -75,10 +91,12 @@ fn left(regs: impl Memory, ret: i64) {
             return;
         }
         registers::argument_3(regs)
-    } else if number == registers::COMPAT_FADVISE64 && registers::compat() {
+    } else if comes_by(&NR_COMPAT_FADVISE64, number) {
         registers::compat_argument_4(regs)
-    } else if number == registers::COMPAT_FADVISE64_64 && registers::compat() {
+    } else if comes_by(&NR_COMPAT_FADVISE64_64, number) {
         registers::compat_argument_5(regs)
+    } else if comes_by(&NR_COMPAT_ARM_FADVISE64_64, number) {
+        registers::argument_1(regs)
     } else {
         return;
     };
@@ -127,19 +145,19 @@ fn returned(ret: i64) {
     }
 }
 
-/// `syscalls/sys_enter_fadvise64`. Callers with 32-bit numbers do not come by here.
-#[tracepoint(category = "syscalls", name = "sys_enter_fadvise64")]
-pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
-    entered(arguments[3]);
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_enter_fadvise64`, which goes by another name on arm64. Callers with 32-bit numbers do not come by here.
+    fn enter_tp(ctx) {
+        let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
+        entered(arguments[3]);
+    }
 }
 
-/// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
-#[tracepoint(category = "syscalls", name = "sys_exit_fadvise64")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
+    fn exit_tp(ctx) {
+        returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
+    }
 }
 
 /// The entry of [`calls_fexit`]'s function.

@@ -7,7 +7,7 @@ use abi::{
     page_cache::{Cell, Counter, Lookup, MAX_TASKS},
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext, RawTracePointContext, TracePointContext},
 };
@@ -39,6 +39,10 @@ static NR_READ: u32 = 0;
 #[unsafe(no_mangle)]
 static NR_PREAD64: u32 = 0;
 
+/// The bits of a position in a file that lie within a page.
+#[unsafe(no_mangle)]
+static PAGE_SHIFT: u32 = 12;
+
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
@@ -50,6 +54,11 @@ probes::cells! {
 /// The latest lookup of each thread.
 #[map]
 static LOOKUPS: HashMap<u64, Lookup> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
+
+#[inline(always)]
+fn page_shift() -> u32 {
+    set(&PAGE_SHIFT) & 63
+}
 
 /// Adds `pages` to the field of the group's cell that `field` picks.
 #[inline(always)]
@@ -99,11 +108,11 @@ pub fn adds_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`adds_btf`].
-#[tracepoint(category = "filemap", name = "mm_filemap_add_to_page_cache")]
-pub fn adds_tp(ctx: TracePointContext) -> u32 {
-    added(|| pages_of_record(&ctx));
-    0
+probes::tracepoint! {
+    /// See [`adds_btf`].
+    fn adds_tp(ctx) {
+        added(|| pages_of_record(&ctx));
+    }
 }
 
 /// `mm_filemap_delete_from_page_cache(folio)`.
@@ -120,13 +129,13 @@ pub fn deletes_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
-#[tracepoint(category = "filemap", name = "mm_filemap_delete_from_page_cache")]
-pub fn deletes_tp(ctx: TracePointContext) -> u32 {
-    if let Some(group) = group::in_scope() {
-        add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
+probes::tracepoint! {
+    /// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
+    fn deletes_tp(ctx) {
+        if let Some(group) = group::in_scope() {
+            add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
+        }
     }
-    0
 }
 
 /// `mm_filemap_get_pages(mapping, index, last_index)`: raised for each batch of folios that a read
@@ -166,7 +175,7 @@ fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
         return;
     }
     let first = start(index, last_index);
-    let last_of_file = ((size - 1) >> PAGE_SHIFT) as u64;
+    let last_of_file = ((size - 1) >> page_shift()) as u64;
     let last = if last_index < last_of_file { last_index } else { last_of_file };
     if first <= last {
         add(group, last - first + 1, |cell| &mut cell.lookups);
@@ -186,9 +195,6 @@ pub fn lookups_raw(ctx: RawTracePointContext) -> i32 {
     looked_up(Address(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
-
-/// Pages are of 4 KiB on this architecture.
-const PAGE_SHIFT: u32 = 12;
 
 /// The first page of the read that the current task is in, which is `index` or lies before it. Known
 /// for `read` and `pread64`, from their arguments; of any other way to read, `index` is taken.
@@ -212,8 +218,8 @@ fn start(index: u64, last_index: u64) -> u64 {
     // Only the read that these arguments describe: one inside it, of a file system for itself, is
     // another.
     let end = position + registers::argument_2(regs);
-    let first = position >> PAGE_SHIFT;
-    if first < index && end > position && (end - 1) >> PAGE_SHIFT == last_index {
+    let first = position >> page_shift();
+    if first < index && end > position && (end - 1) >> page_shift() == last_index {
         first
     } else {
         index
@@ -227,7 +233,7 @@ fn served(group: Group, position: u64, read_bytes: i64) {
         return;
     }
     let (first, last) =
-        ((position - read_bytes as u64) >> PAGE_SHIFT, (position - 1) >> PAGE_SHIFT);
+        ((position - read_bytes as u64) >> page_shift(), (position - 1) >> page_shift());
     add(group, last - first + 1, |cell| &mut cell.lookups);
 }
 

@@ -11,9 +11,9 @@ use abi::{
 };
 use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
-    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     NO_PREALLOC, count,
@@ -173,39 +173,39 @@ pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `raw_syscalls/sys_enter`.
-#[tracepoint(category = "raw_syscalls", name = "sys_enter")]
-pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
-    0
+probes::tracepoint! {
+    /// `raw_syscalls/sys_enter`.
+    fn enter_tp(ctx) {
+        enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
+    }
 }
 
-/// `raw_syscalls/sys_exit`.
-#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    exit(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-        native,
-    );
-    0
+probes::tracepoint! {
+    /// `raw_syscalls/sys_exit`.
+    fn exit_tp(ctx) {
+        exit(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+            native,
+        );
+    }
 }
 
-/// `syscalls/sys_enter_*`, one for each watched call: callers with 32-bit numbers do not come by here.
-/// The record begins like that of all calls together, but for the width of the number.
-#[tracepoint]
-pub fn enter_call_tp(ctx: TracePointContext) -> u32 {
-    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID);
-    enter(u64::from(number), || true);
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_enter_*`, one for each watched call: callers with 32-bit numbers do not come by here.
+    /// The record begins like that of all calls together, but for the width of the number.
+    fn enter_call_tp(ctx) {
+        let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID);
+        enter(u64::from(number), || true);
+    }
 }
 
-/// `syscalls/sys_exit_*`: see [`enter_call_tp`].
-#[tracepoint]
-pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
-    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
-    exit(u64::from(number), record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET), || true);
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_exit_*`: see [`enter_call_tp`].
+    fn exit_call_tp(ctx) {
+        let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
+        exit(u64::from(number), record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET), || true);
+    }
 }
 
 #[inline(always)]
@@ -228,9 +228,9 @@ pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`thread_exit_btf`].
-#[tracepoint(category = "sched", name = "sched_process_exit")]
-pub fn thread_exit_tp(_: TracePointContext) -> u32 {
-    ended();
-    0
+probes::tracepoint! {
+    /// See [`thread_exit_btf`].
+    fn thread_exit_tp(_) {
+        ended();
+    }
 }

@@ -78,7 +78,9 @@ impl Signal for Fadvise {
         name: "calls",
         context: Context::Task,
         rungs: &[
-            // Costs nothing to other calls.
+            // Costs nothing to other calls. On arm64 the compiler puts the function's body into the one call that native
+            // callers come by, and the function itself is left to 32-bit ones.
+            #[cfg(target_arch = "x86_64")]
             Rung {
                 mode: Mode::Fentry,
                 programs: &[Attach { program: "calls_fexit", target: "ksys_fadvise64_64" }],
@@ -100,12 +102,13 @@ impl Signal for Fadvise {
             Rung {
                 mode: Mode::SyscallTracepoint,
                 programs: &[
-                    Attach { program: "enter_tp", target: "syscalls/sys_enter_fadvise64" },
-                    Attach { program: "exit_tp", target: "syscalls/sys_exit_fadvise64" },
+                    Attach { program: "enter_tp", target: "syscalls/sys_enter_*" },
+                    Attach { program: "exit_tp", target: "syscalls/sys_exit_*" },
                 ],
                 fields: &["trace_event_raw_sys_enter.args", "trace_event_raw_sys_exit.ret"],
                 values: &[],
             },
+            #[cfg(target_arch = "x86_64")]
             Rung {
                 mode: Mode::Kprobe,
                 programs: &[
@@ -123,8 +126,15 @@ impl Signal for Fadvise {
     }
 
     fn globals(&self, globals: &mut Globals) -> Result<()> {
-        globals.number("NR_FADVISE64", system_call::FADVISE64);
+        globals.number("NR_FADVISE64", system_call::number("fadvise64")?);
+        for (global, number) in COMPAT {
+            globals.number(*global, *number);
+        }
         Ok(())
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        system_call::named("fadvise64").map(|call| call.event()).into_iter().collect()
     }
 
     /// Success, and an error or two.
@@ -180,11 +190,19 @@ fn emit(points: &mut Points<'_>, calls: &[u64]) {
     errors::emit(points, &ERRORS, &[], &by_error);
 }
 
+/// The numbers by which 32-bit callers come (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl).
+const COMPAT: &[(&str, u32)] = if cfg!(target_arch = "x86_64") {
+    &[("NR_COMPAT_FADVISE64", 250), ("NR_COMPAT_FADVISE64_64", 272)]
+} else {
+    &[("NR_COMPAT_ARM_FADVISE64_64", 270)]
+};
+
 /// The arguments of a call that returns, for native and for 32-bit callers.
 const REGISTERS: &[&str] = &[
     "pt_regs.orig_ax",
     "pt_regs.r10",
     "pt_regs.di",
+    "pt_regs.si",
     "pt_regs.bp",
     "task_struct.thread_info.status",
 ];

@@ -1,7 +1,7 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 
 use abi::page_cache::Counter;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
     folio::{FOLIO, HEAD},
@@ -182,8 +182,7 @@ impl Signal for PageCache {
 
     fn globals(&self, globals: &mut Globals) -> Result<()> {
         for (name, call) in [("NR_READ", "read"), ("NR_PREAD64", "pread64")] {
-            let call = system_call::named(call).context("a call that the table lacks")?;
-            globals.number(name, call.number);
+            globals.number(name, system_call::number(call)?);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use abi::{
     errno,
     syscalls::{Counter, MAX_WATCHED, NUMBERS, OCTAVES, RETURNS_BYTES, TIMED, UNWATCHED, WATCHED},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -107,12 +107,16 @@ impl Signal for Syscalls {
                 Some(call) if calls.contains(&call) => {
                     wrong.add(format!("calls::{i}"), format!("{name} is named twice"));
                 }
+                Some(call) if call.number().is_none() => wrong.add(
+                    format!("calls::{i}"),
+                    format!("{name} is not a system call of this architecture"),
+                ),
                 Some(call) => calls.push(call),
                 None => wrong.unknown(
                     format!("calls::{i}"),
                     format!("{name} is not a system call that can be watched"),
                     name,
-                    system_call::ALL.iter().map(|call| call.name),
+                    system_call::ALL.iter().filter(|c| c.number().is_some()).map(|c| c.name),
                 ),
             }
         }
@@ -134,7 +138,8 @@ impl Signal for Syscalls {
         let mut watched = [UNWATCHED; NUMBERS];
         let mut bytes = 0;
         for (entry, call) in (0_u8..).zip(&self.calls) {
-            watched[call.number as usize] = entry;
+            let number = call.number().with_context(|| format!("no number of {}", call.name))?;
+            watched[number as usize] = entry;
             bytes |= u32::from(call.bytes) << entry;
         }
         globals.bytes(WATCHED, watched);
@@ -144,7 +149,7 @@ impl Signal for Syscalls {
     }
 
     fn names(&self) -> Vec<&'static str> {
-        self.calls.iter().map(|call| call.name).collect()
+        self.calls.iter().map(|call| call.event()).collect()
     }
 
     /// A few calls, each in a few octaves.

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::{Steps, cargo, run as execute};
-use crate::{build_ebpf, check, tidy, tools};
+use crate::{build_ebpf, check, tidy, tools, vm};
 
 /// Runs every step and sums up.
 pub(crate) fn run() -> Result<()> {
@@ -35,6 +35,7 @@ pub(crate) fn run() -> Result<()> {
     } else {
         steps.skip("tests in the live kernel", NOT_ROOT);
     }
+    steps.step("machines", || vm::run(&vm::Args::default()));
     match (is_root()?, tools::has_go()) {
         (true, true) => {
             steps.step("build of a Collector", tools::collector);

@@ -45,7 +45,7 @@ const KERNELS: [Kernel; 4] = [
 ];
 
 /// What to run, and where.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Boot this kernel and no other: 5.10, 6.1, 6.12 or 7.2. May be repeated.
     #[arg(long, value_name = "VERSION")]

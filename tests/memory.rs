@@ -126,6 +126,8 @@ impl Reclaimed {
     /// As `/proc/vmstat` says. Its sums by origin leave out what a memory cgroup's limit caused;
     /// those by kind of page do not.
     pub fn now() -> Result<Self> {
+        // Newer kernels count them on each CPU, and add them up later, unless they are asked to.
+        set(Path::new("/proc/sys/vm/stat_refresh"), 1)?;
         let vmstat = fs::read_to_string("/proc/vmstat")?;
         let value = |name: &str| -> Result<u64> {
             let line = vmstat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

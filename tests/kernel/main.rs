@@ -14,6 +14,7 @@ mod kills;
 mod latency;
 mod lifecycle;
 mod madvise;
+mod missing;
 mod otlp;
 mod page_cache;
 mod page_states;

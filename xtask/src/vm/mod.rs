@@ -65,7 +65,7 @@ impl Kernel {
 }
 
 /// What to run, and where.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// Boot this kernel and no other: 5.10, 6.1, 6.12, 7.2 or 6.12-arm64. May be repeated.
     #[arg(long, value_name = "VERSION")]

@@ -44,10 +44,8 @@ const BAD: i64 = -9;
 
 #[inline(always)]
 fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: impl FnOnce() -> M) {
-    if number >= NUMBERS as u64 {
-        return;
-    }
-    let call = set(&OPENS[number as usize]);
+    let Some(place) = checked::<NUMBERS>(number as usize) else { return };
+    let call = set(&OPENS[place]);
     if call == 0 || !native() {
         return;
     }

@@ -15,16 +15,25 @@ use aya_ebpf::{
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use probes::{NO_PREALLOC, count, duration, field::record, group, task};
+use probes::{
+    NO_PREALLOC, count, duration,
+    field::{record, set},
+    group, task,
+};
 
 probes::program!();
 
 probes::fields! {
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED,
+    OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_ISOLATE_NR_TAKEN,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON,
 }
+
+/// Whether the lists are multi-generational.
+#[unsafe(no_mangle)]
+static GENERATIONS: u32 = 0;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -68,7 +77,10 @@ fn reclaimer() -> u32 {
 #[inline(always)]
 fn shrunk(scanned: u64, reclaimed: u64) {
     let by = reclaimer();
-    count(&SHRUNK, by, scanned);
+    // With generations, a retry shows again what has been scanned: there `isolated` counts.
+    if set(&GENERATIONS) == 0 {
+        count(&SHRUNK, by, scanned);
+    }
     count(&SHRUNK, TYPES.len() as u32 + by, reclaimed);
 }
 
@@ -94,6 +106,36 @@ probes::tracepoint! {
             record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED),
         );
     }
+}
+
+/// With generations, the kernel takes what it takes off the lists for scanned; without, this is told of the active
+/// lists too.
+#[inline(always)]
+fn isolated(taken: impl FnOnce() -> u64) {
+    if set(&GENERATIONS) != 0 {
+        count(&SHRUNK, reclaimer(), taken());
+    }
+}
+
+/// `mm_vmscan_lru_isolate(highest_zoneidx, order, nr_requested, nr_scanned, nr_skipped, nr_taken, …)`.
+#[btf_tracepoint(function = "mm_vmscan_lru_isolate")]
+pub fn isolate_btf(ctx: BtfTracePointContext) -> i32 {
+    isolated(|| ctx.arg(5));
+    0
+}
+
+/// See [`isolate_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_lru_isolate")]
+pub fn isolate_raw(ctx: RawTracePointContext) -> i32 {
+    isolated(|| ctx.arg(5));
+    0
+}
+
+/// See [`isolate_btf`].
+#[tracepoint(category = "vmscan", name = "mm_vmscan_lru_isolate")]
+pub fn isolate_tp(ctx: TracePointContext) -> u32 {
+    isolated(|| record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_ISOLATE_NR_TAKEN));
+    0
 }
 
 /// The current task begins to reclaim: it waits for that.

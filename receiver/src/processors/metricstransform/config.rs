@@ -35,8 +35,7 @@ pub struct TransformConfig {
     pub new_name: String,
     /// Attributes that the resource of a `group` has besides those that it had.
     pub group_resource_labels: Option<BTreeMap<String, String>>,
-    /// How `combine` makes one of points with the same attributes: `sum` (the default), `mean`, `min`, `max`, `median` or
-    /// `count`.
+    /// How `combine` makes one of points with the same attributes: `sum`, `mean`, `min`, `max`, `median` or `count`.
     pub aggregation_type: String,
     /// The case of attributes' values that `combine` takes from names: `lower` or `upper`; without it, as they are.
     pub submatch_case: String,
@@ -135,7 +134,11 @@ impl TransformConfig {
         let aggregation = Aggregation::named(&self.aggregation_type);
         let action = self.action.as_str();
         match action {
-            "insert" | "combine" => check.needs(named, "new_name", action),
+            "insert" => check.needs(named, "new_name", action),
+            "combine" => {
+                check.needs(named, "new_name", action);
+                check.needs(!self.aggregation_type.is_empty(), "aggregation_type", action);
+            }
             "group" => {
                 check.needs(self.group_resource_labels.is_some(), "group_resource_labels", action);
             }

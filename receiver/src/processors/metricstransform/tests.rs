@@ -237,10 +237,6 @@ fn points_are_added_unless_it_is_said_otherwise() {
     let values =
         "action: aggregate_label_values, label: l, aggregated_values: [x, y], new_value: z";
     assert_eq!(transformed(update(values), two()), [gauge("a", &[(&[("l", "z")], 3)])]);
-    let combined =
-        processor("[{include: '^[ab]$', match_type: regexp, action: combine, new_name: c}]");
-    let metrics = vec![gauge("a", &[(&[], 1)]), gauge("b", &[(&[], 2)])];
-    assert_eq!(transformed(combined, metrics), [gauge("c", &[(&[], 3)])]);
 }
 
 #[test]
@@ -345,6 +341,11 @@ fn mistakes_have_the_collector_s_text() {
             "include: a, action: combine, aggregation_type: sum".into(),
             "new_name",
             missing("new_name", "combine"),
+        ),
+        (
+            "include: a, action: combine, new_name: b".into(),
+            "aggregation_type",
+            missing("aggregation_type", "combine"),
         ),
         (
             "include: a, action: invalid".into(),

@@ -20,7 +20,7 @@ use aya_ebpf::{
 use probes::{
     NO_PREALLOC, count,
     field::{Address, Trusted, checked, record, set},
-    group, registers, task,
+    group, registers, scope, task,
 };
 
 probes::program!();
@@ -76,7 +76,7 @@ fn watched(number: u64) -> Option<u32> {
 
 #[inline(always)]
 fn enter(number: u64, native: impl FnOnce() -> bool) {
-    if watched(number).is_none() || !native() || group::in_scope().is_none() {
+    if watched(number).is_none() || !native() || !scope::contains_current() {
         return;
     }
     let thread = task::thread();

@@ -44,7 +44,7 @@ static SCOPE_PROCESSES: HashMap<u64, Found> = HashMap::with_max_entries(MAX_PROC
 /// Whether the current task is counted: everything that is configured must hold.
 #[inline(always)]
 pub fn contains_current() -> bool {
-    in_subtree(cgroup::current_ancestor) && in_namespace() && is_process()
+    in_subtree(|level| cgroup::current_ancestor(level)) && in_namespace() && is_process()
 }
 
 /// Whether every task is counted.

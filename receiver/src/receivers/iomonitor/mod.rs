@@ -205,6 +205,7 @@ impl Receiver for IoMonitor {
         let align = &self.config.align;
         let epoch = align.enabled.then_some(align.epoch);
         let mut schedule = Schedule::new(intervals, self.config.initial_delay, epoch);
+        let mut settled = false;
         loop {
             let (stopped, due) = tokio::select! {
                 biased;
@@ -234,6 +235,10 @@ impl Receiver for IoMonitor {
                 if out.send(batch).await.is_err() {
                     return Ok(());
                 }
+            }
+            // By now everything else has started, too.
+            if !std::mem::replace(&mut settled, true) {
+                memory::release();
             }
             if stopped {
                 return Ok(());

@@ -53,7 +53,10 @@ const READ_ATTEMPTS: Metric = Metric {
 };
 
 /// Pages by the page cache's own events.
-pub struct PageCache;
+pub struct PageCache {
+    /// Whether anybody wants to know what reads ask for, which takes longer than the rest.
+    lookups: bool,
+}
 
 impl Signal for PageCache {
     const NAME: &'static str = "page_cache";
@@ -133,7 +136,7 @@ impl Signal for PageCache {
             ],
         },
         Probe {
-            name: "lookups",
+            name: LOOKUPS,
             context: Context::Task,
             // The classic record lacks the size of the file, beyond which a request may reach; a pair of kprobe and
             // kretprobe lost a fifth of the reads of three threads on Linux 5.10.
@@ -176,8 +179,13 @@ impl Signal for PageCache {
         },
     ];
 
-    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
-        Ok(config.enabled.then_some(Self))
+    fn new(config: Switch, disabled: &Disabled) -> Result<Option<Self>, Mistakes> {
+        let lookups = !disabled.contains(READ_ATTEMPTS.name);
+        Ok(config.enabled.then_some(Self { lookups }))
+    }
+
+    fn wants(&self, probe: &str) -> bool {
+        self.lookups || probe != LOOKUPS
     }
 
     fn globals(&self, globals: &mut Globals) -> Result<()> {
@@ -194,7 +202,7 @@ impl Signal for PageCache {
         points: &mut Points<'_>,
     ) -> Result<()> {
         let (adds, deletes, lookups) =
-            (loaded.has("adds"), loaded.has("deletes"), loaded.has("lookups"));
+            (loaded.has("adds"), loaded.has("deletes"), loaded.has(LOOKUPS));
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
             for (_, cell) in cells {
@@ -223,6 +231,8 @@ impl Signal for PageCache {
         Ok(())
     }
 }
+
+const LOOKUPS: &str = "lookups";
 
 /// Records without an order are of kernels whose page cache has events for single pages alone.
 const RECORD: &[&str] = &["trace_event_raw_mm_filemap_op_page_cache.order|page.compound_order"];

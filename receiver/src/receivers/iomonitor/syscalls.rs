@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     durations::Durations,
     errors,
-    groups::Groups,
+    groups::{Cell, Groups},
     signal::{Disabled, Signal},
     system_call::{self, SystemCall},
 };
@@ -172,6 +172,7 @@ impl Signal for Syscalls {
         let errors = groups.read(Self::NAME, "ERRORS", loaded)?;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
+            let failed = errors.of(owner);
             for (place, call) in (0..).zip(&self.calls) {
                 let cells = entries(cells, place * OCTAVES as u32, OCTAVES as u32);
                 let sum = Sum::of(cells);
@@ -184,10 +185,9 @@ impl Signal for Syscalls {
                 if call.bytes {
                     points.counter(&IO, &attributes, sum.bytes);
                 }
-                let mut by_error = [0; errno::SLOTS as usize];
-                let slots = entries(errors.of(owner), place * errno::SLOTS, errno::SLOTS);
-                slots.for_each(|(slot, count)| by_error[slot] = count[0]);
-                errors::emit(points, &ERRORS, &attributes, &by_error);
+                for (slot, count) in entries(failed, place * errno::SLOTS, errno::SLOTS) {
+                    errors::emit_one(points, &ERRORS, &attributes, slot as u32, count[0]);
+                }
                 if self.timed {
                     points.histogram(&DURATION, &attributes, sum.durations.histogram());
                 }
@@ -207,11 +207,7 @@ impl Signal for Syscalls {
 }
 
 /// Of an owner's cells, those of `count` entries from `first` on, counted from there.
-fn entries(
-    cells: &[(u32, Vec<u64>)],
-    first: u32,
-    count: u32,
-) -> impl Iterator<Item = (usize, &[u64])> {
+fn entries(cells: &[Cell], first: u32, count: u32) -> impl Iterator<Item = (usize, &[u64])> {
     cells
         .iter()
         .filter(move |(entry, _)| (first..first + count).contains(entry))

@@ -21,6 +21,7 @@ mod page_states;
 mod pressure;
 mod reclaim;
 mod reload;
+mod sampling;
 mod scope;
 mod sidecar;
 mod syscalls;

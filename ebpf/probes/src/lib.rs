@@ -11,6 +11,7 @@ pub mod field;
 pub mod folio;
 pub mod group;
 pub mod registers;
+pub mod sample;
 pub mod scope;
 pub mod task;
 

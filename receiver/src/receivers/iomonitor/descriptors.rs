@@ -67,6 +67,7 @@ impl Signal for Descriptors {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/descriptors.o");
     const METRICS: &'static [Metric] = &[OPENED, CLOSED, ERRORS];
     type Config = OptIn;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",

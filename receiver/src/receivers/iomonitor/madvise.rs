@@ -74,6 +74,7 @@ impl Signal for Madvise {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/madvise.o");
     const METRICS: &'static [Metric] = &[CALLED, BYTES, ERRORS];
     type Config = OptIn;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",

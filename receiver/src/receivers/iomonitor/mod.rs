@@ -22,6 +22,7 @@ mod page_cache;
 mod page_states;
 mod pressure;
 mod reclaim;
+mod sampling;
 mod schedule;
 pub mod signal;
 mod syscalls;
@@ -135,6 +136,7 @@ impl Component for IoMonitor {
             }
         }
         config.check_overrides(&mut wrong);
+        sampling::check(&config, &mut wrong);
         for name in config.signals.keys().filter(|n| !SIGNALS.iter().any(|s| s.name == n.as_str()))
         {
             wrong.unknown(

@@ -96,6 +96,7 @@ impl Signal for Syscalls {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/syscalls.o");
     const METRICS: &'static [Metric] = &[CALLS, DURATION, IO, ERRORS];
     type Config = Config;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[TIMED_CALLS, COUNTED_CALLS];
 

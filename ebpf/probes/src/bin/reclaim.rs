@@ -131,11 +131,11 @@ pub fn isolate_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`isolate_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_lru_isolate")]
-pub fn isolate_tp(ctx: TracePointContext) -> u32 {
-    isolated(|| record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_ISOLATE_NR_TAKEN));
-    0
+probes::tracepoint! {
+    /// See [`isolate_btf`].
+    fn isolate_tp(ctx) {
+        isolated(|| record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_ISOLATE_NR_TAKEN));
+    }
 }
 
 /// The current task begins to reclaim: it waits for that.

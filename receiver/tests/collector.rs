@@ -48,7 +48,7 @@ fn names_of_levels_are_taken_in_any_case_and_no_others() {
         &[
             ("exporters::debug::verbosity: NORMAL", ""),
             ("exporters::debug::verbosity: dEtailed", ""),
-            ("exporters::debug::verbosity: loud", "unknown value \"loud\""),
+            ("exporters::debug::verbosity: loud", "unknown metrics level \"loud\""),
             ("service::telemetry::metrics::level: Detailed", ""),
             ("service::telemetry::metrics::level: NONE", ""),
             ("service::telemetry::metrics::level: some", "unknown value \"some\""),
@@ -221,7 +221,7 @@ fn what_could_not_start_is_refused() {
             ("extensions::zpages::endpoint: ':80'", ""),
             ("extensions::zpages::endpoint: '::1:80'", "too many colons in address"),
             ("extensions::zpages::endpoint: 'localhost:http2'", "invalid port"),
-            ("exporters::prometheus: {endpoint: localhost}", "not a host and a port"),
+            ("exporters::prometheus: {endpoint: localhost}", "missing port in address"),
             ("receivers::iomonitor::max_groups: 4294967295", "must be at most 4194304"),
             ("receivers::iomonitor::scope::cgroups: ['']", "scope::cgroups::0: is empty"),
             (
@@ -287,10 +287,10 @@ fn mistakes_in_a_fragment_stand_there() {
         besides(&format!("exporters::debug: '${{file:{name}}}'"))
     };
     for (fragment, message, line) in [
-        ("\nverbosity: loud\n", "unknown value \"loud\"", 2),
+        ("\nverbosity: loud\n", "unknown metrics level \"loud\"", 2),
         ("\n\nverbositi: loud\n", "has invalid keys: verbositi", 3),
         ("\nsampling_initial: ${env:a%b}\n", "environment variable \"a%b\" has invalid name", 2),
-        ("sampling_initial: ${yaml:[1]}\n", "expected type 'uint'", 1),
+        ("sampling_initial: ${yaml:[1]}\n", "expected type 'int'", 1),
     ] {
         let said = report(fragment);
         assert!(said.contains(message), "{fragment}: {said}");

@@ -282,7 +282,7 @@ async fn processors_change_come_go_and_move_while_data_flows() {
 async fn an_exporter_that_changes_goes_on_where_the_old_one_ended() {
     let _alone = ALONE.lock().await;
     let sink = |tag: &str| {
-        let sections = format!("processors: {{step: }}, exporters: {{sink: {{tag: {tag}}}}}");
+        let sections = format!("processors: {{step: }}, exporters: {{sink: {{tag: '{tag}'}}}}");
         one(&sections, "step", "sink")
     };
     let mut running = start(&sink("1")).await;
@@ -418,7 +418,7 @@ async fn nobody_waits_for_the_end_of_another_but_its_successor() {
     };
     let with = |listens: &str, hangs: &str| {
         let sinks = format!(
-            "sink/{listens}: {{port: {port}, tag: {hangs}}}, sink/z: {{hang: true, tag: {hangs}}}"
+            "sink/{listens}: {{port: {port}, tag: '{hangs}'}}, sink/z: {{hang: true, tag: '{hangs}'}}"
         );
         one(&format!("exporters: {{{sinks}}}"), "", &format!("sink/{listens}, sink/z"))
     };

@@ -83,7 +83,7 @@ fn the_field_decides_what_a_variable_means() -> Result<()> {
         ("0xdeadbeef", Text, Ok(json!("0xdeadbeef"))),
         ("0xdeadbeef", Inline, inline("0xdeadbeef")),
         ("\"0123\"", Text, Ok(json!("\"0123\""))),
-        ("\"0123\"", Int, wrong("uint", "string")),
+        ("\"0123\"", Int, wrong("int", "string")),
         ("\"0123\"", Inline, inline("\"0123\"")),
         ("!!str 0123", Text, Ok(json!("!!str 0123"))),
         ("!!str 0123", Inline, inline("!!str 0123")),
@@ -276,7 +276,7 @@ fn maps_lists_nothing_and_paths() -> Result<()> {
     ];
     let over = "yaml:exporters::debug: ${env:ENV}";
     let said = print(&[&base, over], &environment)?.err().unwrap_or_default();
-    ensure!(said.contains("expected type 'uint', got unconvertible type 'string'"), "{said}");
+    ensure!(said.contains("expected type 'int', got unconvertible type 'string'"), "{said}");
     ensure!(
         said.contains("exporters::debug::sampling_initial") && said.contains("at env:ENV:3:"),
         "{said}"

@@ -96,7 +96,10 @@ mod tests {
         }
         for (text, message) in [
             ("part: {enabled: false, sise: 1}", "'part' has invalid keys: sise"),
-            ("part: {enabled: 7}", "'enabled' expected type 'bool', got unconvertible type 'int'"),
+            (
+                "part: {enabled: 7}",
+                "'part.enabled' expected type 'bool', got unconvertible type 'int'",
+            ),
         ] {
             let wrong = Section::of_text(text).unwrap().parse::<Whole>().unwrap_err().0;
             assert_eq!(wrong[0].message, message);

@@ -127,11 +127,15 @@ mod tests {
     #[test]
     fn what_the_agent_uses_grows_with_what_it_holds() {
         let usage = Usage::open().expect("there is /proc");
-        let before = usage.read().expect("readable");
-        let held = vec![1_u8; 64 << 20];
-        let after = usage.read().expect("still readable");
-        assert!(after >= before + (32 << 20), "{before} {after}");
-        assert!(total().expect("known") > after);
-        drop(std::hint::black_box(held));
+        // Other tests of this process may free as much at the same time.
+        let grows = || {
+            let before = usage.read().expect("readable");
+            let held = vec![1_u8; 64 << 20];
+            let after = usage.read().expect("still readable");
+            assert!(total().expect("known") > after);
+            drop(std::hint::black_box(held));
+            after >= before + (32 << 20)
+        };
+        assert!((0..20).any(|_| grows()));
     }
 }

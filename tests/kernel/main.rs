@@ -2,6 +2,7 @@
 //! its own, and what the agent shows must equal what was done, not merely be greater than zero.
 
 mod block;
+mod calls;
 mod cgroups;
 mod compaction;
 mod descriptors;

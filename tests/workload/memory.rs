@@ -62,3 +62,28 @@ pub(crate) fn advise(step: &Step) -> Result<u64, Errno> {
         advised
     }
 }
+
+/// Maps `size` bytes of the file at the offset, or of nothing, and unmaps them.
+pub(crate) fn map(fd: i32, step: &Step) -> Result<u64, Errno> {
+    let anonymous = fd == i32::MAX && step.offset == 0;
+    let kind = if anonymous { libc::MAP_ANONYMOUS } else { 0 };
+    let (flags, none) = (libc::MAP_PRIVATE | kind, std::ptr::null_mut::<u8>());
+    let (call, size, fd) = (libc::SYS_mmap, step.size, if anonymous { -1 } else { fd });
+    // SAFETY: a new mapping, of which nothing but this knows, is made, and goes again.
+    unsafe {
+        let map = libc::syscall(call, none, size, libc::PROT_READ, flags, fd, step.offset);
+        let map = Errno::result(map)?;
+        Errno::result(libc::syscall(libc::SYS_munmap, map, size))?;
+    }
+    Ok(0)
+}
+
+/// Syncs the pages of `buffer`, or what lies so many bytes behind it.
+pub(crate) fn sync(step: &Step, buffer: &[u8]) -> Result<u64, Errno> {
+    const PAGE: usize = 4096;
+    let first = buffer.as_ptr() as usize / PAGE * PAGE;
+    let (call, address) = (libc::SYS_msync, first + step.offset as usize);
+    // SAFETY: the kernel writes to no memory.
+    let ret = unsafe { libc::syscall(call, address, step.size, step.advice) };
+    Errno::result(ret).map(|_| 0)
+}

@@ -43,7 +43,8 @@ const DURATION: Metric = Metric {
     unit: "s",
     kind: Kind::ExponentialHistogram,
     description: "Time from entering a call to leaving it.",
-    caveat: "Waiting is part of it: a read of an idle socket takes as long as the peer is silent.",
+    caveat: "Waiting is part of it: a read of an idle socket takes as long as the peer is silent, and futex and \
+             epoll_wait are there to wait.",
     attributes: &[SYSCALL],
 };
 
@@ -52,7 +53,8 @@ const IO: Metric = Metric {
     unit: "By",
     kind: Kind::Counter,
     description: "Bytes that calls returned having moved.",
-    caveat: "Not what reached a disk: the page cache, pipes and sockets count alike.",
+    caveat: "Not what reached a disk: the page cache, pipes and sockets count alike. What io_uring moves is in \
+             no call.",
     attributes: &[SYSCALL],
 };
 

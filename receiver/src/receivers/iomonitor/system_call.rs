@@ -21,6 +21,8 @@ pub const FADVISE64: u32 = 221;
 pub const ALL: &[SystemCall] = &[
     moves_bytes("read", 0),
     moves_bytes("write", 1),
+    // What it returns is an address.
+    call("mmap", 9),
     moves_bytes("pread64", 17),
     moves_bytes("pwrite64", 18),
     moves_bytes("readv", 19),
@@ -31,8 +33,11 @@ pub const ALL: &[SystemCall] = &[
     call("fdatasync", 75),
     call("sync", 162),
     call("readahead", 187),
+    call("futex", 202),
+    call("epoll_wait", 232),
     moves_bytes("splice", 275),
     call("sync_file_range", 277),
+    call("epoll_pwait", 281),
     call("fallocate", 285),
     moves_bytes("preadv", 295),
     moves_bytes("pwritev", 296),
@@ -40,6 +45,9 @@ pub const ALL: &[SystemCall] = &[
     moves_bytes("copy_file_range", 326),
     moves_bytes("preadv2", 327),
     moves_bytes("pwritev2", 328),
+    call("io_uring_enter", 426),
+    // Since Linux 5.11.
+    call("epoll_pwait2", 441),
 ];
 
 const fn call(name: &'static str, number: u32) -> SystemCall {

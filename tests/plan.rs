@@ -88,6 +88,19 @@ pub enum Call {
     EpollPwait2,
     /// `io_uring_enter(2)`, with nothing to submit.
     IoUringEnter,
+    /// A request through a ring of its own, of the operation [`Step::advice`], perhaps with one of [`ring`]'s marks. A
+    /// timeout is one of [`Step::offset`] ns.
+    Ring,
+}
+
+/// What else [`Step::advice`] says of [`Call::Ring`].
+pub mod ring {
+    /// Done by a worker of the kernel.
+    pub const ELSEWHERE: i32 = 1 << 8;
+    /// No completion, if it succeeds.
+    pub const SILENT: i32 = 1 << 9;
+    /// With a flag that makes no sense.
+    pub const WRONG: i32 = 1 << 10;
 }
 
 /// Parts of a vector.
@@ -126,7 +139,7 @@ impl Call {
             Self::EpollWait => "epoll_wait",
             Self::EpollPwait => "epoll_pwait",
             Self::EpollPwait2 => "epoll_pwait2",
-            Self::IoUringEnter => "io_uring_enter",
+            Self::IoUringEnter | Self::Ring => "io_uring_enter",
         }
     }
 }

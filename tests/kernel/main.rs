@@ -11,6 +11,7 @@ mod fadvise;
 mod faults;
 mod file;
 mod groups;
+mod io_uring;
 mod kills;
 mod latency;
 mod lifecycle;

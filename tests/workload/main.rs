@@ -5,6 +5,7 @@
 mod descriptors;
 mod memory;
 mod raw;
+mod ring;
 mod wait;
 
 use std::{

@@ -12,7 +12,7 @@ use nix::{
 };
 use tests::plan::{Call, Step, VECTORS};
 
-use crate::{descriptors, memory, wait};
+use crate::{descriptors, memory, ring, wait};
 
 /// Makes the call of `step`; `buffer` is what it may read or write.
 pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
@@ -46,6 +46,7 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
             return Errno::result(ret).map(|_| 0);
         }
         Call::Msync => return memory::sync(step, buffer),
+        Call::Ring => return ring::request(fd, step, buffer),
         Call::Mmap => return memory::map(fd, step),
         Call::Futex => return wait::futex(step),
         Call::EpollWait | Call::EpollPwait | Call::EpollPwait2 => return wait::events(fd, step),

@@ -15,6 +15,7 @@ mod fadvise;
 mod faults;
 mod folio;
 mod groups;
+mod io_uring;
 mod kills;
 mod madvise;
 mod own;
@@ -63,6 +64,7 @@ pub const SIGNALS: &[Factory] = &[
     signal::<compaction::Compaction>(),
     signal::<kills::Kills>(),
     signal::<syscalls::Syscalls>(),
+    signal::<io_uring::IoUring>(),
     signal::<block::Block>(),
     signal::<descriptors::Descriptors>(),
 ];

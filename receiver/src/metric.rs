@@ -160,6 +160,18 @@ impl<'a> Points<'a> {
         }
     }
 
+    /// A gauge's value now, of a metric that is a share of something.
+    pub fn ratio(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: f64) {
+        debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
+        let value = number_data_point::Value::AsDouble(value);
+        let point = self.number(attributes, 0);
+        let value = point.value.and(Some(value));
+        let point = NumberDataPoint { start_time_unix_nano: 0, value, ..point };
+        if let Some(Data::Gauge(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
     /// A histogram since the start.
     pub fn histogram(
         &mut self,

@@ -2,6 +2,7 @@
 //! its own, and what the agent shows must equal what was done, not merely be greater than zero.
 
 mod block;
+mod cache;
 mod calls;
 mod cgroups;
 mod compaction;
@@ -24,6 +25,7 @@ mod reclaim;
 mod reload;
 mod scope;
 mod sidecar;
+mod swap;
 mod syscalls;
 mod tiers;
 mod volume;

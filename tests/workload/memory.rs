@@ -4,7 +4,8 @@
 use nix::{errno::Errno, libc};
 use tests::plan::{Call, Step};
 
-/// Maps `size` bytes, reads one of each page, or writes one if no file is behind it, and unmaps them. A file is mapped whole, so that the advice against
+/// Maps `size` bytes, reads one of each page, or writes one if no file is behind it, as many times more as `advice`
+/// says, and unmaps them. A file is mapped whole, so that the advice against
 /// readahead holds for all of it.
 pub(crate) fn touch(fd: i32, step: &Step) -> Result<u64, Errno> {
     const PAGE: usize = 4096;
@@ -21,7 +22,8 @@ pub(crate) fn touch(fd: i32, step: &Step) -> Result<u64, Errno> {
     // SAFETY: what is advised about, read and unmapped lies in the mapping, which the file covers.
     unsafe {
         let advised = Errno::result(libc::madvise(map, size, libc::MADV_RANDOM));
-        for at in (first..size).step_by(PAGE) {
+        let times = 0..=step.advice.max(0);
+        for at in times.flat_map(|_| (first..size).step_by(PAGE)) {
             let byte = map.cast::<u8>().add(at);
             if anonymous {
                 byte.write_volatile(1);

@@ -17,6 +17,8 @@ crate::fields! {
     OFFSET_PT_REGS_SI,
     OFFSET_PT_REGS_DX,
     OFFSET_PT_REGS_BP,
+    OFFSET_PT_REGS_BX,
+    OFFSET_PT_REGS_CX,
     OFFSET_TASK_STRUCT_THREAD_INFO_STATUS,
 }
 
@@ -64,6 +66,30 @@ pub fn argument_2(regs: impl Memory) -> u64 {
 #[inline(always)]
 pub fn argument_3(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_R10)
+}
+
+/// The first argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_0(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_BX)
+}
+
+/// The second argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_1(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_CX)
+}
+
+/// The third argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_2(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_DX)
+}
+
+/// The fourth argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_3(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_SI)
 }
 
 /// The fifth argument of a 32-bit call (arch/x86/entry: bx, cx, dx, si, di, bp).

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    derived::Quantity,
     durations::Durations,
     errors,
     groups::Groups,
@@ -180,6 +181,9 @@ impl Signal for Syscalls {
                 points.counter(&CALLS, &attributes, sum.calls);
                 if call.bytes {
                     points.counter(&IO, &attributes, sum.bytes);
+                }
+                if call.reads() {
+                    groups.note(owner, Quantity::Read, sum.bytes);
                 }
                 let mut by_error = [0; errno::SLOTS as usize];
                 let slots = entries(errors.of(owner), place * errno::SLOTS, errno::SLOTS);

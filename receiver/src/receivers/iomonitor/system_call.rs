@@ -14,6 +14,13 @@ pub struct SystemCall {
     pub bytes: bool,
 }
 
+impl SystemCall {
+    /// Whether it reads from a descriptor into memory.
+    pub fn reads(&self) -> bool {
+        ["read", "pread64", "readv", "preadv", "preadv2"].contains(&self.name)
+    }
+}
+
 /// `fadvise64`, which has a signal of its own.
 pub const FADVISE64: u32 = 221;
 

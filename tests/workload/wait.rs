@@ -16,11 +16,7 @@ const EVENTS: usize = 8;
 
 /// A new `epoll` on which `ready` descriptors are ready for ever.
 pub(crate) fn epoll(ready: usize) -> Result<OwnedFd> {
-    // SAFETY: a descriptor that nobody else knows.
-    let owned = |fd: i32| -> Result<OwnedFd, Errno> {
-        Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
-    };
-    // SAFETY: the event lives; no other argument is a pointer.
+    // SAFETY: the event lives, no other argument is a pointer, and nobody else knows the descriptor.
     unsafe {
         let epoll = Errno::result(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
         for _ in 0..ready {
@@ -29,7 +25,7 @@ pub(crate) fn epoll(ready: usize) -> Result<OwnedFd> {
             let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
             Errno::result(libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, counter, &raw mut event))?;
         }
-        Ok(owned(epoll)?)
+        Ok(OwnedFd::from_raw_fd(epoll))
     }
 }
 

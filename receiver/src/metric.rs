@@ -116,6 +116,13 @@ impl<'a> Points<'a> {
         self.about = about;
     }
 
+    /// The points that `emit` adds say that their series have ended.
+    pub fn ended(&mut self, emit: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.about.ended, true);
+        emit(self);
+        self.about.ended = before;
+    }
+
     /// A counter's value since the start.
     pub fn counter(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: u64) {
         debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);

@@ -8,6 +8,7 @@ use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
+    deadline::wait_for,
     file::{self, PAGE},
     memory::Limited,
     plan::{Call, Open, Plan, Step},
@@ -42,9 +43,19 @@ impl Found {
     }
 }
 
-fn hit_ratio(scrape: &Scrape) -> Result<f64> {
-    Ok(scrape.one("ebpf_cache_hit_ratio", &[])?.value)
+/// What is shown by the collection that has the last of so many pages, and the ratio that it, and no later one, shows.
+fn at_the_end(agent: &Agent, followed: u64) -> Result<(Found, f64)> {
+    wait_for("a hit ratio", || {
+        let scrape = agent.scrape()?;
+        let found = Found::shown(&scrape)?;
+        let ratio = scrape.all("ebpf_cache_hit_ratio", &[]).next().map(|sample| sample.value);
+        ensure!(found.followed <= followed, "{found:?} shown of {followed} pages");
+        Ok(ratio.filter(|_| found.followed == followed).map(|ratio| (found, ratio)))
+    })
 }
+
+/// Long enough that what one collection shows is seen.
+const INTERVAL: &str = "3s";
 
 /// Times that a case may be repeated because the kernel dropped pages of its own accord.
 const ATTEMPTS: u32 = 5;
@@ -67,13 +78,12 @@ fn a_first_reading_has_no_hit_and_a_second_nothing_else(mode: Mode) -> Result<()
             phases: vec![whole.clone(), whole],
         };
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let setup = Setup::new(mode, &cgroup).with("collection_interval", json!(INTERVAL));
+        let agent = Agent::start(&setup)?;
         let mut worker = Worker::start(WORKLOAD, &plan)?;
         worker.join(&cgroup)?;
         worker.phase()?;
-        let scrape = agent.settled()?;
-        let first = Found::shown(&scrape)?;
-        let ratio = hit_ratio(&scrape)?;
+        let (first, ratio) = at_the_end(&agent, pages)?;
         let there = file::resident(&path)?;
         worker.phase()?;
         if there != pages || file::resident(&path)? != pages {
@@ -88,12 +98,12 @@ fn a_first_reading_has_no_hit_and_a_second_nothing_else(mode: Mode) -> Result<()
         );
         ensure!(first.misses > 0, "{first:?}: the first read missed nothing");
         ensure!(ratio == 0.0, "a hit ratio of {ratio} at the first reading");
-        let scrape = agent.settled()?;
-        let second = Found::shown(&scrape)?;
+        let (second, ratio) = at_the_end(&agent, 2 * pages)?;
         let truth = Found { followed: 2 * pages, ..first };
         ensure!(second == truth, "{second:?} shown instead of {truth:?}");
-        let ratio = hit_ratio(&scrape)?;
         ensure!(ratio == 1.0, "a hit ratio of {ratio} at the second reading");
+        let ratio = agent.settled()?.all("ebpf_cache_hit_ratio", &[]).count();
+        ensure!(ratio == 0, "a hit ratio is shown while nothing is read");
         return Ok(());
     }
     bail!("the kernel dropped pages of its own accord in {ATTEMPTS} attempts");
@@ -152,19 +162,15 @@ fn a_scan_of_more_than_memory_holds_is_no_hit(mode: Mode) -> Result<()> {
         files: vec![Open::Read(path)],
         phases: vec![whole().chain(whole()).collect()],
     };
-    // One interval for all of it.
-    let setup = Setup::new(mode, limited.scope()).with("collection_interval", json!("3s"));
+    let setup = Setup::new(mode, limited.scope()).with("collection_interval", json!(INTERVAL));
     let agent = Agent::start(&setup)?;
     let mut worker = Worker::start(WORKLOAD, &plan)?;
     limited.add(worker.pid())?;
     worker.phase()?;
-    let scrape = agent.settled()?;
+    let (found, ratio) = at_the_end(&agent, 2 * pages)?;
     worker.finish()?;
-    let found = Found::shown(&scrape)?;
-    ensure!(found.followed == 2 * pages, "{found:?} shown of {} pages", 2 * pages);
     let hits = found.followed.saturating_sub(found.misses + found.ahead);
     ensure!(hits < pages / 10, "{hits} hits in two scans of {pages} pages each: {found:?}");
-    let ratio = hit_ratio(&scrape)?;
     ensure!(ratio < 0.1, "a hit ratio of {ratio}: {found:?}");
     Ok(())
 }

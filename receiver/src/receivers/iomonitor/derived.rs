@@ -2,7 +2,7 @@
 //!
 //! A signal notes the quantities that it has read; when all have, each ratio comes of what two have grown by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{Groups, Owner};
 use crate::metric::{About, Kind, Metric, Points};
@@ -96,6 +96,8 @@ const RATIOS: [Ratio; 4] = [
 #[derive(Default)]
 pub(super) struct Derived {
     before: Notes,
+    /// The ratios that were shown then, by their parts.
+    shown: BTreeSet<(Owner, Quantity)>,
 }
 
 impl Derived {
@@ -109,9 +111,15 @@ impl Derived {
             }
             match owner {
                 // The numbers of groups that have ended are others' now, and what these grow by is no news.
-                Owner::Ended(group) => {
+                owner @ Owner::Ended(group) => {
                     let gone = Owner::Group(*group);
                     self.before.retain(|(owner, _), _| *owner != gone);
+                    points.about(groups.about(*owner));
+                    for (part, _, metric, _) in RATIOS {
+                        if self.shown.remove(&(gone, part)) {
+                            points.ratio(metric, &[], 0.0);
+                        }
+                    }
                 }
                 Owner::Other => {}
                 owner => {
@@ -130,6 +138,10 @@ impl Derived {
             let part = self.grown(keys[0], *part);
             if let Some(share) = share(part, self.grown(keys[1], *whole)) {
                 points.ratio(metric, &[], value(share));
+                self.shown.insert(keys[0]);
+            } else if self.shown.remove(&keys[0]) {
+                // There is none any more, and the last one is not to stand for it.
+                points.ended(|points| points.ratio(metric, &[], 0.0));
             }
         }
     }

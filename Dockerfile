@@ -4,6 +4,7 @@
 #     docker run --rm --network host --cap-drop ALL --cap-add BPF --cap-add PERFMON fathom
 #
 # runs the built-in quickstart: the running kernel's numbers on http://localhost:9464/metrics.
+# Built where it is to run: on x86-64 or arm64.
 #
 # CAP_BPF loads programs and makes maps, CAP_PERFMON attaches them to tracepoints; nothing else is needed,
 # neither root nor --privileged. An engine that answers «unknown capability» is older than these two: there,

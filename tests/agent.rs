@@ -5,11 +5,11 @@
 )]
 
 use std::{
-    ffi::OsStr,
+    ffi::{CString, OsStr},
     fs::{self, OpenOptions},
     io::{self, BufRead, BufReader, Write as _},
     net::{SocketAddr, TcpListener},
-    os::unix::process::CommandExt as _,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -63,8 +63,8 @@ pub struct Setup {
     /// `service::telemetry`.
     pub telemetry: Value,
     container: Option<PathBuf>,
-    /// Whether it sees the kernel's types.
-    types: bool,
+    /// Directories that it sees empty.
+    hidden: Vec<PathBuf>,
     /// Where events are written, if they are.
     logs: Option<PathBuf>,
 }
@@ -87,7 +87,7 @@ impl Setup {
             exporters,
             telemetry,
             container: None,
-            types: true,
+            hidden: Vec::new(),
             logs: None,
         }
     }
@@ -110,8 +110,15 @@ impl Setup {
     }
 
     /// As on a kernel that was built without BTF.
-    pub fn without_types(self) -> Self {
-        Self { types: false, ..self }
+    pub fn without_types(mut self) -> Self {
+        self.hidden.push("/sys/kernel/btf".into());
+        self
+    }
+
+    /// As on a kernel that does not have a tracepoint, as far as its files say.
+    pub fn without_tracepoint(mut self, event: &str) -> Self {
+        self.hidden.push(Path::new("/sys/kernel/tracing/events").join(event));
+        self
     }
 
     /// With an OTLP exporter that sends to `address` without TLS.
@@ -261,8 +268,8 @@ impl Agent {
         if let Some(container) = &setup.container {
             contain(&mut command, container)?;
         }
-        if !setup.types {
-            hide_types(&mut command);
+        if !setup.hidden.is_empty() {
+            hide(&mut command, &setup.hidden)?;
         }
         let mut agent = Self::start_command(metrics, command)?;
         agent.config = Some(config);
@@ -390,17 +397,22 @@ fn contain(command: &mut Command, cgroup: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the process a view of the file system in which the kernel's types are not there.
-fn hide_types(command: &mut Command) {
-    let hide = || {
+/// Gives the process a view of the file system in which these directories are empty.
+fn hide(command: &mut Command, directories: &[PathBuf]) -> Result<()> {
+    let paths = directories.iter().map(|path| CString::new(path.as_os_str().as_bytes()));
+    let paths = paths.collect::<Result<Vec<_>, _>>()?;
+    let hide = move || {
         unshare(CloneFlags::CLONE_NEWNS)?;
         let (nothing, none) = (None::<&str>, MsFlags::empty());
         mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
-        mount(Some("none"), "/sys/kernel/btf", Some("tmpfs"), none, nothing)?;
+        for path in &paths {
+            mount(Some("none"), path.as_c_str(), Some("tmpfs"), none, nothing)?;
+        }
         Ok(())
     };
-    // SAFETY: three system calls; the paths are short enough to need no allocation.
+    // SAFETY: system calls alone; the paths are of a form, or short enough, that needs no allocation.
     unsafe { command.pre_exec(hide) };
+    Ok(())
 }
 
 /// An address of the loopback that nothing listens on.

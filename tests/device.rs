@@ -1,9 +1,13 @@
 //! A block device of a test's own, and what the kernel counts for it.
+#![expect(unsafe_code, reason = "what a loop device can be told has no wrapper")]
 
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -60,6 +64,16 @@ impl Device {
     /// Its name, as `system.device` has it.
     pub fn name(&self) -> Result<&str> {
         self.path.file_name().and_then(|name| name.to_str()).context("it has a name")
+    }
+
+    /// Makes it read and write its file past the page cache, so that its requests end when those of the disk below
+    /// do, in interrupts. `false` if the file system below cannot do that.
+    pub fn pass_through(&self) -> Result<bool> {
+        /// `LOOP_SET_DIRECT_IO` of include/uapi/linux/loop.h.
+        const DIRECT: libc::Ioctl = 0x4c08;
+        let file = File::open(&self.path)?;
+        // SAFETY: the argument is a number.
+        Ok(unsafe { libc::ioctl(file.as_raw_fd(), DIRECT, 1_u64) } == 0)
     }
 
     /// Opens it past the page cache.

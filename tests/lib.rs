@@ -10,6 +10,7 @@ pub mod file;
 pub mod memory;
 pub mod modes;
 pub mod otlp;
+pub mod perf;
 pub mod plan;
 pub mod prometheus;
 pub mod random;

@@ -6,14 +6,15 @@
 use std::{
     ffi::CString,
     fs::{self, File, Permissions},
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
     path::Path,
+    process::Command,
 };
 
 use anyhow::{Context, Result};
 use nix::{errno::Errno, libc, unistd::Pid};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::cgroup::{Cgroup, hierarchy};
 
@@ -26,8 +27,21 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// A new cgroup, limited to `bytes`.
+    /// A new cgroup, limited to `bytes`, nothing of which is swapped.
     pub fn new(bytes: u64) -> Result<Self> {
+        let limited = Self::swapping(bytes)?;
+        // Neither is there if swap is not accounted to cgroups.
+        for (file, value) in [("memory.memsw.limit_in_bytes", bytes), ("memory.swap.max", 0)] {
+            let path = limited.charged().join(file);
+            if path.exists() {
+                set(&path, value)?;
+            }
+        }
+        Ok(limited)
+    }
+
+    /// A new cgroup, limited to `bytes`, whose memory may be swapped.
+    pub fn swapping(bytes: u64) -> Result<Self> {
         if let Ok(memory) = hierarchy("cgroup", "memory") {
             let limit = Cgroup::below(&memory)?;
             set(&limit.path().join("memory.limit_in_bytes"), bytes)?;
@@ -44,13 +58,15 @@ impl Limited {
         &self.scope
     }
 
-    /// Pages of files that have come back to it after they had been reclaimed, as its `memory.stat` says.
-    pub fn refaults(&self) -> Result<u64> {
-        let path = self.limit.as_ref().unwrap_or(&self.scope).path().join("memory.stat");
+    /// Pages of a kind, `file` or `anon`, that have come back to it after they had been reclaimed, as its
+    /// `memory.stat` says.
+    pub fn refaults(&self, kind: &str) -> Result<u64> {
+        let path = self.charged().join("memory.stat");
         let stat = fs::read_to_string(&path)?;
         // Before Linux 5.9 the kernel did not tell pages of files from others.
-        let line = stat.lines().find_map(|line| line.strip_prefix("workingset_refault_file "));
-        let count = line.with_context(|| format!("{} has no refaults", path.display()))?;
+        let name = format!("workingset_refault_{kind} ");
+        let line = stat.lines().find_map(|line| line.strip_prefix(&name));
+        let count = line.with_context(|| format!("{} has no {name}", path.display()))?;
         Ok(count.parse()?)
     }
 
@@ -58,6 +74,11 @@ impl Limited {
     pub fn swapped(&self) -> Result<Option<Swapped>> {
         let path = self.scope.path().join("memory.stat");
         Ok(fs::read_to_string(path).ok().and_then(|stat| Swapped::parse(&stat)))
+    }
+
+    /// The cgroup that its memory is charged to.
+    fn charged(&self) -> &Path {
+        self.limit.as_ref().unwrap_or(&self.scope).path()
     }
 
     /// Moves a process into it.
@@ -71,6 +92,36 @@ impl Limited {
 
 fn set(path: &Path, value: impl ToString) -> Result<()> {
     fs::write(path, value.to_string()).with_context(|| path.display().to_string())
+}
+
+/// A file that the machine swaps to, as long as the value lives.
+#[derive(Debug)]
+pub struct Swap {
+    file: NamedTempFile,
+}
+
+impl Swap {
+    /// Room for `bytes`, in a file of `directory`. `None` if this machine cannot swap.
+    pub fn new(directory: &Path, bytes: u64) -> Result<Option<Self>> {
+        let file = NamedTempFile::new_in(directory)?;
+        // The kernel wants one without holes.
+        io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut file.as_file())?;
+        file.as_file().sync_all()?;
+        let runs = |command: &str| {
+            let output = Command::new(command).arg(file.path()).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        Ok((runs("mkswap") && runs("swapon")).then_some(Self { file }))
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        let off = Command::new("swapoff").arg(self.file.path()).status();
+        if !off.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still swapped to", self.file.path().display());
+        }
+    }
 }
 
 /// What all reclaim of the machine has come to.
@@ -90,6 +141,8 @@ impl Reclaimed {
     /// As `/proc/vmstat` says. Its sums by origin leave out what a memory cgroup's limit caused;
     /// those by kind of page do not.
     pub fn now() -> Result<Self> {
+        // Newer kernels count them on each CPU, and add them up later, unless they are asked to.
+        set(Path::new("/proc/sys/vm/stat_refresh"), 1)?;
         let vmstat = fs::read_to_string("/proc/vmstat")?;
         let value = |name: &str| -> Result<u64> {
             let line = vmstat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -20,13 +20,14 @@ use tracing::{error, info, warn};
 pub(crate) type Load = Arc<dyn Fn() -> Result<Plan, Report> + Send + Sync>;
 
 /// Runs until a signal or a failure, then drains.
-pub(crate) async fn serve(plan: Plan, logs: Logs, load: Load) -> Result<ExitCode> {
+pub(crate) async fn serve(plan: Plan, mut logs: Logs, load: Load) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
 
     let config = plan.telemetry.clone();
     let telemetry = Telemetry::start(&config).await?;
+    let exports = logs.start(&telemetry).await?;
     let mut running = Running::start(plan, telemetry.meter()).await?;
     let mut reloads = Reloads::new(logs, config, &telemetry);
     info!("Everything is ready. Begin running and processing data.");
@@ -62,6 +63,7 @@ pub(crate) async fn serve(plan: Plan, logs: Logs, load: Load) -> Result<ExitCode
         _ = terminate.recv() => { warn!("Received a second signal, exiting at once."); false }
     };
     telemetry.shutdown().await;
+    exports.end().await;
     Ok(if clean && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -94,13 +96,18 @@ impl Reloads {
     async fn apply(&mut self, loaded: Result<Plan>, running: &mut Running) {
         let [success, failure] = OUTCOMES;
         match self.change(loaded, running).await {
-            Ok(Changes { started, stopped }) => {
+            Ok(Changes { started, restarted, stopped }) => {
                 self.add(success, 1);
-                if started.is_empty() && stopped.is_empty() {
+                if started.is_empty() && restarted.is_empty() && stopped.is_empty() {
                     info!("Configuration reloaded: every component is configured as before.");
                 } else {
-                    let (started, stopped) = (started.join(", "), stopped.join(", "));
-                    info!(started, stopped, "Configuration reloaded: the other components run on.");
+                    let said = |names: Vec<_>| (!names.is_empty()).then(|| names.join(", "));
+                    info!(
+                        started = said(started),
+                        restarted = said(restarted),
+                        stopped = said(stopped),
+                        "Configuration reloaded: the other components run on."
+                    );
                 }
             }
             Err(error) => {

@@ -2,6 +2,8 @@
 //!
 //! One type carries all three signals, so that no pipeline code exists three times.
 
+mod parts;
+
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
     trace::v1::ExportTraceServiceRequest,

@@ -13,10 +13,11 @@ use tokio::sync::{
     mpsc::{self, error::SendError},
     watch,
 };
+use tracing::Instrument as _;
 
 use crate::{
     batch::{Batch, Signal},
-    telemetry::Items,
+    telemetry::{Items, SPANS},
 };
 
 /// Batches that may wait between two components. Small: waiting belongs into exporters' queues,
@@ -181,13 +182,19 @@ impl Output {
 
     /// Sends to all that are connected and take the batch's signal, waiting for the slowest. Fails when none of
     /// them is left.
-    pub async fn send(&self, mut batch: Batch) -> Result<(), Closed> {
+    pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
         let signal = batch.signal();
-        if self.carries(signal) {
-            for items in &self.counted {
-                items.add(signal, batch.items());
-            }
+        if self.counted.is_empty() || !self.carries(signal) {
+            return self.hand_on(batch).await;
         }
+        let items = batch.items();
+        self.counted.iter().for_each(|counted| counted.add(signal, items));
+        let span = tracing::trace_span!(target: SPANS, "send", signal = signal.name(), items);
+        self.hand_on(batch).instrument(span).await
+    }
+
+    async fn hand_on(&self, mut batch: Batch) -> Result<(), Closed> {
+        let signal = batch.signal();
         loop {
             let channels = self.route.channels().await;
             let takers: Vec<_> = channels.iter().filter(|channel| channel.takes(signal)).collect();

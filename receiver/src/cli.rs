@@ -116,7 +116,7 @@ impl Cli {
             None => self.agent(),
             Some(Command::Validate) => {
                 let plan = self.load(&self.given()?)?;
-                plan.warnings.iter().for_each(|text| eprintln!("Warning: {text}"));
+                warn_of(&plan.warnings);
                 Ok(ExitCode::SUCCESS)
             }
             Some(Command::PrintConfig { mode, format, validate }) => {
@@ -161,8 +161,9 @@ impl Cli {
         };
         // As the Collector: what is redacted is for programs, what is not is for reading again.
         let style = Style { reveal, nanos: json && !reveal };
-        let printed = config::print(&self.given()?, &self.set, &KINDS, style, validate)
+        let (printed, warnings) = config::print(&self.given()?, &self.set, &KINDS, style, validate)
             .map_err(|report| anyhow!("{report}"))?;
+        warn_of(&warnings);
         show(&match json {
             true => serde_json::to_string_pretty(&printed)? + "\n",
             false => config::yaml(&printed),
@@ -228,6 +229,11 @@ fn list<K>(factories: &[Factory<K>]) -> Vec<Component> {
         .collect();
     list.sort_by_key(|c| c.name);
     list
+}
+
+/// Says on standard error what looks like an oversight in a configuration.
+fn warn_of(warnings: &[String]) {
+    warnings.iter().for_each(|text| eprintln!("Warning: {}", config::printable(text)));
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no error.

@@ -101,6 +101,10 @@ pub trait Processor: Component {
 
 /// Where data goes. One instance, shared by the pipelines that name it.
 pub trait Exporter: Component {
+    /// Whether what secures it is among the extensions that will run. Asked without I/O, as [`Component::new`].
+    fn secured(&self, _: &Authenticators) -> Mistakes {
+        Mistakes::default()
+    }
     /// Binds, connects: what can fail at start. Called before anything upstream starts.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
@@ -114,11 +118,15 @@ pub trait Exporter: Component {
 pub trait Extension: Component {
     /// Whether others may name it as their `auth`: such start first.
     const AUTHENTICATES: bool = false;
+    /// Whether what secures it is among the extensions that will run. Asked without I/O, as [`Component::new`].
+    fn secured(&self, _: &Authenticators) -> Mistakes {
+        Mistakes::default()
+    }
     /// Reads, binds: what can fail at start.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
     }
-    /// How it secures what other components send and serve. Asked once, after the start.
+    /// How it secures what other components send and serve. Asked without I/O, before and after the start.
     fn auth(&self) -> Auth {
         Auth::default()
     }
@@ -192,6 +200,8 @@ impl<P: Processor> AnyProcessor for P {
 
 /// A configured exporter, its type erased.
 pub trait AnyExporter: Send {
+    /// See [`Exporter::secured`].
+    fn secured(&self, known: &Authenticators) -> Mistakes;
     /// See [`Exporter::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Exporter::run`].
@@ -199,6 +209,9 @@ pub trait AnyExporter: Send {
 }
 
 impl<E: Exporter> AnyExporter for E {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        Exporter::secured(self, known)
+    }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Exporter::start(self, cx))
     }
@@ -211,6 +224,8 @@ impl<E: Exporter> AnyExporter for E {
 pub trait AnyExtension: Send {
     /// See [`Extension::AUTHENTICATES`].
     fn authenticates(&self) -> bool;
+    /// See [`Extension::secured`].
+    fn secured(&self, known: &Authenticators) -> Mistakes;
     /// See [`Extension::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Extension::auth`].
@@ -222,6 +237,9 @@ pub trait AnyExtension: Send {
 impl<E: Extension> AnyExtension for E {
     fn authenticates(&self) -> bool {
         E::AUTHENTICATES
+    }
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        Extension::secured(self, known)
     }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Extension::start(self, cx))
@@ -256,6 +274,8 @@ pub struct Factory<K> {
     pub schema: fn() -> serde_json::Value,
     /// What a section means, with the defaults filled in.
     pub effective: fn(&Section) -> serde_json::Value,
+    /// What of a section cannot be read.
+    pub unreadable: fn(&Section) -> Mistakes,
     /// Checks a configuration and makes the component, without I/O.
     pub configure: fn(&Section) -> Result<K, Mistakes>,
 }
@@ -274,6 +294,7 @@ const fn factory<C: Component, K>(configure: fn(&Section) -> Result<K, Mistakes>
         },
         schema: schema::of::<C::Config>,
         effective: Section::effective::<C::Config>,
+        unreadable: Section::unreadable::<C::Config>,
         configure,
     }
 }

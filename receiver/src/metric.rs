@@ -94,6 +94,7 @@ pub struct Points<'a> {
     start: u64,
     time: u64,
     about: About,
+    sampled: Option<KeyValue>,
     disabled: &'a BTreeSet<&'static str>,
     metrics: Vec<Proto>,
 }
@@ -106,6 +107,7 @@ impl<'a> Points<'a> {
             start: nanos(start),
             time: nanos(time),
             about: About::default(),
+            sampled: None,
             disabled,
             metrics: Vec::new(),
         }
@@ -121,6 +123,11 @@ impl<'a> Points<'a> {
         let before = std::mem::replace(&mut self.about.ended, true);
         emit(self);
         self.about.ended = before;
+    }
+
+    /// Of the events of the following points, this share was counted.
+    pub fn sampled(&mut self, rate: Option<f64>) {
+        self.sampled = rate.map(|rate| key_value(SAMPLING_RATE, Value::DoubleValue(rate)));
     }
 
     /// A counter's value since the start.
@@ -255,7 +262,8 @@ impl<'a> Points<'a> {
     }
 
     fn attributes(&self, own: &[Pair<'_>]) -> Vec<KeyValue> {
-        self.about.attributes.iter().cloned().chain(own.iter().map(pair)).collect()
+        let about = self.about.attributes.iter().chain(&self.sampled);
+        about.cloned().chain(own.iter().map(pair)).collect()
     }
 
     fn since(&self) -> u64 {
@@ -320,6 +328,9 @@ pub fn key_value(key: &str, value: Value) -> KeyValue {
         ..Default::default()
     }
 }
+
+/// The attribute of a point that counts a share of the events alone.
+const SAMPLING_RATE: &str = "ebpf.sampling.rate";
 
 /// The flag of a point that says no more than that its series has ended.
 const NO_RECORDED_VALUE: u32 = DataPointFlags::NoRecordedValueMask as u32;

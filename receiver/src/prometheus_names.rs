@@ -35,6 +35,15 @@ impl Strategy {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, strategy)| *strategy)
     }
 
+    /// The one that is `named`, or else the one that the older key `add_metric_suffixes` means.
+    pub fn configured(named: &str, add_metric_suffixes: bool) -> Self {
+        match Self::named(named) {
+            Some(strategy) => strategy,
+            None if add_metric_suffixes => Self::UnderscoreEscapingWithSuffixes,
+            None => Self::UnderscoreEscapingWithoutSuffixes,
+        }
+    }
+
     /// Whether names are made of letters, digits, `_` and `:` alone.
     pub const fn escapes(self) -> bool {
         matches!(
@@ -76,6 +85,8 @@ impl Suffix {
 pub struct Names {
     namespace: String,
     strategy: Strategy,
+    /// Whether labels keep every `_`.
+    keeping: bool,
 }
 
 impl Names {
@@ -87,7 +98,14 @@ impl Names {
         } else {
             namespace.to_owned()
         };
-        Self { namespace, strategy }
+        Self { namespace, strategy, keeping: false }
+    }
+
+    /// The same names, but labels keep `_` where they begin with one, and as many as they have, which
+    /// is how the Collector shows them to scrapers; those that it sends do not.
+    #[must_use]
+    pub fn keeping_underscores(self) -> Self {
+        Self { keeping: true, ..self }
     }
 
     /// The metric's name; `None` if no character of it can stand in one.
@@ -166,7 +184,10 @@ impl Names {
 
     /// A label's name; empty if no character of it can stand in one.
     pub fn label(&self, key: &str) -> String {
-        if self.strategy.escapes() { escaped_label(key) } else { key.to_owned() }
+        match self.strategy.escapes() {
+            true => escaped_label(key, self.keeping),
+            false => key.to_owned(),
+        }
     }
 
     /// Attributes as labels. Values of keys that have become one are joined in the order of the
@@ -238,14 +259,14 @@ pub fn underscored(name: &str) -> String {
     name.chars().enumerate().map(|(at, c)| if stays(at, c) { c } else { '_' }).collect()
 }
 
-fn escaped_label(key: &str) -> String {
+fn escaped_label(key: &str, keeping: bool) -> String {
     // Names like `__name__` keep what they begin and end with.
     let inner = key.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
     let mut name = String::with_capacity(key.len());
     for c in inner.unwrap_or(key).chars() {
         if c.is_ascii_alphanumeric() {
             name.push(c);
-        } else if !name.ends_with('_') {
+        } else if keeping || !name.ends_with('_') {
             name.push('_');
         }
     }
@@ -255,7 +276,7 @@ fn escaped_label(key: &str) -> String {
     match inner {
         Some(_) => format!("__{name}__"),
         None if name.starts_with(|c: char| c.is_ascii_digit()) => format!("key_{name}"),
-        None if name.starts_with('_') => format!("key{name}"),
+        None if name.starts_with('_') && !keeping => format!("key{name}"),
         None => name,
     }
 }
@@ -408,6 +429,20 @@ mod tests {
             ("__", ""),
         ] {
             assert_eq!(Names::default().label(key), expected, "{key}");
+        }
+        let keeping = Names::default().keeping_underscores();
+        for (key, expected) in [
+            ("label:with!signs)", "label_with_signs_"),
+            ("0day", "key_0day"),
+            ("_foo", "_foo"),
+            ("__foo", "__foo"),
+            ("a__b..c", "a__b__c"),
+            ("__a..b__", "__a__b__"),
+            ("größe字", "gr__e_"),
+            ("ようこそ", ""),
+            ("__", ""),
+        ] {
+            assert_eq!(keeping.label(key), expected, "{key}");
         }
         let attributes = crate::metric::pairs(&[("a/b", "3"), ("a.b", "2"), ("字", "x")]);
         let expected = BTreeMap::from([("a_b".to_owned(), "2;3".to_owned())]);

@@ -168,10 +168,18 @@ pub struct Flow {
 
 /// All components: `extensions` and every `pipeline:ID`. A component that several pipelines share has
 /// one status.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Statuses {
     groups: Arc<Mutex<BTreeMap<String, BTreeMap<String, Reporter>>>>,
     flows: Arc<Mutex<Vec<Flow>>>,
+    configuration: Arc<Mutex<Arc<str>>>,
+}
+
+impl Default for Statuses {
+    fn default() -> Self {
+        let configuration = Arc::new(Mutex::new("".into()));
+        Self { groups: Arc::default(), flows: Arc::default(), configuration }
+    }
 }
 
 impl Statuses {
@@ -195,6 +203,16 @@ impl Statuses {
     /// How the pipelines are connected.
     pub fn flows(&self) -> Vec<Flow> {
         lock(&self.flows).clone()
+    }
+
+    /// Notes what all of it is configured as.
+    pub(crate) fn configure(&self, configuration: &serde_json::Value) {
+        *lock(&self.configuration) = configuration.to_string().into();
+    }
+
+    /// The configuration as JSON, without secrets; empty as long as there is none.
+    pub fn configuration(&self) -> Arc<str> {
+        lock(&self.configuration).clone()
     }
 
     /// The probes of every receiver that has some, by its id.

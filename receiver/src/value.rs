@@ -1,5 +1,6 @@
 //! Attribute values: made from a configuration, and as text.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
 };
@@ -44,6 +45,7 @@ pub fn text(value: Option<&Value>) -> String {
     match value {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::DoubleValue(number)) => float(*number),
+        Some(Value::BytesValue(bytes)) => STANDARD.encode(bytes),
         Some(value) => json(value).to_string(),
         None => String::new(),
     }
@@ -65,6 +67,10 @@ fn json(value: &Value) -> Json {
         Value::StringValue(text) => text.as_str().into(),
         Value::BoolValue(value) => (*value).into(),
         Value::IntValue(value) => (*value).into(),
+        // As Go writes it: without a fraction, if there is none.
+        Value::DoubleValue(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
+            (*value as i64).into()
+        }
         Value::DoubleValue(value) => (*value).into(),
         Value::ArrayValue(array) => {
             array.values.iter().map(|v| v.value.as_ref().map_or(Json::Null, json)).collect()
@@ -72,7 +78,7 @@ fn json(value: &Value) -> Json {
         Value::KvlistValue(list) => {
             list.values.iter().map(|kv| (kv.key.clone(), inner(&kv.value))).collect()
         }
-        Value::BytesValue(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
+        Value::BytesValue(bytes) => STANDARD.encode(bytes).into(),
         // Only profiles have a string table.
         Value::StringValueStrindex(_) => Json::Null,
     }
@@ -93,5 +99,7 @@ mod tests {
         assert_eq!(written(serde_json::json!(1.5e-7)), "1.5e-7");
         assert_eq!(written(serde_json::json!({"a": [1, null, "b"]})), r#"{"a":[1,null,"b"]}"#);
         assert_eq!(written(serde_json::json!(null)), "");
+        assert_eq!(written(serde_json::json!([1.0, 0.5])), "[1,0.5]");
+        assert_eq!(text(Some(&Value::BytesValue(vec![0, 1, 254]))), "AAH+");
     }
 }

@@ -83,9 +83,9 @@ service:
         ),
         (
             "exporters::debug::verbosity",
-            "unknown value \"detialed\"",
+            "unknown metrics level \"detialed\", valid are: basic, normal, detailed",
             "11:22",
-            "did you mean `detailed`?",
+            "",
         ),
         ("exporters::prometheus::endpoint", "required", "12:15", ""),
         (
@@ -122,8 +122,7 @@ service:
 
 #[test]
 fn values_are_read_as_the_field_wants_them() {
-    // A list from a string, a number that a string field takes as written, a key without a value, a
-    // path as a key, a duration of parts.
+    // A list from a string, a key without a value, a path as a key, a duration of parts.
     let ok = "{collection_interval: 1m30s, signals: {syscalls: {calls: 'read,write'}}, \
               metrics: , scope::cgroups: []}";
     assert_eq!(about(ok), "");
@@ -134,8 +133,7 @@ fn values_are_read_as_the_field_wants_them() {
     assert!(
         about("{metrics: {ebpf.fadvise.cals: }}").contains("did you mean `ebpf.fadvise.calls`?")
     );
-    let whole =
-        "'[iomonitor]' expected type 'map[string]interface {}', got unconvertible type 'slice'";
+    let whole = "'[iomonitor]' expected type 'map[string]interface {}', got unconvertible type '[]interface {}'";
     assert!(about("[]").contains(whole));
 }
 
@@ -199,9 +197,10 @@ fn readers_of_the_agents_own_metrics_are_checked_whole() {
 }
 
 #[test]
-fn intervals_of_signals_are_checked_as_a_whole() {
+fn intervals_and_sampling_of_signals_are_checked_as_a_whole() {
     let ok = "{overrides: [{signals: syscalls, collection_interval: 100ms}], \
-              align: {enabled: true, epoch: 2020-12-01T12:00:23Z}}";
+              align: {enabled: true, epoch: 2020-12-01T12:00:23Z}, \
+              sampling: [{signals: [syscalls, dirty], mode: nth, rate: 0.1}, {signals: [faults]}]}";
     assert_eq!(about(ok), "");
     let report = about(
         "{overrides: [{signals: [block, sycalls], collection_interval: 1s}, \
@@ -213,6 +212,20 @@ fn intervals_of_signals_are_checked_as_a_whole() {
         "overrides::1::collection_interval: requires positive value",
         "overrides::2::signals: names no signal",
         "align",
+    ] {
+        assert!(report.contains(wrong), "{wrong}: {report}");
+    }
+    let report = about(
+        "{sampling: [{signals: [block, dirty], mode: nth, rate: 0.3}, {signals: [dirty], rate: 0.5}, \
+         {signals: [dir], mode: probability, rate: 0}]}",
+    );
+    for wrong in [
+        "sampling::0::signals::0: block cannot be sampled",
+        "sampling::0::rate: with mode nth",
+        "sampling::1::signals::0: dirty is sampled already",
+        "sampling::1::rate: with mode none",
+        "sampling::2::rate: must be more than 0",
+        "sampling::2::signals::0: no signal is called dir",
     ] {
         assert!(report.contains(wrong), "{wrong}: {report}");
     }

@@ -121,6 +121,26 @@ fn ladders_and_objects_agree() {
     }
 }
 
+/// What the program of a classic tracepoint returns decides whether others see the event: perf does if it is 1.
+#[test]
+fn classic_tracepoints_stay_visible_to_others() {
+    // include/uapi/linux/bpf.h: opcodes of one byte, then registers, an offset and a number, 8 bytes in all.
+    const EXIT: u8 = 0x95;
+    const RETURN_1: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0xb4, 0, 0, 0, 1, 0, 0, 0]];
+    for signal in SIGNALS {
+        let object = object::File::parse(signal.object).expect("an object is an ELF file");
+        let sections = object.sections().filter(|section| section.name() == Ok("tracepoint"));
+        for code in sections.map(|section| section.data().expect("its code")) {
+            let mut before = [0; 8];
+            for instruction in code.as_chunks().0 {
+                let ends = instruction[0] == EXIT;
+                assert!(!ends || RETURN_1.contains(&before), "{}: {before:x?}", signal.name);
+                before = *instruction;
+            }
+        }
+    }
+}
+
 /// The globals for fields and values that a program's code refers to.
 fn read_by(object: &object::File<'_>, program: &str) -> BTreeSet<String> {
     let symbol = object

@@ -21,7 +21,7 @@ const KINDS: Kinds<'static> = Kinds {
 const REVEAL: Style = Style { reveal: true, nanos: false };
 
 fn effective(uri: String, style: Style) -> Value {
-    print(&[uri], &[], &KINDS, style, true).unwrap_or_else(|report| panic!("{report}"))
+    print(&[uri], &[], &KINDS, style, true).unwrap_or_else(|report| panic!("{report}")).0
 }
 
 /// Every configuration in `otelcol-config` and `examples`.
@@ -81,11 +81,25 @@ service: {pipelines: {metrics: {receivers: [iomonitor], processors: [attributes]
 }
 
 #[test]
-fn what_is_wrong_is_printed_if_asked_for() {
-    let uri =
-        ["yaml:{receivers: {nop: {a: 1}}, exporters: {otlp: {timeout: 1s, no: 2}}}".to_owned()];
-    assert!(print(&uri, &[], &KINDS, REVEAL, true).is_err());
-    let printed = print(&uri, &[], &KINDS, REVEAL, false).expect("readable");
-    assert_eq!(printed.pointer("/receivers/nop/a"), Some(&json!(1)));
+fn what_cannot_run_is_printed_if_asked_for() {
+    let print =
+        |text: &str, validate| print(&[format!("yaml:{text}")], &[], &KINDS, REVEAL, validate);
+    let negative =
+        "{exporters: {otlp: {timeout: 1s}}, service: {pipelines: {metrics: {receivers: [a]}}}}";
+    assert!(print(negative, true).is_err());
+    let (printed, _) = print(negative, false).expect("readable");
     assert_eq!(printed.pointer("/exporters/otlp/timeout"), Some(&json!("1s")));
+    // What has no meaning cannot be printed.
+    for (text, message) in [
+        ("{receivers: {nop: }}", "unknown type: \"nop\""),
+        ("{exporters: {otlp: {timeout: invalid}}}", "'timeout' time: invalid duration"),
+        ("{exporters: {otlp: {no: 2}}}", "has invalid keys: no"),
+        ("{exporters: {otlp/: }}", "the part after / should not be empty"),
+        ("{service: {no: 2}}", "'service' has invalid keys: no"),
+        ("{service: {telemetry: {no: 2}}}", "'service.telemetry' has invalid keys: no"),
+        ("{service: {pipelines: {no: }}}", "unknown pipeline signal: \"no\""),
+    ] {
+        let report = print(text, false).expect_err(text).to_string();
+        assert!(report.contains(message) && !report.contains("mistakes)"), "{text}: {report}");
+    }
 }

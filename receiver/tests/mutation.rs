@@ -123,9 +123,9 @@ fn check(text: &str) {
     let loaded = load(&uri, &[], &KINDS).map(drop).map_err(|report| report.to_string());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let Err(report) = loaded else {
-        let printed = print(&uri, &[], &KINDS, REVEAL, true).expect("it is valid");
+        let printed = print(&uri, &[], &KINDS, REVEAL, true).expect("it is valid").0;
         let again = [format!("yaml:{}", yaml(&printed))];
-        let again = print(&again, &[], &KINDS, REVEAL, true).unwrap_or_else(|r| panic!("{r}"));
+        let again = print(&again, &[], &KINDS, REVEAL, true).unwrap_or_else(|r| panic!("{r}")).0;
         assert_eq!(printed, again);
         return;
     };

@@ -165,6 +165,9 @@ impl Exporter for Sink {
             let passed = (sum.data_points[0].time_unix_nano, metric.description.clone());
             lock(&ARRIVED).entry(id.clone()).or_default().push(passed);
         }
+        if self.0.hang {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -253,7 +256,7 @@ async fn processors_change_come_go_and_move_while_data_flows() {
         let next = plan(&one(&steps(tags[0], tags[1]), processors, "sink"));
         let changes = running.reload(next).await.expect("it changes");
         let name = |id: &&str| format!("processor {id} in pipeline metrics");
-        let mut now = changes.started;
+        let mut now = [changes.started, changes.restarted].concat();
         now.sort();
         assert_eq!(now, changed.iter().map(name).collect::<Vec<_>>(), "{processors}");
         let mut then = changes.stopped;
@@ -286,7 +289,8 @@ async fn an_exporter_that_changes_goes_on_where_the_old_one_ended() {
     for tag in ["2", "3"] {
         flow().await;
         let changes = running.reload(plan(&sink(tag))).await.expect("it changes");
-        assert_eq!((changes.started, changes.stopped.len()), (vec!["exporter sink".to_owned()], 0));
+        assert_eq!((changes.started.len(), changes.stopped.len()), (0, 0));
+        assert_eq!(changes.restarted, ["exporter sink"]);
     }
     flow().await;
     assert_eq!(started(), "sink source sink sink");
@@ -402,6 +406,47 @@ async fn what_does_not_end_is_given_up_and_the_rest_goes_on() {
     let numbers: Vec<u64> = arrived("sink").iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers.len() as u64, SENT.load(Ordering::Relaxed) - 3);
     assert!(numbers.is_sorted());
+}
+
+/// What listens goes on at once, and is sent to, while another exporter takes its time to end.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_the_end_of_another_but_its_successor() {
+    let _alone = ALONE.lock().await;
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        listener.local_addr().expect("an address").port()
+    };
+    let with = |listens: &str, hangs: &str| {
+        let sinks = format!(
+            "sink/{listens}: {{port: {port}, tag: {hangs}}}, sink/z: {{hang: true, tag: {hangs}}}"
+        );
+        one(&format!("exporters: {{{sinks}}}"), "", &format!("sink/{listens}, sink/z"))
+    };
+    let mut running = start(&with("a", "1")).await;
+    // In another way, and under another name.
+    for (listens, now) in [("a", "2"), ("b", "3")] {
+        flow().await;
+        let began = tokio::time::Instant::now();
+        let next = plan(&with(listens, now));
+        let (changed, taken) = tokio::join!(running.reload(next), async {
+            while arrived(&format!("sink/{listens}{now}")).is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            began.elapsed()
+        });
+        changed.expect("it changes");
+        assert_eq!(began.elapsed().as_secs(), 10, "the one that hangs is given up");
+        assert!(taken < Duration::from_secs(1), "{taken:?}");
+        assert_eq!(arrived(&format!("sink/z{now}")).len(), 0, "its successor overtakes nothing");
+    }
+    flow().await;
+    assert!(!running.shutdown().await, "the last one that hangs is given up");
+    let numbers = |sinks: [&str; 3]| -> Vec<u64> {
+        sinks.iter().flat_map(|sink| arrived(sink)).map(|(number, _)| number).collect()
+    };
+    let sent: Vec<u64> = (0..SENT.load(Ordering::Relaxed)).collect();
+    assert_eq!(numbers(["sink/a1", "sink/a2", "sink/b3"]), sent);
+    assert_eq!(numbers(["sink/z1", "sink/z2", "sink/z3"]), sent);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-//! The agent's own time and memory for a collection, by the number of groups.
+//! The agent's own time and memory for a collection, by the number of groups: with all that comes of it, and with
+//! the points dropped before the exporter, which leaves the readout and the making of the points.
 
 use std::{fs, thread, time::Duration};
 
 use anyhow::{Context, Result};
-use nix::unistd::{Pid, getppid};
+use nix::unistd::Pid;
 use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
@@ -15,27 +16,14 @@ const COLLECTIONS: u32 = 5;
 /// One cgroup for each group, all of which have made a call.
 pub(crate) fn measure() -> Result<()> {
     println!("\nA collection, one watched call, by cgroup:");
-    println!("  {:>7}  {:>12}  {:>9}  {:>15}", "groups", "CPU", "RSS", "of it anonymous");
-    for groups in [1_usize, 100, 8_192] {
+    println!(
+        "  {:>7}  {:>12}  {:>14}  {:>9}  {:>15}",
+        "groups", "CPU", "to the points", "RSS", "of it anonymous"
+    );
+    for groups in [1_usize, 100, 8_192, 65_536] {
         let parent = Cgroup::new()?;
-        let mut setup = Setup::new(Mode::TpBtf, &parent);
-        setup.iomonitor = json!({
-            "mode": "tp_btf",
-            "collection_interval": "1s",
-            "initial_delay": "0s",
-            "group_by": "cgroup",
-            "max_groups": 16_384,
-            "memory_budget_mib": 2_048,
-            "scope": {"cgroups": [parent.path()]},
-            "signals": {
-                "block": {"enabled": false},
-                "dirty": {"enabled": false}, "fadvise": {"enabled": false},
-                "page_cache": {"enabled": false}, "reclaim": {"enabled": false},
-                "syscalls": {"calls": ["pread64"]},
-            },
-            "metrics": {"ebpf.syscall.duration": {"enabled": false}},
-        });
-        let agent = Agent::start(&setup)?;
+        let all = agent(&parent, None)?;
+        let points = agent(&parent, Some(r#"IsMatch(name, "ebpf[.]syscall.*")"#))?;
         let children = (0..groups).map(|_| parent.child()).collect::<Result<Vec<_>>>()?;
         let own = Pid::this();
         let file = fs::File::open("/proc/self/exe")?;
@@ -44,25 +32,63 @@ pub(crate) fn measure() -> Result<()> {
             std::os::unix::fs::FileExt::read_at(&file, &mut [0; 1], 0)?;
         }
         parent.leave(own)?;
-        let _ = getppid();
-        agent.settled()?;
-        thread::sleep(Duration::from_secs(1));
-        let before = cpu(agent.pid())?;
-        thread::sleep(Duration::from_secs(1) * COLLECTIONS);
-        let spent = (cpu(agent.pid())? - before) / COLLECTIONS;
-        let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-        let kib = |key: &str| -> Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).context("status")?;
-            Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?)
-        };
+        let (all, memory) = collections(&all)?;
+        let (points, _) = collections(&points)?;
         println!(
-            "  {groups:>7}  {:>9.2} ms  {:>5} MiB  {:>11} MiB",
-            spent.as_secs_f64() * 1e3,
-            kib("VmRSS")? >> 10,
-            kib("RssAnon")? >> 10
+            "  {groups:>7}  {:>9.2} ms  {:>11.2} ms  {:>5} MiB  {:>11} MiB",
+            all.as_secs_f64() * 1e3,
+            points.as_secs_f64() * 1e3,
+            memory.resident,
+            memory.anonymous
         );
     }
     Ok(())
+}
+
+/// Counts in what is below `parent`, and drops the metrics for which a condition holds.
+fn agent(parent: &Cgroup, dropped: Option<&str>) -> Result<Agent> {
+    let mut setup = Setup::new(Mode::TpBtf, parent);
+    setup.iomonitor = json!({
+        "mode": "tp_btf",
+        "collection_interval": "1s",
+        "initial_delay": "0s",
+        "group_by": "cgroup",
+        "max_groups": 65_536,
+        "memory_budget_mib": 8_192,
+        "scope": {"cgroups": [parent.path()]},
+        "signals": {
+            "block": {"enabled": false}, "compaction": {"enabled": false},
+            "dirty": {"enabled": false}, "fadvise": {"enabled": false}, "kills": {"enabled": false},
+            "page_cache": {"enabled": false}, "reclaim": {"enabled": false},
+            "syscalls": {"calls": ["pread64"]},
+        },
+        "metrics": {"ebpf.syscall.duration": {"enabled": false}},
+    });
+    if let Some(condition) = dropped {
+        setup = setup.process("filter", json!({"metrics": {"metric": [condition]}}));
+    }
+    Agent::start(&setup)
+}
+
+/// In MiB.
+struct Memory {
+    resident: u64,
+    anonymous: u64,
+}
+
+/// What a collection takes, and what the agent has come to have.
+fn collections(agent: &Agent) -> Result<(Duration, Memory)> {
+    agent.settled()?;
+    thread::sleep(Duration::from_secs(1));
+    let before = cpu(agent.pid())?;
+    thread::sleep(Duration::from_secs(1) * COLLECTIONS);
+    let spent = (cpu(agent.pid())? - before) / COLLECTIONS;
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
+    let mib = |key: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).context("status")?;
+        Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>()? >> 10)
+    };
+    Ok((spent, Memory { resident: mib("VmRSS")?, anonymous: mib("RssAnon")? }))
 }
 
 /// The CPU time of a process, to the nanosecond (`/proc/PID/schedstat` of each thread).

@@ -3,10 +3,12 @@
 //!
 //! The variants of a case take turns in every round, in random order, and are compared with nothing attached in
 //! the same round: what else the machine does hits all of them alike. Of a round's many short batches the
-//! tenth percentile counts, which is the cost when nobody disturbs; of the rounds the median.
+//! tenth percentile counts, which is the cost when nobody disturbs; of the rounds the median. While it measures, the
+//! bench has priority over everything that is not real-time.
 
 mod floor;
 mod groups;
+mod priority;
 mod work;
 
 use anyhow::Result;
@@ -31,19 +33,29 @@ enum Attached {
 struct Variant {
     name: &'static str,
     attached: Attached,
+    /// The variant of empty programs at the same hooks.
+    floor: Option<&'static str>,
+}
+
+impl Variant {
+    /// Beside the empty programs called `floor`.
+    fn over(self, floor: &'static str) -> Self {
+        Self { floor: Some(floor), ..self }
+    }
 }
 
 fn variant(name: &'static str, mode: Mode, iomonitor: Value) -> Variant {
-    Variant { name, attached: Attached::Agent(mode, iomonitor) }
+    Variant { name, attached: Attached::Agent(mode, iomonitor), floor: None }
 }
 
 fn empty(name: &'static str, attach: fn() -> Result<Empty>) -> Variant {
-    Variant { name, attached: Attached::Empty(attach) }
+    Variant { name, attached: Attached::Empty(attach), floor: None }
 }
 
 /// One signal alone.
 fn only(signal: &str, section: Value) -> Value {
-    let all = ["block", "dirty", "fadvise", "page_cache", "reclaim", "syscalls"];
+    let all =
+        ["block", "compaction", "dirty", "fadvise", "kills", "page_cache", "reclaim", "syscalls"];
     let mut signals: serde_json::Map<_, _> =
         all.map(|name| (name.to_owned(), json!({"enabled": name == signal}))).into_iter().collect();
     if let (Some(own), Value::Object(more)) = (signals[signal].as_object_mut(), section) {
@@ -65,7 +77,9 @@ fn main() -> Result<()> {
     let own = Pid::this();
     cgroup.add(own)?;
     let scope = json!({"cgroups": [cgroup.path()]});
+    priority::raise();
     let measured = measure(&cgroup, &scope);
+    priority::lower();
     // Its directory can be removed when nobody is in it.
     cgroup.leave(own)?;
     measured?;
@@ -81,64 +95,96 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     };
     let syscalls = || {
         vec![
-            empty("empty, tp_btf exit", || Empty::typed(&["sys_exit"])),
-            empty("empty, tp_btf pair", || Empty::typed(&["sys_exit", "sys_enter"])),
-            empty("empty, tracepoint pair", || {
+            empty(EXIT, || Empty::typed(&["sys_exit"])),
+            empty(PAIR, || Empty::typed(&["sys_exit", "sys_enter"])),
+            empty(CLASSIC_PAIR, || {
                 Empty::classic(&["raw_syscalls/sys_exit", "raw_syscalls/sys_enter"])
             }),
-            empty("empty, syscall_tracepoint pair", || {
+            empty(CALL_EXIT, || Empty::classic(&["syscalls/sys_exit_pread64"])),
+            empty(CALL_PAIR, || {
                 Empty::classic(&["syscalls/sys_exit_pread64", "syscalls/sys_enter_pread64"])
             }),
-            variant("counted, tp_btf", Mode::TpBtf, counted.clone()),
-            variant("counted, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&counted, "cgroup")),
+            variant("counted, tp_btf", Mode::TpBtf, counted.clone()).over(EXIT),
+            variant("counted, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&counted, "cgroup"))
+                .over(EXIT),
+            variant("counted, syscall_tracepoint", Mode::SyscallTracepoint, counted.clone())
+                .over(CALL_EXIT),
             variant(
                 "counted, syscall_tracepoint, scope, cgroup",
                 Mode::SyscallTracepoint,
                 keyed(&counted, "cgroup"),
-            ),
-            variant("timed, tp_btf", Mode::TpBtf, calls.clone()),
-            variant("timed, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&calls, "cgroup")),
-            variant("timed, tp_btf, scope, process", Mode::TpBtf, keyed(&calls, "process")),
-            variant("timed, tracepoint", Mode::Tracepoint, calls.clone()),
-            variant("timed, syscall_tracepoint", Mode::SyscallTracepoint, calls.clone()),
+            )
+            .over(CALL_EXIT),
+            variant("timed, tp_btf", Mode::TpBtf, calls.clone()).over(PAIR),
+            variant("timed, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&calls, "cgroup"))
+                .over(PAIR),
+            variant("timed, tp_btf, scope, process", Mode::TpBtf, keyed(&calls, "process"))
+                .over(PAIR),
+            variant("timed, tracepoint", Mode::Tracepoint, calls.clone()).over(CLASSIC_PAIR),
+            variant("timed, syscall_tracepoint", Mode::SyscallTracepoint, calls.clone())
+                .over(CALL_PAIR),
             variant(
                 "timed, syscall_tracepoint, scope, cgroup",
                 Mode::SyscallTracepoint,
                 keyed(&calls, "cgroup"),
-            ),
+            )
+            .over(CALL_PAIR),
         ]
     };
     case("pread64 of 4 KiB, cached (watched)", &Work::cached_read()?, syscalls(), cgroup)?;
     case("getppid (nobody watches)", &Work::unwatched(), syscalls(), cgroup)?;
     let pages = only("page_cache", json!({}));
-    let page_cache = vec![
-        empty("empty, tp_btf at add and delete", || {
-            Empty::typed(&["mm_filemap_add_to_page_cache", "mm_filemap_delete_from_page_cache"])
-        }),
-        variant("page_cache, tp_btf (with lookups)", Mode::TpBtf, pages.clone()),
-        variant("page_cache, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&pages, "cgroup")),
-        variant("page_cache, tracepoint (no lookups)", Mode::Tracepoint, pages.clone()),
-    ];
-    case("a page read in and dropped again (two events)", &Work::pages()?, page_cache, cgroup)?;
+    let without_lookups = json!({"ebpf.page_cache.read_attempts": {"enabled": false}});
+    let moves = with(pages.clone(), "metrics", without_lookups);
+    let page_cache = || {
+        vec![
+            empty(PAGES, || {
+                Empty::typed(&["mm_filemap_add_to_page_cache", "mm_filemap_delete_from_page_cache"])
+            }),
+            variant("adds and deletes, tp_btf", Mode::TpBtf, moves.clone()).over(PAGES),
+            variant(
+                "adds and deletes, tp_btf, scope, cgroup",
+                Mode::TpBtf,
+                keyed(&moves, "cgroup"),
+            )
+            .over(PAGES),
+            variant("and lookups, tp_btf", Mode::TpBtf, pages.clone()).over(PAGES),
+            variant("and lookups, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&pages, "cgroup"))
+                .over(PAGES),
+            variant("adds and deletes, tracepoint", Mode::Tracepoint, moves.clone()),
+        ]
+    };
+    case("a page read in and dropped again (two events)", &Work::pages()?, page_cache(), cgroup)?;
+    case("a page of 16 MiB that stream by", &Work::stream()?, page_cache(), cgroup)?;
     let advice = only("fadvise", json!({}));
     let fadvise = vec![
-        empty("empty, tp_btf exit", || Empty::typed(&["sys_exit"])),
-        variant("fadvise, tp_btf", Mode::TpBtf, advice.clone()),
-        variant("fadvise, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&advice, "cgroup")),
+        empty(EXIT, || Empty::typed(&["sys_exit"])),
+        variant("fadvise, tp_btf", Mode::TpBtf, advice.clone()).over(EXIT),
+        variant("fadvise, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&advice, "cgroup")).over(EXIT),
         variant("fadvise, syscall_tracepoint", Mode::SyscallTracepoint, advice),
     ];
     case("fadvise64(NORMAL)", &Work::advice()?, fadvise, cgroup)?;
     let requests = only("block", json!({}));
     let block = vec![
-        empty("empty, tp_btf", || Empty::typed(&["block_rq_issue", "block_rq_complete"])),
-        variant("block, tp_btf", Mode::TpBtf, requests.clone()),
-        variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup")),
+        empty(REQUESTS, || Empty::typed(&["block_rq_issue", "block_rq_complete"])),
+        variant("block, tp_btf", Mode::TpBtf, requests.clone()).over(REQUESTS),
+        variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup"))
+            .over(REQUESTS),
     ];
     case("4 KiB read past the cache from a loop device", &Work::requests()?, block, cgroup)
 }
 
+const EXIT: &str = "empty, tp_btf exit";
+const PAIR: &str = "empty, tp_btf pair";
+const CLASSIC_PAIR: &str = "empty, tracepoint pair";
+const CALL_EXIT: &str = "empty, syscall_tracepoint exit";
+const CALL_PAIR: &str = "empty, syscall_tracepoint pair";
+const PAGES: &str = "empty, tp_btf at add and delete";
+const REQUESTS: &str = "empty, tp_btf at issue and completion";
+
 fn case(name: &str, work: &Work, mut variants: Vec<Variant>, cgroup: &Cgroup) -> Result<()> {
-    variants.insert(0, Variant { name: "nothing, again", attached: Attached::Nothing });
+    let nothing = Variant { name: "nothing, again", attached: Attached::Nothing, floor: None };
+    variants.insert(0, nothing);
     let mut deltas = vec![Vec::new(); variants.len()];
     let mut bases = Vec::new();
     let mut rng = fastrand::Rng::new();
@@ -166,12 +212,23 @@ fn case(name: &str, work: &Work, mut variants: Vec<Variant>, cgroup: &Cgroup) ->
             deltas[index].push(nanos - base);
         }
     }
-    println!("\n{name}: {:.0} ns", median(&mut bases));
-    println!("  {:<44} {:>7}  {:>15}", "attached", "added", "of all rounds");
-    for (variant, deltas) in variants.iter().zip(&mut deltas) {
-        let middle = median(deltas);
-        let (least, most) = (deltas[0], deltas[deltas.len() - 1]);
-        println!("  {:<44} {middle:>+7.0}  [{least:>+6.0} …{most:>+6.0}]", variant.name);
+    let base = median(&mut bases);
+    println!("\n{name}: {base:.0} ns");
+    println!(
+        "  {:<44} {:>7} {:>7} {:>9}  {:>15}",
+        "attached", "added", "%", "x empty", "of all rounds"
+    );
+    let middles: Vec<f64> = deltas.iter_mut().map(|deltas| median(deltas)).collect();
+    for ((variant, deltas), middle) in variants.iter().zip(&deltas).zip(&middles) {
+        let floor = variants.iter().position(|other| Some(other.name) == variant.floor);
+        let times = floor.map_or(String::new(), |floor| format!("{:.1}", middle / middles[floor]));
+        println!(
+            "  {:<44} {middle:>+7.1} {:>+7.1} {times:>9}  [{:>+6.0} …{:>+6.0}]",
+            variant.name,
+            middle / base * 100.0,
+            deltas[0],
+            deltas[deltas.len() - 1]
+        );
     }
     Ok(())
 }

@@ -69,6 +69,23 @@ impl Work {
         Ok(Self { events: 256, run: Box::new(run) })
     }
 
+    /// Pages of a file that is read from the device from its beginning to its end, with what the kernel reads ahead.
+    pub(crate) fn stream() -> Result<Self> {
+        const SIZE: u64 = 16 << 20;
+        let (directory, file) = file(SIZE)?;
+        let run = move || {
+            let _ = &directory;
+            let dropped = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+            assert!(dropped.is_ok(), "a file takes advice");
+            let mut buffer = vec![0; 128 << 10];
+            for at in (0..SIZE).step_by(buffer.len()) {
+                let read = file.read_at(&mut buffer, at);
+                assert_eq!(read.ok(), Some(buffer.len()), "the file is long enough");
+            }
+        };
+        Ok(Self { events: 4_096, run: Box::new(run) })
+    }
+
     /// Advice that changes nothing.
     pub(crate) fn advice() -> Result<Self> {
         let (directory, file) = file(1 << 16)?;

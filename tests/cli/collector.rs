@@ -216,6 +216,7 @@ fn dollars_and_values_of_values() -> Result<()> {
         ("${env:MY_VAR:-test:-test}", "test:-test"),
         // Not as the Collector, which leaves what follows an escape as it is.
         ("$${A}${env:HOST}", "${A}localhost"),
+        ("${env:HOST}$${env:OS}${env:HOST}", "localhost${env:OS}localhost"),
     ] {
         let config = Field::Text.config(&format!("'{text}'"));
         let printed = print(&[&config], &environment)?.map_err(anyhow::Error::msg).context(text)?;
@@ -399,14 +400,17 @@ fn whole_configurations() -> Result<()> {
             &["the logging exporter has been deprecated, use the debug exporter instead"],
         ),
         // Reported as itself, without what follows from it.
-        (with("service", "service: []"), &["service: 'service' expected a map, got 'slice'"]),
+        (
+            with("service", "service: []"),
+            &["service: 'service' expected a map or struct, got \"slice\""],
+        ),
         (
             with("receivers", "receivers: []"),
-            &["receivers: 'receivers' expected a map, got 'slice'"],
+            &["receivers: 'receivers' expected a map or struct, got \"slice\""],
         ),
         (
             pipelines("[]"),
-            &["service::pipelines: 'service::pipelines' expected a map, got 'slice'"],
+            &["service::pipelines: 'service.pipelines' expected a map or struct, got \"slice\""],
         ),
     ] {
         let said = print(&[&config], &[])?.err().unwrap_or_default();

@@ -21,6 +21,7 @@ use tests::{
     plan::{Call, Open, Plan, Step},
     random,
     scrape::Scrape,
+    shell::Shell,
     worker::Worker,
 };
 
@@ -244,33 +245,44 @@ fn writeback_is_the_writers(mode: Mode) -> Result<()> {
     }
     let directory = file::directory()?;
     let size = random::rng().u64(100..1_000) * BLOCK;
-    let device = Device::new(directory.path(), 1_000 * BLOCK)?;
+    let Some(stacked) = Stacked::new(directory.path())? else {
+        println!("not run here: no mkfs.ext2");
+        return Ok(());
+    };
+    // The kernel writes a file back for the cgroup that was the first to change it, in this case to create it.
+    let path = stacked.mount.path().join("written");
+    let shell = Shell::new(&format!(": >'{}'", path.display()))?;
+    cgroup.add(shell.pid())?;
+    ensure!(shell.finish()?.success(), "the shell failed");
+    nix::unistd::sync();
+    stacked.disk.quiet()?;
     let agent = Agent::start(&Setup::new(mode, &cgroup))?;
     // Whole pages: none has to be read first.
     let write = Step::new(Call::Write, 0, BLOCK as usize).times(size / BLOCK);
-    let files = vec![Open::Write(device.path().to_owned())];
+    let files = vec![Open::Write(path)];
     let plan = Plan { threads: 1, files, phases: vec![vec![write], vec![]] };
     let mut worker = Worker::start(WORKLOAD, &plan)?;
     worker.join(&cgroup)?;
     worker.phase()?;
     // The writer stands still, and its file is open: nobody but the flusher and this process can write back.
     nix::unistd::sync();
-    ensure!(device.quiet()?.write_bytes == size, "{:?}: not all is written", device.counts()?);
-    let seen = shown(&agent.settled()?, &device)?;
+    stacked.disk.quiet()?;
+    let seen = shown(&agent.settled()?, &stacked.disk)?;
     ensure!(seen.write_bytes == size, "{seen:?} shown, {size} bytes written");
     worker.phase()?;
     worker.finish()?;
     Ok(())
 }
 
-/// A device whose file lies in a file system that can be frozen: what it is given then, it cannot end.
-struct Frozen {
+/// A device whose file lies in a file system on another device. That can be frozen: what the device is given then,
+/// it cannot end.
+struct Stacked {
     mount: tempfile::TempDir,
     device: Option<Device>,
-    _disk: Device,
+    disk: Device,
 }
 
-impl Frozen {
+impl Stacked {
     /// Not frozen yet. `None` if this machine cannot make a file system.
     fn new(directory: &Path) -> Result<Option<Self>> {
         let disk = Device::new(directory, 32 << 20)?;
@@ -280,9 +292,9 @@ impl Frozen {
         }
         let mount = tempfile::tempdir_in(directory)?;
         run(Command::new("mount").args(["-t", "ext4"]).arg(disk.path()).arg(mount.path()))?;
-        let mut frozen = Self { mount, device: None, _disk: disk };
-        frozen.device = Some(Device::new(frozen.mount.path(), 1 << 20)?);
-        Ok(Some(frozen))
+        let mut stacked = Self { mount, device: None, disk };
+        stacked.device = Some(Device::new(stacked.mount.path(), 1 << 20)?);
+        Ok(Some(stacked))
     }
 
     fn device(&self) -> Result<&Device> {
@@ -298,7 +310,7 @@ impl Frozen {
     }
 }
 
-impl Drop for Frozen {
+impl Drop for Stacked {
     fn drop(&mut self) {
         let _ = self.thaw();
         self.device = None;
@@ -319,10 +331,10 @@ fn run(command: &mut Command) -> Result<()> {
 
 /// Writes one block in each of `count` threads while the device can end none, and calls `meanwhile` when
 /// it has them all.
-fn stuck(frozen: &Frozen, count: u64, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
-    let device = frozen.device()?;
+fn stuck(stacked: &Stacked, count: u64, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+    let device = stacked.device()?;
     device.quiet()?;
-    frozen.freeze()?;
+    stacked.freeze()?;
     thread::scope(|scope| {
         let writes: Vec<_> = (0..count)
             .map(|n| scope.spawn(move || Ok(device.direct()?.write(n * BLOCK, BLOCK as usize)?)))
@@ -331,7 +343,7 @@ fn stuck(frozen: &Frozen, count: u64, meanwhile: impl FnOnce() -> Result<()>) ->
             Ok((device.counts()?.in_flight == count).then_some(()))
         });
         let result = given.and_then(|()| meanwhile());
-        frozen.thaw()?;
+        stacked.thaw()?;
         for write in writes {
             let done: Result<()> = write.join().unwrap_or_else(|_| bail!("a thread has failed"));
             done?;
@@ -343,15 +355,15 @@ fn stuck(frozen: &Frozen, count: u64, meanwhile: impl FnOnce() -> Result<()>) ->
 fn what_a_device_has_is_in_flight(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let count = random::rng().u64(1..20);
-    let Some(frozen) = Frozen::new(directory.path())? else {
+    let Some(stacked) = Stacked::new(directory.path())? else {
         println!("not run here: no mkfs.ext2");
         return Ok(());
     };
-    let device = frozen.device()?;
+    let device = stacked.device()?;
     let (_cgroup, setup) = everything(mode)?;
     let agent = Agent::start(&setup)?;
     let waited = Duration::from_millis(200);
-    stuck(&frozen, count, || {
+    stuck(&stacked, count, || {
         let seen = sum(&agent.settled()?, IN_FLIGHT, device, "write")?;
         ensure!(seen == count, "{seen} writes in flight shown, {count} are");
         thread::sleep(waited);
@@ -369,14 +381,14 @@ fn what_a_device_has_is_in_flight(mode: Mode) -> Result<()> {
 fn what_was_under_way_before_is_no_debt(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let count = random::rng().u64(1..20);
-    let Some(frozen) = Frozen::new(directory.path())? else {
+    let Some(stacked) = Stacked::new(directory.path())? else {
         println!("not run here: no mkfs.ext2");
         return Ok(());
     };
-    let device = frozen.device()?;
+    let device = stacked.device()?;
     let (_cgroup, setup) = everything(mode)?;
     let mut agent = None;
-    stuck(&frozen, count, || {
+    stuck(&stacked, count, || {
         agent = Some(Agent::start(&setup)?);
         Ok(())
     })?;

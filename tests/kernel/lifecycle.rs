@@ -10,24 +10,28 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::programs::loaded_programs;
+use aya::{
+    maps::loaded_maps,
+    programs::{loaded_links, loaded_programs},
+};
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup, binary, free_address},
     cgroup::Cgroup,
-    deadline::{on_this_machine, wait_for},
+    deadline::{SLOWDOWN, on_this_machine, wait_for},
     file,
     modes::{attaches, hole},
     otlp::{OtlpServer, Reading},
     plan::{Call, Open, Plan, Step},
     random,
+    worker::Worker,
 };
 
-use crate::{in_each_mode, syscalls::equal, work};
+use crate::{WORKLOAD, in_each_mode, syscalls::equal, work};
 
 in_each_mode!(["syscalls/timed"] the_last_collection_is_sent_before_the_end, two_agents_count_the_same,
-    what_the_kernel_missed_is_shown);
+    an_agent_that_is_killed_takes_nothing_along, what_the_kernel_missed_is_shown);
 
 fn preads(rng: &mut fastrand::Rng, directory: &tempfile::TempDir) -> Result<Plan> {
     let path = file::cold(directory, rng, 1 << 20)?;
@@ -87,6 +91,32 @@ fn two_agents_count_the_same(mode: Mode) -> Result<()> {
         report.tallies.entry(call).or_default().merge(tally);
     }
     equal(&second.settled()?, &report)
+}
+
+/// Two agents count the same work, and one of them is killed in the middle of it.
+fn an_agent_that_is_killed_takes_nothing_along(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let path = file::cold(&directory, &mut rng, 1 << 16)?;
+    let cgroup = Cgroup::new()?;
+    let [killed, other] =
+        [Agent::start(&Setup::new(mode, &cgroup))?, Agent::start(&Setup::new(mode, &cgroup))?];
+    let count = 2_000_000 / *SLOWDOWN;
+    let step = Step::new(Call::Pread64, 0, 1).times(count);
+    let plan = Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![step]] };
+    let mut worker = Worker::start(WORKLOAD, &plan)?;
+    worker.join(&cgroup)?;
+    worker.begin()?;
+    let shown =
+        |agent: &Agent| agent.scrape()?.sum("ebpf_syscall_calls_total", &[("syscall", "pread64")]);
+    let (before, seen) = wait_for("the work to be under way", || {
+        let both = (shown(&killed)?, shown(&other)?);
+        Ok((both.0 > 0 && both.1 > 0).then_some(both))
+    })?;
+    ensure!(before < count && seen < count, "the work was over before the kill");
+    let _ = killed.stop(Signal::SIGKILL)?;
+    worker.stopped()?;
+    equal(&other.settled()?, &worker.finish()?)
 }
 
 #[test]
@@ -159,24 +189,44 @@ fn what_the_kernel_missed_is_shown(mode: Mode) -> Result<()> {
     Ok(())
 }
 
+/// What a process holds in the kernel, by kind and id.
+fn held(pid: Pid) -> Result<BTreeSet<(&'static str, u32)>> {
+    let mut held = BTreeSet::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let Ok(info) = fs::read_to_string(fd?.path()) else { continue };
+        for key in ["prog_id:", "map_id:", "link_id:"] {
+            let id = info.lines().find_map(|line| line.strip_prefix(key));
+            held.extend(id.map(|id| anyhow::Ok((key, id.trim().parse()?))).transpose()?);
+        }
+    }
+    Ok(held)
+}
+
+/// What there is in the kernel. Those of other processes may go while the lists are read.
+fn loaded() -> BTreeSet<(&'static str, u32)> {
+    let programs = loaded_programs().flatten().map(|program| ("prog_id:", program.id()));
+    let maps = loaded_maps().flatten().map(|map| ("map_id:", map.id()));
+    let links = loaded_links().flatten().map(|link| ("link_id:", link.id()));
+    programs.chain(maps).chain(links).collect()
+}
+
 #[test]
-fn a_kill_leaves_no_program_in_the_kernel() -> Result<()> {
-    for mode in [Mode::TpBtf, Mode::Tracepoint] {
+fn a_kill_leaves_nothing_in_the_kernel() -> Result<()> {
+    for mode in Mode::EACH {
+        if !attaches(mode)? {
+            continue;
+        }
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
-        let held = programs(agent.pid())?;
-        let left = || -> Result<usize> {
-            let mut left = 0;
-            for program in loaded_programs() {
-                // One of another process may go while the list is read.
-                left += usize::from(program.is_ok_and(|program| held.contains(&program.id())));
-            }
-            Ok(left)
-        };
-        ensure!(!held.is_empty() && left()? == held.len(), "{held:?} held, {} found", left()?);
+        let agent = Agent::start(&Setup::new(mode, &cgroup).signal("faults"))?;
+        let held = held(agent.pid())?;
+        for kind in ["prog_id:", "map_id:"] {
+            ensure!(held.iter().any(|(k, _)| *k == kind), "{mode:?}: no {kind} in {held:?}");
+        }
+        let missing: Vec<_> = held.difference(&loaded()).copied().collect();
+        ensure!(missing.is_empty(), "{mode:?}: {missing:?} not found");
         let _ = agent.stop(Signal::SIGKILL)?;
         // The kernel frees them when no CPU can be running one.
-        wait_for("no program left", || Ok((left()? == 0).then_some(())))?;
+        wait_for("nothing left", || Ok(held.is_disjoint(&loaded()).then_some(())))?;
     }
     Ok(())
 }

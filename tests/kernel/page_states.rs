@@ -1,11 +1,12 @@
 //! Pages that come back after they were reclaimed, and pages that are written back.
 
 use anyhow::{Result, ensure};
+use tempfile::NamedTempFile;
 use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
     file::{self, PAGE},
-    memory::Limited,
+    memory::{Limited, Swap},
     plan::{Call, Open, Plan, Step},
     random,
     worker::Worker,
@@ -13,7 +14,11 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode, work};
 
-in_each_mode!(["page_states/changes"] what_a_limit_takes_away_comes_back, what_is_synced_is_written_back);
+in_each_mode!(["page_states/changes"]
+    what_a_limit_takes_away_comes_back,
+    what_was_swapped_comes_back,
+    what_is_synced_is_written_back,
+);
 
 fn what_a_limit_takes_away_comes_back(mode: Mode) -> Result<()> {
     let mut rng = random::rng();
@@ -33,8 +38,37 @@ fn what_a_limit_takes_away_comes_back(mode: Mode) -> Result<()> {
     let mut worker = Worker::start(WORKLOAD, &plan)?;
     limited.add(worker.pid())?;
     worker.phase()?;
-    let truth = limited.refaults()?;
+    let truth = limited.refaults("file")?;
     let shown = agent.settled()?.count("ebpf_memory_refaults_total", &[("page_type", "file")])?;
+    worker.finish()?;
+    ensure!(truth > 100, "{truth} pages came back");
+    ensure!(shown == truth, "{shown} refaults shown, {truth} in memory.stat");
+    Ok(())
+}
+
+fn what_was_swapped_comes_back(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let Some(_swap) = Swap::new(directory.path(), 64 << 20)? else {
+        println!("not run here: this machine cannot swap");
+        return Ok(());
+    };
+    let limit = rng.u64(16 << 20..24 << 20);
+    let limited = Limited::swapping(limit)?;
+    // Of a tmpfs: nowhere but in memory and in swap.
+    let path = NamedTempFile::new_in("/dev/shm")?.into_temp_path();
+    let mut steps = Vec::new();
+    for (call, file) in [(Call::Pwrite64, 0), (Call::Pread64, 1)] {
+        let step = Step::new(call, file, 4096);
+        steps.extend((0..(limit + limit / 2) / 4096).map(|page| step.at(page * 4096)));
+    }
+    let agent = Agent::start(&Setup::new(mode, limited.scope()).signal("page_states"))?;
+    let files = vec![Open::Write(path.to_owned()), Open::Read(path.to_owned())];
+    let mut worker = Worker::start(WORKLOAD, &Plan { threads: 1, files, phases: vec![steps] })?;
+    limited.add(worker.pid())?;
+    worker.phase()?;
+    let truth = limited.refaults("anon")?;
+    let shown = agent.settled()?.count("ebpf_memory_refaults_total", &[("page_type", "anon")])?;
     worker.finish()?;
     ensure!(truth > 100, "{truth} pages came back");
     ensure!(shown == truth, "{shown} refaults shown, {truth} in memory.stat");

@@ -61,6 +61,30 @@ fn ten_million_calls_of_many_threads_are_counted() -> Result<()> {
     Ok(())
 }
 
+/// There are 16,384 seats for what a thread has begun: that no two of so many threads want the same one has a
+/// chance of one in 10^29.
+#[test]
+fn threads_that_want_one_seat_are_told_apart() -> Result<()> {
+    const CROWD: usize = 1_500;
+    let each = 20;
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&by_process(&cgroup))?;
+    let (_directory, plan) = plan(CROWD, Step::new(Call::Pread64, 0, 1).times(each))?;
+    let mut worker = Worker::start(WORKLOAD, &plan)?;
+    worker.join(&cgroup)?;
+    worker.phase()?;
+    let scrape = agent.settled()?;
+    let made = each * CROWD as u64;
+    for metric in [CALLS, "ebpf_syscall_duration_seconds_count"] {
+        let shown = scrape.sum(metric, &[PREADS])?;
+        ensure!(shown == made, "{metric}: {shown} shown, {made} made");
+    }
+    worker.finish()?;
+    let left = agent.entries("IN_FLIGHT")?;
+    ensure!(left == 0, "{left} entries left of threads that have ended");
+    Ok(())
+}
+
 /// As many processes as a busy host starts in an hour.
 #[test]
 fn processes_that_come_and_go_leave_nothing_behind() -> Result<()> {

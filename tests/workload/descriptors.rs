@@ -15,7 +15,7 @@ pub(crate) fn round() -> Result<u64, Errno> {
     // SAFETY: the paths end with a zero, and the kernel writes two numbers to each pair.
     unsafe {
         let null = c"/dev/null".as_ptr();
-        let file = one(libc::syscall(libc::SYS_open, null, libc::O_RDONLY))?;
+        let file = one(opened(null))?;
         one(libc::syscall(libc::SYS_openat, libc::AT_FDCWD, null, libc::O_RDONLY))?;
         one(libc::syscall(libc::SYS_memfd_create, c"".as_ptr(), 0))?;
         one(libc::syscall(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM, 0))?;
@@ -29,6 +29,7 @@ pub(crate) fn round() -> Result<u64, Errno> {
         Errno::result(libc::syscall(libc::SYS_dup3, file, copy, 0))?;
         // None of these opens anything.
         Errno::result(libc::syscall(libc::SYS_fcntl, file, libc::F_GETFD))?;
+        #[cfg(target_arch = "x86_64")]
         Errno::result(libc::syscall(libc::SYS_dup2, file, file))?;
         let [sockets, pipe] = &mut pairs;
         let (family, kind) = (libc::AF_UNIX, libc::SOCK_STREAM);
@@ -36,7 +37,7 @@ pub(crate) fn round() -> Result<u64, Errno> {
         Errno::result(libc::syscall(call, family, kind, 0, sockets.as_mut_ptr()))?;
         Errno::result(libc::syscall(libc::SYS_pipe2, pipe.as_mut_ptr(), 0))?;
         let missing = c"/there/is/no/such/file".as_ptr();
-        if libc::syscall(libc::SYS_open, missing, libc::O_RDONLY) >= 0 {
+        if opened(missing) >= 0 {
             return Err(Errno::EEXIST);
         }
     }
@@ -51,4 +52,16 @@ pub(crate) fn round() -> Result<u64, Errno> {
         libc::syscall(libc::SYS_close, i32::MAX);
     }
     Ok(0)
+}
+
+/// What the oldest call returns that opens a file here.
+fn opened(path: *const libc::c_char) -> i64 {
+    // SAFETY: the callers' paths end with a zero.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        let opened = libc::syscall(libc::SYS_open, path, libc::O_RDONLY);
+        #[cfg(not(target_arch = "x86_64"))]
+        let opened = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, libc::O_RDONLY);
+        opened
+    }
 }

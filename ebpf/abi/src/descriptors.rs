@@ -1,7 +1,5 @@
 //! File descriptors that calls open and close.
 
-use crate::syscalls::NUMBERS;
-
 /// What a descriptor stands for.
 pub const KINDS: [&str; 6] = ["file", "socket", "pipe", "event", "duplicate", "other"];
 /// Of a file or directory.
@@ -29,63 +27,51 @@ pub const ONTO: u8 = 0x30;
 pub const COMMAND: u8 = 0x40;
 /// `close`.
 pub const CLOSE: u8 = 0x50;
+/// `signalfd`: given a descriptor, it changes that one and returns it.
+pub const CHANGES: u8 = 0x60;
 
-/// By the calls' numbers (arch/x86/entry/syscalls/syscall_64.tbl); 0 for all others.
-pub const CALLS: [u8; NUMBERS] = calls();
-
-const fn calls() -> [u8; NUMBERS] {
-    let list: &[(usize, u8)] = &[
-        (2, ONE | FILE),           // open
-        (85, ONE | FILE),          // creat
-        (257, ONE | FILE),         // openat
-        (304, ONE | FILE),         // open_by_handle_at
-        (319, ONE | FILE),         // memfd_create
-        (437, ONE | FILE),         // openat2
-        (447, ONE | FILE),         // memfd_secret
-        (41, ONE | SOCKET),        // socket
-        (43, ONE | SOCKET),        // accept
-        (288, ONE | SOCKET),       // accept4
-        (53, TWO | SOCKET),        // socketpair
-        (22, TWO | PIPE),          // pipe
-        (293, TWO | PIPE),         // pipe2
-        (213, ONE | EVENT),        // epoll_create
-        (291, ONE | EVENT),        // epoll_create1
-        (282, ONE | EVENT),        // signalfd, which makes none if it is given one: see `SIGNALFD`
-        (289, ONE | EVENT),        // signalfd4
-        (283, ONE | EVENT),        // timerfd_create
-        (284, ONE | EVENT),        // eventfd
-        (290, ONE | EVENT),        // eventfd2
-        (253, ONE | EVENT),        // inotify_init
-        (294, ONE | EVENT),        // inotify_init1
-        (300, ONE | EVENT),        // fanotify_init
-        (298, ONE | EVENT),        // perf_event_open
-        (32, ONE | DUPLICATE),     // dup
-        (33, ONTO | DUPLICATE),    // dup2
-        (292, ONTO | DUPLICATE),   // dup3
-        (72, COMMAND | DUPLICATE), // fcntl
-        (438, ONE | DUPLICATE),    // pidfd_getfd
-        (434, ONE | OTHER),        // pidfd_open
-        (323, ONE | OTHER),        // userfaultfd
-        (425, ONE | OTHER),        // io_uring_setup
-        (428, ONE | OTHER),        // open_tree
-        (430, ONE | OTHER),        // fsopen
-        (432, ONE | OTHER),        // fsmount
-        (433, ONE | OTHER),        // fspick
-        (240, ONE | OTHER),        // mq_open
-        (444, ONE | OTHER),        // landlock_create_ruleset
-        (3, CLOSE),                // close
-    ];
-    let mut calls = [0; NUMBERS];
-    let mut i = 0;
-    while i < list.len() {
-        calls[list[i].0] = list[i].1;
-        i += 1;
-    }
-    calls
-}
-
-/// `signalfd` and `signalfd4`: given a descriptor, they change it and return it.
-pub const SIGNALFD: [u64; 2] = [282, 289];
+/// The calls by name: what each does. User space makes a table by number of it.
+pub const CALLS: &[(&str, u8)] = &[
+    ("open", ONE | FILE),
+    ("creat", ONE | FILE),
+    ("openat", ONE | FILE),
+    ("open_by_handle_at", ONE | FILE),
+    ("memfd_create", ONE | FILE),
+    ("openat2", ONE | FILE),
+    ("memfd_secret", ONE | FILE),
+    ("socket", ONE | SOCKET),
+    ("accept", ONE | SOCKET),
+    ("accept4", ONE | SOCKET),
+    ("socketpair", TWO | SOCKET),
+    ("pipe", TWO | PIPE),
+    ("pipe2", TWO | PIPE),
+    ("epoll_create", ONE | EVENT),
+    ("epoll_create1", ONE | EVENT),
+    ("signalfd", CHANGES | EVENT),
+    ("signalfd4", CHANGES | EVENT),
+    ("timerfd_create", ONE | EVENT),
+    ("eventfd", ONE | EVENT),
+    ("eventfd2", ONE | EVENT),
+    ("inotify_init", ONE | EVENT),
+    ("inotify_init1", ONE | EVENT),
+    ("fanotify_init", ONE | EVENT),
+    ("perf_event_open", ONE | EVENT),
+    ("dup", ONE | DUPLICATE),
+    ("dup2", ONTO | DUPLICATE),
+    ("dup3", ONTO | DUPLICATE),
+    ("fcntl", COMMAND | DUPLICATE),
+    ("pidfd_getfd", ONE | DUPLICATE),
+    ("pidfd_open", ONE | OTHER),
+    ("userfaultfd", ONE | OTHER),
+    ("io_uring_setup", ONE | OTHER),
+    ("open_tree", ONE | OTHER),
+    ("fsopen", ONE | OTHER),
+    ("fsmount", ONE | OTHER),
+    ("fspick", ONE | OTHER),
+    ("mq_open", ONE | OTHER),
+    ("landlock_create_ruleset", ONE | OTHER),
+    ("close", CLOSE),
+];
 
 crate::shared! {
     /// The cell of a group.

@@ -37,18 +37,62 @@ pub const fn bucket(nanos: u64) -> Option<usize> {
 }
 
 /// The same for a duration that is not zero.
+///
+/// A sixteenth of an octave holds one bound at most: a value is above those of the sixteenths before its own,
+/// and is compared with the next one.
 #[inline(always)]
 pub const fn bucket_from_one(nanos: u64) -> usize {
-    let shift = nanos.leading_zeros();
-    let mantissa = nanos << shift;
-    let mut below = 0;
-    let mut k = 0;
+    let exponent = exponent(nanos);
+    let mantissa = nanos << (63 - exponent);
+    let sixteenth = (mantissa >> 59) as usize & 15;
+    let below = (BEFORE >> (4 * sixteenth)) as usize & 15;
+    let below = below + (mantissa > NEXT[sixteenth]) as usize;
+    // Whole octaves apart from what is left: programs use the rest as an index, and the verifier need not
+    // follow the exponent to it.
+    8 * (exponent as usize + (below >> 3)) + (below & 7)
+}
+
+/// The greatest power of two in a value that is not zero. The BPF target has no instruction for that, and what
+/// the compiler does instead takes longer.
+#[inline(always)]
+const fn exponent(value: u64) -> u32 {
+    let (mut rest, mut exponent, mut half) = (value, 0, 32);
+    while half > 0 {
+        if rest >> half != 0 {
+            rest >>= half;
+            exponent += half;
+        }
+        half /= 2;
+    }
+    exponent
+}
+
+/// The bounds before each sixteenth of an octave: four bits for each.
+const BEFORE: u64 = {
+    let (mut all, mut k) = (0, 0);
     while k < BOUNDS.len() {
-        below += (mantissa > BOUNDS[k]) as usize;
+        let mut sixteenth = (BOUNDS[k] >> 59) & 15;
+        while sixteenth < 15 {
+            sixteenth += 1;
+            all += 1 << (4 * sixteenth);
+        }
         k += 1;
     }
-    8 * (63 - shift as usize) + below
-}
+    all
+};
+
+/// The first bound that is not before a sixteenth; the last has none.
+static NEXT: [u64; 16] = {
+    let (mut next, mut sixteenth) = ([u64::MAX; 16], 0);
+    while sixteenth < 16 {
+        let before = (BEFORE >> (4 * sixteenth)) as usize & 15;
+        if before < BOUNDS.len() {
+            next[sixteenth] = BOUNDS[before];
+        }
+        sixteenth += 1;
+    }
+    next
+};
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,7 @@ pub mod madvise;
 pub mod page_cache;
 pub mod page_states;
 pub mod reclaim;
+pub mod sample;
 pub mod scope;
 pub mod syscalls;
 

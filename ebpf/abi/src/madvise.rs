@@ -1,7 +1,7 @@
 //! Advice about memory, and about files by `readahead`: by call, advice and result.
 
-/// The calls that give it, by name and number (arch/x86/entry/syscalls/syscall_64.tbl).
-pub const CALLS: [(&str, u32); 3] = [("madvise", 28), ("process_madvise", 440), ("readahead", 187)];
+/// The calls that give it.
+pub const CALLS: [&str; 3] = ["madvise", "process_madvise", "readahead"];
 /// The place of `madvise` among them.
 pub const MADVISE: u32 = 0;
 /// The place of `process_madvise`.

@@ -98,10 +98,10 @@ impl Cgroup {
         if cgroup.address() == 0 { None } else { Some(Self(cgroup)) }
     }
 
-    /// Whether it is the root of the hierarchy.
+    /// Whether the current task is in it or below it.
     #[inline(always)]
-    pub fn is_root(self) -> bool {
-        self.0.read::<u32>(&OFFSET_CGROUP_LEVEL) == 0
+    pub fn contains_current(self) -> bool {
+        current_ancestor(self.0.read(&OFFSET_CGROUP_LEVEL)) == self.id()
     }
 
     /// Its id.

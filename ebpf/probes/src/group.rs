@@ -60,15 +60,15 @@ pub fn of_memory(memory: Address) -> Option<Group> {
 
 /// The group to which a bio belongs, and whether the scope contains it: that of the cgroup that it is charged
 /// to, which for writeback is not the writer's, where user space says that owners can be known and are wanted,
-/// otherwise that of the current task. The same if it is charged to the root: then the controller may be
-/// off below it.
+/// otherwise that of the current task. The same if it is charged to a cgroup that contains the current task: then
+/// the controller may be off below it.
 ///
 /// Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
 #[inline(always)]
 pub fn of_bio(bio: Address) -> (Group, bool) {
     if bios_have_owners()
         && let Some(owner) = Cgroup::of_bio(bio)
-        && !owner.is_root()
+        && !owner.contains_current()
     {
         return (owned_by(Some(owner)), scope::contains_owner(Some(owner)));
     }

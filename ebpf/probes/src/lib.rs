@@ -13,6 +13,7 @@ pub mod folio;
 pub mod group;
 pub mod reads;
 pub mod registers;
+pub mod sample;
 pub mod scope;
 pub mod task;
 
@@ -32,6 +33,22 @@ pub fn count(counters: &PerCpuArray<u64>, entry: u32, amount: u64) {
         // SAFETY: the pointer is to this CPU's copy of the entry.
         unsafe { *value += amount };
     }
+}
+
+/// Declares the program of a classic tracepoint. It returns 1: 0 would take the event away from everyone else who
+/// follows it with perf (`trace_call_bpf` in kernel/trace/bpf_trace.c), and that is what the macro of aya returns.
+#[macro_export]
+macro_rules! tracepoint {
+    ($(#[$doc:meta])* fn $name:ident($context:pat) $body:block) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "tracepoint")]
+        pub fn $name(context: *mut core::ffi::c_void) -> u32 {
+            let $context = aya_ebpf::programs::TracePointContext::new(context);
+            $body
+            1
+        }
+    };
 }
 
 /// Declares the licence that the kernel's helpers ask for, and a panic handler that cannot be

@@ -20,8 +20,15 @@ static NR_PREADV: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 static NR_PREADV2: u32 = u32::MAX;
 
-/// Pages are of 4 KiB on this architecture.
-pub const PAGE_SHIFT: u32 = 12;
+/// The bits of a position in a file that lie within a page.
+#[unsafe(no_mangle)]
+static PAGE_SHIFT: u32 = 12;
+
+/// By how many bits a position in a file is shifted to give the number of its page.
+#[inline(always)]
+pub fn page_shift() -> u32 {
+    set(&PAGE_SHIFT) & 63
+}
 
 /// A read, as the caller asked for it.
 #[derive(Clone, Copy)]
@@ -62,7 +69,7 @@ pub fn current() -> Read {
     if end <= position {
         return none;
     }
-    Read { known: true, file, first: position >> PAGE_SHIFT, last: (end - 1) >> PAGE_SHIFT }
+    Read { known: true, file, first: position >> page_shift(), last: (end - 1) >> page_shift() }
 }
 
 /// The bytes of all parts of a vector; 0 if they are too many.

@@ -13,7 +13,7 @@ use crate::{
     NO_PREALLOC,
     cgroup::{self, Cgroup},
     field::{Memory, set},
-    task,
+    sample, task,
 };
 
 crate::fields! {
@@ -41,10 +41,14 @@ static SCOPE_CGROUPS: Array<Subtree> = Array::with_max_entries(MAX_CGROUPS as u3
 #[map]
 static SCOPE_PROCESSES: HashMap<u64, Found> = HashMap::with_max_entries(MAX_PROCESSES, NO_PREALLOC);
 
-/// Whether the current task is counted: everything that is configured must hold.
+/// Whether what the current task does is counted: everything that is configured must hold, and if the signal is
+/// sampled, the event must be one of those that are. So it is asked once for each event.
 #[inline(always)]
 pub fn contains_current() -> bool {
-    in_subtree(cgroup::current_ancestor) && in_namespace() && is_process()
+    in_subtree(|level| cgroup::current_ancestor(level))
+        && in_namespace()
+        && is_process()
+        && sample::is_counted()
 }
 
 /// Whether every task is counted.
@@ -63,7 +67,7 @@ pub fn contains_owner(owner: Option<Cgroup>) -> bool {
     in_subtree(|level| match owner {
         Some(cgroup) => cgroup.ancestor(level),
         None => 0,
-    })
+    }) && sample::is_counted()
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! field, so a value can always be left out.
 
 mod error;
+mod optional;
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,10 +17,14 @@ use serde::de::{
     MapAccess, SeqAccess, Visitor,
 };
 
-use self::error::Error;
+pub use self::optional::optional;
+use self::{
+    error::Error,
+    optional::{NULL_IS_ON, OPTIONAL},
+};
 use super::{
     Mistake, Mistakes, Place,
-    mistake::hint,
+    mistake::{dotted, hint},
     node::{Node, Value},
     report::MOST,
 };
@@ -68,9 +73,8 @@ impl Run {
     fn note(&self, error: Error, root: &Node) {
         let path = error.path.unwrap_or_default();
         let place = error.place.or_else(|| root.nearest(&path).place.clone());
-        let key = path.rsplit("::").next().unwrap_or_default();
         let message = match error.wrong_type {
-            true => format!("'{key}' {}", error.message),
+            true => format!("'{}' {}", dotted(&path), error.message),
             false => error.message,
         };
         self.mistakes.borrow_mut().push(Mistake { path, place, message, hint: error.hint });
@@ -84,9 +88,11 @@ impl Run {
             return;
         }
         let holder = path.rsplit_once("::").map_or("", |(holder, _)| holder);
+        let shown: Vec<_> =
+            fields.iter().copied().filter(|field| !field.ends_with(NULL_IS_ON)).collect();
         mistakes.push(Mistake {
-            message: format!("'{holder}' has invalid keys: {name}"),
-            hint: hint(name, fields),
+            message: format!("'{}' has invalid keys: {name}", dotted(holder)),
+            hint: hint(name, &shown),
             path,
             place,
         });
@@ -200,9 +206,12 @@ impl<'de> Deserializer<'de> for At<'_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (&self.node.value, &self.node.text) {
             (Value::Null, _) => visitor.visit_str(""),
-            // A string takes a number as it was written.
+            // What stands for an expression is taken as it was written.
             (_, Some(text)) => visitor.visit_str(text),
             (Value::String(value), _) => visitor.visit_str(value),
+            (Value::Bool(_) | Value::Int(_) | Value::Float(_), _) => {
+                Err(Error::expected("string", self.node).or_hint("in quotes, it is text"))
+            }
             _ => Err(Error::expected("string", self.node)),
         }
     }
@@ -234,6 +243,9 @@ impl<'de> Deserializer<'de> for At<'_> {
             HANDED.set(Some(self.node.clone()));
             return visitor.visit_unit();
         }
+        if name == OPTIONAL {
+            return self.optional(visitor);
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -243,8 +255,8 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Null => visitor.visit_seq(Items { at: self, items: &[], next: 0 }),
             // The Collector splits a string where it expects a list.
             Value::String(text) => {
-                let items: Vec<_> = text
-                    .split(',')
+                let items: Vec<_> = split(text)
+                    .into_iter()
                     .map(|part| Node {
                         value: Value::String(part.to_owned()),
                         text: Some(part.to_owned()),
@@ -276,7 +288,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Map(_) | Value::Null => {
                 visitor.visit_map(Entries { at: self, next: 0, fields: None })
             }
-            _ => Err(Error::expected("map", self.node)),
+            _ => Err(Error::no_map(self.node)),
         }
     }
 
@@ -290,7 +302,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             Value::Map(_) | Value::Null => {
                 visitor.visit_map(Entries { at: self, next: 0, fields: Some(fields) })
             }
-            _ => Err(Error::expected("map", self.node)),
+            _ => Err(Error::no_map(self.node)),
         }
     }
 
@@ -318,6 +330,34 @@ impl<'de> Deserializer<'de> for At<'_> {
     }
 
     serde::forward_to_deserialize_any! { char bytes byte_buf unit_struct identifier }
+}
+
+/// At commas, but for those inside brackets and quotes: a condition has some.
+fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth, mut quoted, mut escaped) = (0, 0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if quoted || depth > 0 {
+        // It is no such text.
+        return text.split(',').collect();
+    }
+    parts.push(&text[start..]);
+    parts.retain(|_| !text.is_empty());
+    parts
 }
 
 /// A list.
@@ -364,13 +404,14 @@ impl<'de> MapAccess<'de> for Entries<'_> {
                 continue;
             }
             if let Some(fields) = self.fields {
-                if !fields.contains(&key.name.as_str()) {
+                if !fields.contains(&key.name.as_str()) || key.name.ends_with(NULL_IS_ON) {
                     let place = key.place.clone();
                     self.at.run.unknown(self.at.below(&key.name), place, &key.name, fields);
                     continue;
                 }
-                // A key of a struct without a value keeps its default.
-                if node.value == Value::Null {
+                // A key of a struct without a value keeps its default, unless naming it turns it on.
+                let on = || fields.contains(&format!("{}{NULL_IS_ON}", key.name).as_str());
+                if node.value == Value::Null && !on() {
                     continue;
                 }
             }
@@ -401,7 +442,7 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
                 let name = seed.deserialize(key.name.as_str().into_deserializer())?;
                 Ok((name, At { node, ..self.at }))
             }
-            _ => Err(Error::expected("map", self.at.node)),
+            _ => Err(Error::no_map(self.at.node)),
         }
     }
 }

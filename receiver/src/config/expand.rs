@@ -1,6 +1,6 @@
 //! `${env:X}`, `${file:PATH}`, `${yaml:TEXT}` inside values.
 
-use std::{env, sync::Arc};
+use std::{env, mem, ops::Range, sync::Arc};
 
 use super::{
     Mistake, Place, merge,
@@ -11,12 +11,10 @@ use super::{
 
 /// Expansions that one scalar may need, values of values included.
 const MAX_ROUNDS: usize = 1000;
-/// How deep expressions may stand in expressions and in the values of expressions.
+/// How deep expressions may stand in the values of expressions.
 const MAX_DEPTH: usize = 2 * yaml::MAX_DEPTH;
 /// How long a scalar with expressions may be, before and after.
 const MAX_LENGTH: usize = 1 << 20;
-/// Expressions that one scalar may open: far more than anyone writes.
-const MAX_OPENED: usize = 1000;
 
 /// Expands every scalar of the tree. `warnings` gets what is legal but looks like an oversight.
 pub fn expand(node: &mut Node, mistakes: &mut Vec<Mistake>, warnings: &mut Vec<String>) {
@@ -39,6 +37,32 @@ impl Run<'_> {
             || self.bytes > source::MAX_BYTES
             || self.mistakes.len() >= MOST
     }
+
+    fn took(&mut self, values: usize, bytes: usize) -> Result<(), Failure> {
+        self.values += values;
+        self.bytes += bytes;
+        match self.is_over() {
+            false => Ok(()),
+            true => Err(Failure::from(format!(
+                "expressions stand for more than {} values or {} MiB",
+                yaml::MAX_NODES,
+                source::MAX_BYTES >> 20
+            ))),
+        }
+    }
+}
+
+/// Why something could not be expanded.
+struct Failure {
+    message: String,
+    /// Where, if that is in what an expression stands for.
+    place: Option<Place>,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, place: None }
+    }
 }
 
 fn walk(node: &mut Node, run: &mut Run<'_>) {
@@ -46,18 +70,18 @@ fn walk(node: &mut Node, run: &mut Run<'_>) {
         Value::List(items) => items.iter_mut().for_each(|n| walk(n, run)),
         Value::Map(entries) => entries.iter_mut().for_each(|(_, n)| walk(n, run)),
         Value::String(text) if text.contains('$') && !run.is_over() => {
-            let mut scalar = Scalar { run, rounds: 0, depth: 0, place: &node.place };
+            let place = node.place.take();
+            let mut scalar = Scalar { run, rounds: 0, depth: 0, place: place.clone() };
             match scalar.expand(text) {
-                Ok(Expanded::Text(text)) => {
-                    node.value = Value::String(text.clone());
-                    node.text = Some(text);
-                }
                 // The value stands where the expression stands.
-                Ok(Expanded::Whole(whole)) => *node = Node { place: node.place.take(), ..whole },
-                Err(message) => run.mistakes.push(Mistake {
+                Ok(expanded) => {
+                    *node = Node { place, ..expanded };
+                    unescape(node);
+                }
+                Err(failure) => run.mistakes.push(Mistake {
                     path: String::new(),
-                    place: node.place.clone(),
-                    message,
+                    place: failure.place.or(place),
+                    message: failure.message,
                     hint: None,
                 }),
             }
@@ -66,10 +90,20 @@ fn walk(node: &mut Node, run: &mut Run<'_>) {
     }
 }
 
-enum Expanded {
-    /// The scalar was one expression: the value may be of any type.
-    Whole(Node),
-    Text(String),
+/// `$$` is `$`, in the end and everywhere.
+fn unescape(node: &mut Node) {
+    let replace = |text: &mut String| {
+        if text.contains("$$") {
+            *text = text.replace("$$", "$");
+        }
+    };
+    node.text.as_mut().map(replace);
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(unescape),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, node)| unescape(node)),
+        Value::String(text) => replace(text),
+        _ => {}
+    }
 }
 
 struct Scalar<'a, 'b> {
@@ -77,175 +111,115 @@ struct Scalar<'a, 'b> {
     rounds: usize,
     /// How deep what is being expanded stands.
     depth: usize,
-    place: &'a Option<Place>,
+    /// Where it stands.
+    place: Option<Place>,
 }
 
 impl Scalar<'_, '_> {
-    fn expand(&mut self, text: &str) -> Result<Expanded, String> {
-        if let Some(inner) = text.strip_prefix("${")
-            && closing(inner).is_some_and(|end| end + 1 == inner.len())
-        {
-            let expression = &inner[..inner.len() - 1];
-            return self.deeper(|scalar| scalar.value(expression)).map(Expanded::Whole);
+    /// Replaces expressions by what they stand for until there is none, in the Collector's order: the one that ends
+    /// first comes next. `$$` stays.
+    fn expand(&mut self, text: &str) -> Result<Node, Failure> {
+        let too_long = |what: &str| Err(Failure::from(format!("{what} {MAX_LENGTH} bytes")));
+        if text.len() > MAX_LENGTH && text.contains('$') {
+            return too_long("a value with expressions may have");
         }
-        self.text(text).map(Expanded::Text)
-    }
-
-    /// Expands into text: an expression is replaced by the text of its value.
-    fn text(&mut self, text: &str) -> Result<String, String> {
-        if !text.contains('$') {
-            return Ok(text.to_owned());
-        }
-        if text.len() > MAX_LENGTH || text.matches("${").count() > MAX_OPENED {
-            return Err(format!(
-                "a value with expressions may have {MAX_LENGTH} bytes and {MAX_OPENED} expressions"
-            ));
-        }
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            let after = &rest[at + 1..];
-            if let Some(after) = after.strip_prefix('$') {
-                out.push('$');
-                rest = after;
-            } else if let Some(inner) = after.strip_prefix('{')
-                && let Some(end) = closing(inner)
-            {
-                out.push_str(&self.deeper(|scalar| {
-                    let (_, text) = scalar.fetch(&inner[..end])?;
-                    scalar.text(&text)
-                })?);
-                rest = &inner[end + 1..];
-            } else {
-                out.push('$');
-                rest = after;
-            }
-            if out.len() > MAX_LENGTH {
-                return Err(format!("a value expands to more than {MAX_LENGTH} bytes"));
-            }
-        }
-        out.push_str(rest);
-        Ok(out)
-    }
-
-    /// The value of what stands between `${` and `}`, with its text: the field decides which it takes.
-    fn value(&mut self, expression: &str) -> Result<Node, String> {
-        let (mut node, text) = self.fetch(expression)?;
-        match node.value {
-            Value::String(_) => match self.expand(&text)? {
-                Expanded::Whole(whole) => node = whole,
-                Expanded::Text(text) => {
-                    node.value = Value::String(text.clone());
-                    node.text = Some(text);
-                }
-            },
-            _ => {
+        let mut text = text.to_owned();
+        let mut unread = None;
+        while let Some(found) = next(&text) {
+            let (mut node, original) = self.fetch(&text[found.start + 2..found.end - 1])?;
+            let whole = found == (0..text.len());
+            if whole && !matches!(node.value, Value::String(_)) {
                 self.nested(&mut node)?;
-                // What cannot be expanded may be a comment of a value that is no text.
-                node.text = self.text(&text).ok();
+                // The field decides which it takes. What cannot be expanded may be a comment of a value that is no text.
+                let original = self.expand(&original).ok();
+                node.text = original
+                    .filter(|node| matches!(node.value, Value::String(_)))
+                    .and_then(|node| node.text);
+                return Ok(node);
+            }
+            unread = node.unread.filter(|_| whole);
+            self.run.took(0, text.len())?;
+            text.replace_range(found, &original);
+            if text.len() > MAX_LENGTH && !whole {
+                return too_long("a value expands to more than");
             }
         }
-        Ok(node)
+        Ok(Node { value: Value::String(text.clone()), text: Some(text), unread, place: None })
     }
 
     /// What stands behind an expression, not yet expanded, and as it is written there.
-    fn fetch(&mut self, expression: &str) -> Result<(Node, String), String> {
+    fn fetch(&mut self, uri: &str) -> Result<(Node, String), Failure> {
         self.rounds += 1;
         if self.rounds > MAX_ROUNDS {
-            return Err("too many recursive expansions".to_owned());
+            return Err("too many recursive expansions".to_owned().into());
         }
-        // The innermost expressions come first.
-        let uri = match expression.contains("${") {
-            false => expression.to_owned(),
-            true => match self.expand(expression)? {
-                Expanded::Text(text) => text,
-                Expanded::Whole(node) => node.text.unwrap_or_default(),
-            },
-        };
-        let (scheme, opaque) = match source::split(&uri) {
+        let (scheme, opaque) = match source::split(uri) {
             // `X:-default` is a variable with a default, not a scheme.
             Some((scheme, opaque)) if scheme == "env" || !opaque.starts_with('-') => {
                 (scheme, opaque)
             }
             None if uri.contains(':') && !uri.contains(":-") => {
-                return Err(format!("invalid uri: {uri:?}"));
+                return Err(format!("invalid uri: {uri:?}").into());
             }
-            _ => ("env", uri.as_str()),
+            _ => ("env", uri),
         };
         if opaque.contains('$') {
             return Err(format!(
                 "the uri \"{scheme}:{opaque}\" contains unsupported characters ('$')"
-            ));
+            )
+            .into());
         }
         let fetched = match (scheme, source::bytes(scheme, opaque)) {
             ("env", _) => self.variable(opaque)?,
             ("file", Some(bytes)) => parsed(bytes?, opaque)?,
             ("yaml", Some(bytes)) => parsed(bytes?, "yaml:")?,
-            (_, Some(bytes)) => parsed(bytes?, &uri)?,
-            _ => return Err(format!("scheme \"{scheme}\" is not supported for uri \"{uri}\"")),
+            (_, Some(bytes)) => parsed(bytes?, uri)?,
+            _ => {
+                let message = format!("scheme \"{scheme}\" is not supported for uri \"{uri}\"");
+                return Err(message.into());
+            }
         };
-        self.run.values += yaml::size(&fetched.0);
-        self.run.bytes += fetched.1.len();
-        if self.run.is_over() {
-            return Err(format!(
-                "expressions stand for more than {} values or {} MiB",
-                yaml::MAX_NODES,
-                source::MAX_BYTES >> 20
-            ));
-        }
+        self.run.took(yaml::size(&fetched.0), fetched.1.len())?;
         Ok(fetched)
     }
 
     /// Expands what a value itself contains.
-    fn nested(&mut self, node: &mut Node) -> Result<(), String> {
-        self.deeper(|scalar| scalar.each(node))
-    }
-
-    fn deeper<T>(
-        &mut self,
-        expand: impl FnOnce(&mut Self) -> Result<T, String>,
-    ) -> Result<T, String> {
+    fn nested(&mut self, node: &mut Node) -> Result<(), Failure> {
         if self.depth == MAX_DEPTH {
-            return Err("too many recursive expansions".to_owned());
+            return Err("too many recursive expansions".to_owned().into());
         }
         self.depth += 1;
-        let expanded = expand(self);
-        self.depth -= 1;
-        expanded
-    }
-
-    fn each(&mut self, node: &mut Node) -> Result<(), String> {
         match &mut node.value {
-            Value::List(items) => items.iter_mut().try_for_each(|n| self.nested(n)),
-            Value::Map(entries) => entries.iter_mut().try_for_each(|(_, n)| self.nested(n)),
-            Value::String(text) if text.contains('$') => {
-                let place = node.place.clone();
-                *node = match self.expand(text)? {
-                    Expanded::Whole(whole) => Node { place, ..whole },
-                    Expanded::Text(text) => Node {
-                        value: Value::String(text.clone()),
-                        text: Some(text),
-                        place,
-                        ..Node::default()
-                    },
+            Value::List(items) => items.iter_mut().try_for_each(|n| self.nested(n))?,
+            Value::Map(entries) => entries.iter_mut().try_for_each(|(_, n)| self.nested(n))?,
+            Value::String(text) if text.contains("${") => {
+                let place = node.place.take();
+                let outer = mem::replace(&mut self.place, place.clone());
+                let expanded = self.expand(text);
+                self.place = outer;
+                *node = match expanded {
+                    Ok(expanded) => Node { place, ..expanded },
+                    Err(failure) => {
+                        return Err(Failure { place: failure.place.or(place), ..failure });
+                    }
                 };
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
+        self.depth -= 1;
+        Ok(())
     }
 
-    fn variable(&mut self, opaque: &str) -> Result<(Node, String), String> {
+    fn variable(&mut self, opaque: &str) -> Result<(Node, String), Failure> {
         let (name, default) = source::variable(opaque)?;
         // A variable that is set but empty does not take the default, unlike in a shell.
         match (env::var_os(name), default) {
-            (Some(text), _) => parsed(text.into_encoded_bytes(), &format!("env:{name}")),
+            (Some(text), _) => Ok(parsed(text.into_encoded_bytes(), &format!("env:{name}"))?),
             (None, Some("")) => {
                 let value = Value::String(String::new());
                 Ok((Node { value, ..Node::default() }, String::new()))
             }
-            (None, Some(default)) => parsed(default.into(), &format!("env:{name}")),
+            (None, Some(default)) => Ok(parsed(default.into(), &format!("env:{name}"))?),
             (None, None) => {
                 let place = self.place.as_ref().map_or_else(String::new, |p| format!(" at {p}"));
                 let warning =
@@ -253,7 +227,8 @@ impl Scalar<'_, '_> {
                 if self.run.warnings.last() != Some(&warning) {
                     self.run.warnings.push(warning);
                 }
-                Ok(Default::default())
+                let unread = Some(format!("environment variable {name} is not set").into());
+                Ok((Node { unread, ..Node::default() }, String::new()))
             }
         }
     }
@@ -287,19 +262,20 @@ fn parsed(bytes: Vec<u8>, name: &str) -> Result<(Node, String), String> {
     Ok((node, text))
 }
 
-/// Where the `}` stands that ends an expression, past those of the expressions inside it.
-fn closing(inner: &str) -> Option<usize> {
-    let mut depth = 0;
-    let bytes = inner.as_bytes();
-    for (i, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'{' if i > 0 && bytes[i - 1] == b'$' => depth += 1,
-            b'}' if depth == 0 => return Some(i),
-            b'}' => depth -= 1,
-            _ => {}
+/// The expression that ends first, from its `$` to after its `}`. One that is escaped is none; in the Collector it is
+/// the end of the search.
+fn next(text: &str) -> Option<Range<usize>> {
+    let mut from = 0;
+    loop {
+        let end = from + text[from..].find('}')? + 1;
+        if let Some(start) = text[from..end].rfind("${").map(|start| from + start) {
+            let dollars = text[..start].bytes().rev().take_while(|b| *b == b'$').count();
+            if dollars % 2 == 0 {
+                return Some(start..end);
+            }
         }
+        from = end;
     }
-    None
 }
 
 #[cfg(test)]
@@ -374,6 +350,5 @@ mod tests {
         );
         assert_eq!(message("a: ${no:x}"), "scheme \"no\" is not supported for uri \"no:x\"");
         assert!(message("a: ${file:/no/such}").contains("unable to read the file /no/such"));
-        assert!(message(&format!("a: {}", "${".repeat(1001))).contains("1000 expressions"));
     }
 }

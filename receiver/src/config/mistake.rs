@@ -103,12 +103,31 @@ impl Mistakes {
     }
 }
 
+/// A path as Go writes it: `sending_queue.batch`, `headers[0]`, `service.pipelines[metrics]`.
+pub fn dotted(path: &str) -> String {
+    let mut out = String::new();
+    for part in path.split("::") {
+        if out == "service.pipelines" || part.bytes().all(|b| b.is_ascii_digit()) && !out.is_empty()
+        {
+            out += &format!("[{part}]");
+        } else {
+            if !out.is_empty() {
+                out.push('.');
+            }
+            out += part;
+        }
+    }
+    out
+}
+
 /// Who has more names has not mistyped one of three.
 pub const MANY: usize = 1000;
+/// Nor has who writes a longer one.
+const LONG: usize = 1000;
 
 /// What may have been meant: the nearest valid name, if one is near, else all of them.
 pub fn hint(given: &str, valid: &[&str]) -> Option<String> {
-    if valid.len() > MANY {
+    if valid.len() > MANY || given.len() > LONG {
         return None;
     }
     // Less alike than this, a name is a guess, not a slip.

@@ -1,6 +1,7 @@
 //! YAML -> checked configuration: read the sources, merge, expand, check everything, and report every
 //! mistake at once with its place. Nothing here starts anything.
 
+mod any_case;
 mod de;
 mod expand;
 mod http;
@@ -22,12 +23,14 @@ mod time;
 mod write;
 mod yaml;
 
+pub use any_case::{any_case, any_case_option};
+pub use de::optional;
 pub use id::Id;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use plan::{Kinds, Pipeline, Plan, load};
 pub use planned::{Planned, Recipe};
 pub use print::print;
-pub use report::Report;
+pub use report::{Report, printable};
 pub use secret::Secret;
 pub use section::{Raw, Section};
 pub use style::Style;

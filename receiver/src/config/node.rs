@@ -9,12 +9,13 @@ use super::Place;
 pub struct Node {
     /// What it is.
     pub value: Value,
-    /// As it was written, for a field of type string: it takes `0123` as these four characters. Of scalars,
-    /// and of what stands for an expression.
+    /// As it was written, for a field of type string. Of text, and of what stands for an expression: such a field takes
+    /// the value `0123` of a variable as these four characters, but a `0123` of the file is a number.
     pub text: Option<String>,
     /// Where it stands; `None` for what no source says.
     pub place: Option<Place>,
-    /// Why it is text, if that is because what an expression names is no YAML.
+    /// What to know of the value of an expression: why it is text, if that is because it is no YAML, or which variable is
+    /// not set.
     pub unread: Option<Box<str>>,
 }
 

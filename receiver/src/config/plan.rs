@@ -1,10 +1,12 @@
 //! The whole configuration, checked: what runs, and how it is connected.
 
+mod references;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Id, Mistake, Mistakes, Report, Section,
-    mistake::{MANY, hint},
+    mistake::{MANY, dotted, hint},
     node::{Key, Node, Value},
     planned::Planned,
     report::MOST,
@@ -40,6 +42,8 @@ pub struct Plan {
     pub pipelines: Vec<Pipeline>,
     /// `service::telemetry`.
     pub telemetry: telemetry::Config,
+    /// The whole configuration with its defaults, as it is shown: without secrets.
+    pub printed: serde_json::Value,
     /// What is legal but looks like an oversight.
     pub warnings: Vec<String>,
 }
@@ -60,17 +64,26 @@ pub struct Pipeline {
 
 /// Reads, merges and expands the sources, and checks all that they say.
 pub fn load(uris: &[String], sets: &[String], kinds: &Kinds<'_>) -> Result<Plan, Report> {
-    let (root, warnings) = resolve(uris, sets).map_err(Report)?;
-    check(&root, warnings, kinds)
+    let (root, warnings) = resolve(uris, sets)?;
+    check(&root, warnings, kinds, false)
 }
 
-/// Checks a configuration.
-pub(super) fn check(root: &Node, warnings: Vec<String>, kinds: &Kinds<'_>) -> Result<Plan, Report> {
-    let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings };
+/// Checks a configuration; `loosely` whether it can be read alone.
+pub(super) fn check(
+    root: &Node,
+    warnings: Vec<String>,
+    kinds: &Kinds<'_>,
+    loosely: bool,
+) -> Result<Plan, Report> {
+    let mut check = Check { root, wrong: Vec::new(), refused: BTreeSet::new(), warnings, loosely };
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
-        true => Ok(Plan { warnings: check.warnings, ..plan }),
-        false => Err(Report(check.wrong)),
+        true => Ok(Plan {
+            warnings: check.warnings,
+            printed: super::print::effective(root, kinds),
+            ..plan
+        }),
+        false => Err(Report { wrong: check.wrong, warnings: check.warnings }),
     }
 }
 
@@ -82,6 +95,8 @@ struct Check<'a> {
     /// Components that are described, but wrong.
     refused: BTreeSet<(&'static str, Id)>,
     warnings: Vec<String>,
+    /// What can be read is right.
+    loosely: bool,
 }
 
 /// A component that the configuration describes.
@@ -128,6 +143,13 @@ impl Check<'_> {
         }
     }
 
+    /// What can be read, but not be run: `path` names what at `place` does not exist, or lacks something.
+    fn invalid(&mut self, path: &str, place: &str, message: impl Into<String>) {
+        if !self.loosely {
+            self.add_at(path, place, message);
+        }
+    }
+
     fn nest(&mut self, path: &str, wrong: Mistakes) {
         let mut nested = Mistakes::default();
         nested.nest(path, wrong);
@@ -138,7 +160,8 @@ impl Check<'_> {
     fn is_map(&mut self, path: &str, node: &Node) -> bool {
         let map = matches!(node.value, Value::Map(_) | Value::Null);
         if !map {
-            self.add(path, format!("'{path}' expected a map, got '{}'", node.kind()));
+            let name = dotted(path);
+            self.add(path, format!("'{name}' expected a map or struct, got \"{}\"", node.kind()));
         }
         map
     }
@@ -150,6 +173,9 @@ impl Check<'_> {
     }
 
     fn hint_among<K>(&mut self, given: &Id, all: &All<'_, K>) {
+        if self.loosely {
+            return;
+        }
         // One more than are looked at: then none is.
         let valid: Vec<_> = all.keys().take(MANY + 1).map(Id::to_string).collect();
         let valid: Vec<_> = valid.iter().map(String::as_str).collect();
@@ -174,11 +200,12 @@ impl Check<'_> {
                 .is_none_or(|n| n.is_empty() && matches!(n.value, Value::Map(_) | Value::Null))
         };
         if SECTIONS[..5].iter().all(|section| nothing(section)) {
-            self.add("", EMPTY);
+            self.invalid("", "", EMPTY);
         } else {
             for (section, what) in [("receivers", "receiver"), ("exporters", "exporter")] {
                 if nothing(section) {
-                    self.add(section, format!("no {what} configuration specified in config"));
+                    let message = format!("no {what} configuration specified in config");
+                    self.invalid(section, section, message);
                 }
             }
         }
@@ -187,13 +214,17 @@ impl Check<'_> {
         let used = |ids: fn(&Pipeline) -> &Vec<Id>| -> BTreeSet<Id> {
             pipelines.iter().flat_map(ids).cloned().collect()
         };
+        let receivers = take(&mut receivers, &used(|p| &p.receivers));
+        let exporters = take(&mut exporters, &used(|p| &p.exporters));
+        self.secured(&extensions, &exporters);
         Plan {
             extensions,
-            receivers: take(&mut receivers, &used(|p| &p.receivers)),
-            exporters: take(&mut exporters, &used(|p| &p.exporters)),
+            receivers,
+            exporters,
             pipelines,
             telemetry,
             warnings: Vec::new(),
+            printed: serde_json::Value::Null,
         }
     }
 
@@ -202,7 +233,7 @@ impl Check<'_> {
             self.push(Mistake {
                 path: join(holder, &key.name),
                 place: key.place.clone(),
-                message: format!("'{holder}' has invalid keys: {}", key.name),
+                message: format!("'{}' has invalid keys: {}", dotted(holder), key.name),
                 hint: hint(&key.name, valid),
             });
         }
@@ -264,8 +295,12 @@ impl Check<'_> {
                 node.place = key.place.clone();
             }
             let node = Section::new(node);
-            let made = match (factory.configure)(&node) {
-                Ok(made) => Some(made),
+            let made = match self.loosely {
+                true => (factory.unreadable)(&node).or(None),
+                false => (factory.configure)(&node).map(Some),
+            };
+            let made = match made {
+                Ok(made) => made,
                 Err(mut wrong) => {
                     wrong.0.iter_mut().for_each(|mistake| decoding(mistake, &id));
                     self.nest(&path, wrong);
@@ -296,7 +331,7 @@ impl Check<'_> {
                 None if self.wrong.len() == MOST || self.is_refused("extensions", &id) => {}
                 None => {
                     let message = format!("references extension \"{id}\" which is not configured");
-                    self.add_at(path, &join(path, &i.to_string()), message);
+                    self.invalid(path, &join(path, &i.to_string()), message);
                     self.hint_among(&id, all);
                 }
             }
@@ -322,9 +357,19 @@ impl Check<'_> {
             self.unknown_key("service", key, &KEYS);
         }
         let section = Section::new(service.get("telemetry").cloned().unwrap_or_default());
-        let checked =
-            section.configure(|config: telemetry::Config| config.check().map(|()| config));
-        let telemetry = checked.unwrap_or_else(|wrong| {
+        let loosely = self.loosely;
+        let checked = section.configure(|config: telemetry::Config| match loosely {
+            true => Ok(config),
+            false => config.check().map(|()| config),
+        });
+        let telemetry = checked.unwrap_or_else(|mut wrong| {
+            for Mistake { message, .. } in &mut wrong.0 {
+                if let Some((holder, rest)) = message.split_once("' has invalid keys: ") {
+                    let holder = join("service::telemetry", holder.trim_start_matches('\''));
+                    let holder = dotted(holder.trim_end_matches(':'));
+                    *message = format!("'{holder}' has invalid keys: {rest}");
+                }
+            }
             self.nest("service::telemetry", wrong);
             telemetry::Config::default()
         });
@@ -335,7 +380,7 @@ impl Check<'_> {
         let path = "service::pipelines";
         let pipelines = service.get("pipelines").unwrap_or(&nothing);
         if self.is_map(path, pipelines) && pipelines.entries().is_empty() {
-            self.add(path, "service must have at least one pipeline");
+            self.invalid(path, path, "service must have at least one pipeline");
         }
         (telemetry, self.pipelines(pipelines, receivers, processors, exporters))
     }
@@ -362,6 +407,14 @@ impl Check<'_> {
                     continue;
                 }
             };
+            if id.kind == "profiles" {
+                let message = format!(
+                    "pipeline \"{id}\": profiling signal support is at alpha level, gated under the \
+                     \"service.profilesSupport\" feature gate, which this version does not have"
+                );
+                self.invalid(&path, &path, message);
+                continue;
+            }
             let Some(signal) = Signal::ALL.into_iter().find(|s| s.name() == id.kind) else {
                 let message = format!("in \"{id}\" id: unknown pipeline signal: \"{}\"", id.kind);
                 self.add(&path, message);
@@ -396,80 +449,6 @@ impl Check<'_> {
         }
         pipelines
     }
-
-    /// The components of one kind that a pipeline names, as far as they exist.
-    fn references<K>(
-        &mut self,
-        pipeline: &str,
-        node: &Node,
-        list: &'static str,
-        what: &str,
-        signal: Signal,
-        all: &All<'_, K>,
-    ) -> Vec<Id> {
-        let mut ids = Vec::new();
-        let mut seen = BTreeSet::new();
-        let path = join(pipeline, list);
-        let given = node.get(list);
-        if given.is_none_or(Node::is_empty) && what != "processor" {
-            self.add(pipeline, format!("must have at least one {what}"));
-        }
-        for (i, id) in given.map(|given| self.ids(&path, given)).unwrap_or_default() {
-            let at = join(&path, &i.to_string());
-            if !seen.insert(id.clone()) {
-                // A receiver or exporter that is named twice is still one.
-                if what == "processor" {
-                    let message = format!("references processor \"{id}\" multiple times");
-                    self.add_at(pipeline, &at, message);
-                }
-                continue;
-            }
-            match all.get(&id) {
-                // One that is configured but wrong has been reported.
-                None if self.wrong.len() == MOST || self.is_refused(list, &id) => {}
-                None => {
-                    let message = format!("references {what} \"{id}\" which is not configured");
-                    self.add_at(pipeline, &at, message);
-                    self.hint_among(&id, all);
-                }
-                Some(described) if !described.factory.signals.contains(&signal) => {
-                    let message = format!(
-                        "failed to create \"{id}\" {what} for data type \"{}\": telemetry type is not \
-                         supported",
-                        signal.name()
-                    );
-                    self.add_at(pipeline, &at, message);
-                }
-                Some(_) => ids.push(id),
-            }
-        }
-        ids
-    }
-
-    /// Whether it has been said of a component that it is wrong, or of its section.
-    fn is_refused(&self, section: &'static str, id: &Id) -> bool {
-        self.refused.contains(&(section, id.clone()))
-            || self.wrong.iter().any(|mistake| mistake.path == section)
-    }
-
-    /// A list of ids, each with its index.
-    fn ids(&mut self, path: &str, node: &Node) -> Vec<(usize, Id)> {
-        let names = match Section::new(node.clone()).parse::<Vec<String>>() {
-            Ok(names) => names,
-            Err(wrong) => {
-                self.nest(path, wrong);
-                return Vec::new();
-            }
-        };
-        let mut ids = Vec::new();
-        for (i, name) in names.iter().enumerate() {
-            match Id::parse(name) {
-                Ok(id) => ids.push((i, id)),
-                Err(message) => self.add(&join(path, &i.to_string()), message),
-            }
-        }
-        ids
-    }
 }
 
 /// What the Collector says around mistakes of a component's section.
@@ -477,8 +456,14 @@ fn decoding(mistake: &mut Mistake, id: &Id) {
     let message = &mistake.message;
     if message.contains("' has invalid keys: ") {
         mistake.message = format!("error reading configuration for \"{id}\": {message}");
-    } else if let Some(got) = message.strip_prefix("'' expected type 'map', ") {
-        mistake.message = format!("'[{id}]' expected type 'map[string]interface {{}}', {got}");
+    } else if let Some(got) = message.strip_prefix("'' expected a map or struct, got ") {
+        let got = match got.trim_matches('"') {
+            "slice" => "[]interface {}",
+            kind => kind,
+        };
+        mistake.message = format!(
+            "'[{id}]' expected type 'map[string]interface {{}}', got unconvertible type '{got}'"
+        );
     }
 }
 

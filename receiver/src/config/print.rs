@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{component::Factory, telemetry};
 
-/// Reads the sources and returns their effective configuration. With `validate`, they must be right.
+/// Reads the sources and returns their effective configuration, and what looks like an oversight in them. They must be readable, and with `validate` right.
 ///
 /// What is written with [`Style::reveal`] and read again means the same.
 pub fn print(
@@ -19,19 +19,17 @@ pub fn print(
     kinds: &Kinds<'_>,
     style: Style,
     validate: bool,
-) -> Result<Value, Report> {
-    let (root, warnings) = resolve(uris, sets).map_err(Report)?;
-    if validate {
-        check(&root, warnings, kinds)?;
-    }
+) -> Result<(Value, Vec<String>), Report> {
+    let (root, warnings) = resolve(uris, sets)?;
+    check(&root, warnings.clone(), kinds, !validate)?;
     let mut printed = style::with(style, || effective(&root, kinds));
     if style.reveal {
         escape(&mut printed);
     }
-    Ok(printed)
+    Ok((printed, warnings))
 }
 
-fn effective(root: &Node, kinds: &Kinds<'_>) -> Value {
+pub(super) fn effective(root: &Node, kinds: &Kinds<'_>) -> Value {
     let mut service = object(root.get("service"));
     let telemetry = root.get("service").and_then(|s| s.get("telemetry")).cloned();
     let telemetry = Section::new(telemetry.unwrap_or_default());

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Mistake, expand, merge,
+    Mistake, Report, expand, merge,
     node::{Node, Value},
     source, yaml,
 };
 
 /// The tree, and what is legal but looks like an oversight.
-pub fn resolve(uris: &[String], sets: &[String]) -> Result<(Node, Vec<String>), Vec<Mistake>> {
+pub fn resolve(uris: &[String], sets: &[String]) -> Result<(Node, Vec<String>), Report> {
     let mut wrong = Vec::new();
     let mut root = Node::default();
     let read = uris.iter().map(|uri| source::read(uri));
@@ -26,7 +26,7 @@ pub fn resolve(uris: &[String], sets: &[String]) -> Result<(Node, Vec<String>), 
     match wrong.is_empty() {
         true => Ok((root, warnings)),
         // What could not be read would make everything after it look wrong.
-        false => Err(wrong),
+        false => Err(Report { wrong, warnings }),
     }
 }
 

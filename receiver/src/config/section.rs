@@ -57,6 +57,11 @@ impl Section {
         }
     }
 
+    /// What cannot be read as `C`: keys that it does not have, values of other types.
+    pub fn unreadable<C: DeserializeOwned>(&self) -> Mistakes {
+        de::read::<C>(&self.0).1
+    }
+
     /// Reads it as `C` and writes that: what it says, and the defaults of what it does not say.
     pub fn effective<C: DeserializeOwned + Serialize + Default>(&self) -> serde_json::Value {
         let config: C = de::read(&self.0).0.unwrap_or_default();
@@ -66,7 +71,11 @@ impl Section {
     /// Finds the places of mistakes that know their path alone.
     pub fn locate(&self, mistakes: &mut Mistakes) {
         for mistake in mistakes.0.iter_mut().filter(|m| m.place.is_none()) {
-            mistake.place = self.0.nearest(&mistake.path).place.clone();
+            let node = self.0.nearest(&mistake.path);
+            mistake.place = node.place.clone();
+            if mistake.hint.is_none() {
+                mistake.hint = node.unread.as_deref().map(str::to_owned);
+            }
         }
     }
 }

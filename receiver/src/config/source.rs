@@ -1,11 +1,27 @@
 //! Where configurations come from: URIs.
 
-use std::{env, fs::File, io::Read as _, sync::Arc};
+use std::{
+    env,
+    fs::File,
+    io::{self, Read as _},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use super::{Mistake, http, node::Node, yaml};
 
 /// The most that one source may hold.
 pub const MAX_BYTES: usize = 16 << 20;
+
+/// How long a file may take, from opening it to its end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Files that are being read at once, those that do not end included.
+const MAX_READING: usize = 64;
 
 /// Reads the YAML behind a URI, or a file's path.
 pub fn read(uri: &str) -> Result<Node, Mistake> {
@@ -68,12 +84,44 @@ pub fn variable(text: &str) -> Result<(&str, Option<&str>), String> {
     }
 }
 
+/// What stands in a file. A pipe that nobody writes into, or a mount that does not answer, would hold up a reload, and all
+/// that follow, for good: a thread waits for it instead.
 fn file(path: &str) -> Result<Vec<u8>, String> {
+    static READING: AtomicUsize = AtomicUsize::new(0);
+    let unable = |why: &dyn std::fmt::Display| format!("unable to read the file {path}: {why}");
+    if READING.fetch_add(1, Ordering::Relaxed) >= MAX_READING {
+        READING.fetch_sub(1, Ordering::Relaxed);
+        return Err(unable(&"too many files before it have not ended yet"));
+    }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let name = path.to_owned();
+    let read = move || {
+        // Whoever asked may have given up.
+        let _ = sender.send(whole(&name));
+        READING.fetch_sub(1, Ordering::Relaxed);
+    };
+    if let Err(error) = thread::Builder::new().name("source".to_owned()).spawn(read) {
+        READING.fetch_sub(1, Ordering::Relaxed);
+        return Err(unable(&error));
+    }
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => Err(too_large(path)),
+        Ok(Err(error)) => Err(unable(&error)),
+        Err(_) => Err(unable(&format_args!("it has not ended after {}s", PATIENCE.as_secs()))),
+    }
+}
+
+/// All of a file; `None` if that is too much.
+fn whole(path: &str) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() > MAX_BYTES as u64 {
+        return Ok(None);
+    }
     let mut bytes = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|e| format!("unable to read the file {path}: {e}"))?;
-    if read > MAX_BYTES { Err(too_large(path)) } else { Ok(bytes) }
+    // What has no length may have no end.
+    let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((read <= MAX_BYTES).then_some(bytes))
 }
 
 /// What is said of a source that never ends.

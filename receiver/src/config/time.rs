@@ -11,6 +11,9 @@ use serde::{Deserializer, Serializer, de};
 
 use super::style;
 
+/// What the Collector says of one, with its key before it.
+const NEGATIVE: &str = "must be non-negative";
+
 /// How a duration is read and written. A type, not a module, so that it has a schema, too.
 #[allow(non_camel_case_types, reason = "serde and schemars name it as a path")]
 pub enum duration {}
@@ -40,7 +43,7 @@ impl duration {
             }
             fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Duration, E> {
                 let nanos =
-                    u64::try_from(nanos).map_err(|_| E::custom("a duration cannot be negative"))?;
+                    u64::try_from(nanos).map_err(|_| E::custom(format!("{NEGATIVE}: {nanos}")))?;
                 Ok(Duration::from_nanos(nanos))
             }
         }
@@ -101,20 +104,27 @@ pub fn text(duration: Duration) -> String {
 /// Reads a duration from text.
 pub fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
-        return Err(format!("invalid duration \"{text}\": it is negative"));
+        return Err(format!("{NEGATIVE}: \"{text}\""));
     }
     let duration = go(text).map_or_else(|| human(text), Ok)?;
     // Go's durations end here, and so do sums of an instant and a duration that cannot overflow.
     if duration.as_nanos() > i64::MAX as u128 {
-        return Err(format!("invalid duration \"{text}\": it is longer than 292 years"));
+        return Err(format!("time: invalid duration \"{text}\": it is longer than 292 years"));
     }
     Ok(duration)
 }
 
 fn human(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| match text.parse::<f64>() {
-        Ok(_) => format!("missing unit in duration \"{text}\": write {text}s, {text}ms, …"),
-        Err(_) => format!("invalid duration \"{text}\": {error}"),
+        Ok(_) => format!("time: missing unit in duration \"{text}\": write {text}s, {text}ms, …"),
+        Err(_) => {
+            // Go's words for the same.
+            let what = match error {
+                humantime::DurationError::UnknownUnit { .. } => "unknown unit in",
+                _ => "invalid",
+            };
+            format!("time: {what} duration \"{text}\": {error}")
+        }
     })
 }
 
@@ -200,7 +210,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         assert!(parse("10").expect_err("no unit").contains("missing unit"));
-        assert!(parse("-1s").expect_err("negative").contains("negative"));
+        assert_eq!(parse("-1s").expect_err("negative"), "must be non-negative: \"-1s\"");
         assert!(parse("10x").expect_err("no such unit").contains("10x"));
         assert!(parse("").is_err());
         assert!(parse("99999999999999h").is_err());

@@ -167,9 +167,9 @@ impl Builder<'_> {
             return Ok(());
         };
         match &mut open.items {
-            Items::List(items) => items.push(node),
+            Items::List(items) => items.push(typed(node)),
             Items::Map(entries, pending) => match pending.take() {
-                Some(key) => entries.push((key, node)),
+                Some(key) => entries.push((key, typed(node))),
                 None => {
                     let place = node.place.clone();
                     let Some(name) = node.text else {
@@ -214,6 +214,12 @@ impl Builder<'_> {
         }
         Ok(own)
     }
+}
+
+/// A number is no text, whatever it looks like; a key is.
+fn typed(node: Node) -> Node {
+    let text = node.text.filter(|_| matches!(node.value, Value::String(_)));
+    Node { text, ..node }
 }
 
 /// Each key stands in a map once.

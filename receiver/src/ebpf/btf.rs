@@ -28,8 +28,8 @@ impl Types {
             .map_err(|e| anyhow!("cannot read {}: {e}", path.display()))
     }
 
-    /// The offset in bytes of a field, as in `task_struct.ioac.syscr`. Members of anonymous structs
-    /// and unions count as members of what holds them.
+    /// The offset in bytes of a field, as in `task_struct.ioac.syscr`, or of an element of one, as in
+    /// `pt_regs.regs[3]`. Members of anonymous structs and unions count as members of what holds them.
     pub fn offset(&self, path: &str) -> Result<u32> {
         let mut names = path.split('.');
         let root = names.next().unwrap_or_default();
@@ -45,10 +45,21 @@ impl Types {
         let mut bits = 0;
         let mut names = names.peekable();
         while let Some(name) = names.next() {
+            let (name, place) = match name.strip_suffix(']').and_then(|n| n.split_once('[')) {
+                Some((name, place)) => (name, Some(place.parse::<u32>()?)),
+                None => (name, None),
+            };
             let (offset, kind) = self
                 .member(&holder, name)
                 .with_context(|| format!("this kernel has no field {path}"))?;
             bits += offset;
+            if let Some(place) = place {
+                bits += 8
+                    * place
+                    * self
+                        .element(&kind, place)
+                        .with_context(|| format!("{path} is not of an array"))?;
+            }
             if names.peek().is_some() {
                 holder = match kind {
                     Type::Struct(s) | Type::Union(s) => s,
@@ -140,6 +151,17 @@ impl Types {
             }
         }
         None
+    }
+
+    /// The size in bytes of an array's elements, if they are numbers and it is long enough.
+    fn element(&self, array: &Type, place: u32) -> Option<u32> {
+        let Type::Array(array) = array else { return None };
+        match self.stripped(self.0.resolve_chained_type(array).ok()?) {
+            Type::Int(number) if (place as usize) < array.len() => {
+                u32::try_from(number.size()).ok()
+            }
+            _ => None,
+        }
     }
 
     /// The type behind names and qualifiers.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::EbpfLoader;
 
 use super::{
+    architecture,
     kernel::Kernel,
     ladder::{Mode, Probe, Rung},
 };
@@ -85,6 +86,8 @@ impl Missing {
             }
         }
         globals.number("TYPED_TASK", kernel.typed_task.into());
+        globals.number("COMPAT", kernel.compat);
+        globals.number("PAGE_SHIFT", architecture::page_shift());
         Self(missing)
     }
 

@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 use anyhow::{Context as _, Result, bail};
 use aya::Btf;
 
-use super::{btf::Types, tracefs};
+use super::{architecture, btf::Types, tracefs};
 
 /// What the running kernel is.
 pub struct Kernel {
@@ -18,6 +18,8 @@ pub struct Kernel {
     pub preemptible: bool,
     /// Whether the helper for a typed pointer to the current task exists.
     pub typed_task: bool,
+    /// The bit that tells a 32-bit caller of a system call.
+    pub compat: u32,
     /// Whether a tracing program may allocate a map's entry when it needs one.
     pub may_allocate: bool,
 }
@@ -35,6 +37,7 @@ impl Kernel {
             // Calls of tracepoints are protected by SRCU since Linux 7.0: `tracepoint_srcu` protected something
             // else before `tracepoint_ext` came, and was gone in between (kernel/tracepoint.c).
             preemptible: has("tracepoint_ext") && has("tracepoint_srcu_srcu_data"),
+            compat: types.as_ref().map_or(0, |(types, _)| architecture::compat(types)),
             typed_task: has("bpf_get_current_task_btf"),
             // Linux 6.1: before, a warning goes to the kernel's log (kernel/bpf/verifier.c).
             may_allocate: has("bpf_mem_alloc"),
@@ -69,7 +72,10 @@ impl Kernel {
     fn look_up(&self, path: &str, events: &[&str]) -> Result<u32> {
         match (&self.types, path.strip_prefix(tracefs::RECORD)) {
             (Ok((types, _)), _) if path.ends_with(')') => types.argument(path),
-            (Ok((types, _)), _) if path.contains('.') => types.offset(path),
+            (Ok((types, _)), _) if path.contains('.') => types.offset(path).or_else(|error| {
+                let other = architecture::instead(path).ok_or(error)?;
+                types.offset(other)
+            }),
             (Ok((types, _)), _) => types.size(path),
             (Err(_), Some(record)) => {
                 let (class, field) = record.split_once('.').context("a field is record.field")?;

@@ -1,6 +1,7 @@
 //! Everything that talks to the kernel's BPF side: types and offsets, loading, attaching, maps.
 //! It knows no signal.
 
+pub mod architecture;
 mod attach;
 pub mod btf;
 pub mod capability;

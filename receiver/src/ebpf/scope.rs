@@ -123,6 +123,16 @@ impl Scope {
                 &format!("has more than the {most} that it may have"),
             );
         }
+        for (key, paths) in
+            [("cgroups", &config.cgroups), ("mount_namespaces", &config.mount_namespaces)]
+        {
+            for (i, _) in paths.iter().enumerate().filter(|(_, path)| path.as_os_str().is_empty()) {
+                wrong.add(format!("{key}::{i}"), "is empty");
+            }
+        }
+        for (i, _) in config.pids.iter().enumerate().filter(|(_, pid)| **pid == 0) {
+            wrong.add(format!("pids::{i}"), "is no process: their ids begin at 1");
+        }
         let patterns = config.comm.check("comm", &mut wrong);
         let target = Target::new(&config.cgroups_of).unwrap_or_else(|nested| {
             wrong.nest("cgroups_of", nested);

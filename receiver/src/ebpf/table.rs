@@ -99,9 +99,10 @@ impl Source<'_> {
         // The kernel's place in the map between two calls: a bucket's number, or an array's key.
         let (mut place, mut next) = (0_u64, 0_u64);
         let mut first = true;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
         loop {
-            let mut keys = vec![0_u8; room * mem::size_of::<K>()];
-            let mut values = vec![0_u8; room * stride];
+            keys.resize(room * mem::size_of::<K>(), 0_u8);
+            values.resize(room * stride, 0_u8);
             let mut attributes = Batch {
                 in_batch: if first { 0 } else { &raw const place as u64 },
                 out_batch: &raw mut next as u64,

@@ -76,6 +76,12 @@ impl Settings<'_> {
 /// An address that requests can be sent to.
 pub fn url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|e| format!("{e}"))?;
+    if let Some(authority) = url.authority() {
+        let after = authority.as_str().rsplit(['@', ']']).next().unwrap_or_default();
+        if after.contains(':') && url.port_u16().is_none() {
+            return Err(format!("invalid port in {authority:?}"));
+        }
+    }
     match (url.scheme_str(), url.host()) {
         (Some("http" | "https"), Some(_)) => Ok(url),
         _ => Err("it needs `http://` or `https://`, and a host".to_owned()),

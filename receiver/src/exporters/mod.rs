@@ -12,11 +12,12 @@ mod prometheusremotewrite;
 // Shared by the exporters that send.
 mod connect;
 mod http;
-mod otlp;
+mod native;
+pub(crate) mod otlp;
 mod proxy;
 pub(crate) mod queue;
 mod retry;
-mod tls;
+pub(crate) mod tls;
 
 #[cfg(test)]
 pub(crate) use queue::testing;

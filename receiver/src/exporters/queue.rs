@@ -11,82 +11,25 @@ use std::{
 };
 
 use opentelemetry::KeyValue;
-use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
+pub use self::config::{Config, Sizer};
 use super::retry::{self, Backoff};
 use crate::{
     batch::{Batch, Signal},
     channel::Input,
     component::Context,
-    config::Mistakes,
     status::Reporter,
-    telemetry::Items,
+    telemetry::{Items, SPANS},
 };
 
-/// `sending_queue`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Without a queue, each batch is sent before the next is taken: the pipeline waits.
-    pub enabled: bool,
-    /// Batches that are sent at the same time.
-    pub num_consumers: u16,
-    /// How much may wait or be under way, per signal, in units of `sizer`.
-    pub queue_size: u32,
-    /// What `queue_size` counts.
-    pub sizer: Sizer,
-    /// Makes the pipeline wait for room, instead of dropping what does not fit.
-    pub block_on_overflow: bool,
-}
-
-/// What the size of a queue counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sizer {
-    /// Batches.
-    Requests,
-    /// Data points, log records, spans.
-    Items,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            num_consumers: 10,
-            queue_size: 1000,
-            sizer: Sizer::Requests,
-            block_on_overflow: false,
-        }
-    }
-}
-
-impl Config {
-    /// Checks what types cannot say.
-    pub fn check(&self) -> Mistakes {
-        let mut wrong = Mistakes::default();
-        if self.enabled {
-            let positive = "`num_consumers` must be positive";
-            wrong.require(self.num_consumers > 0, "num_consumers", positive);
-            wrong.require(self.queue_size > 0, "queue_size", "`queue_size` must be positive");
-        }
-        wrong
-    }
-
-    /// The room that `batch` takes.
-    fn size(&self, batch: &Batch) -> u32 {
-        match self.sizer {
-            Sizer::Requests => 1,
-            Sizer::Items => u32::try_from(batch.items()).unwrap_or(u32::MAX).max(1),
-        }
-    }
-}
+mod config;
+mod join;
 
 /// Makes one attempt to send one batch, within the exporter's own timeout.
 pub trait Sender: Send + Sync + 'static {
@@ -143,7 +86,7 @@ pub async fn run<S: Sender>(
     let items = |name| Items::new(&cx.meter, name, &attributes);
     // Where the pipeline waits for this exporter, its input cannot end before the retries do, so
     // the agent's stop itself must end them.
-    let waited_for = !queue.enabled || queue.block_on_overflow;
+    let waited_for = !queue.enabled || queue.block_on_overflow || queue.wait_for_result;
     let stopping = if waited_for { cx.stop.child_token() } else { CancellationToken::new() };
     let worker = Arc::new(Worker {
         sender,
@@ -207,12 +150,21 @@ impl Queue {
         worker: &Arc<Worker<S>>,
         consumers: &mut JoinSet<()>,
     ) -> Self {
+        // What is no positive number was refused with the configuration.
+        let bounded = |size| usize::try_from(size).unwrap_or(1).min(Semaphore::MAX_PERMITS);
+        let capacity = bounded(config.queue_size);
         // A batch takes one permit at least, so the channel is never what is full.
-        let (channel, items) = mpsc::channel(config.queue_size as usize);
-        let room = Arc::new(Semaphore::new(config.queue_size as usize));
-        observe(cx, signal, config.queue_size, Arc::downgrade(&room));
+        let (channel, items) = mpsc::channel(capacity);
+        let room = Arc::new(Semaphore::new(capacity));
+        observe(cx, signal, capacity, Arc::downgrade(&room));
+        let consumers_allowed = bounded(config.num_consumers);
+        if let Some(joined) = &config.batch {
+            let joining = join::run(joined.clone(), items, consumers_allowed, Arc::clone(worker));
+            consumers.spawn(joining.in_current_span());
+            return Self { channel, room };
+        }
         let items = Arc::new(Mutex::new(items));
-        for _ in 0..config.num_consumers {
+        for _ in 0..consumers_allowed {
             let (worker, items) = (worker.clone(), items.clone());
             let consume = async move {
                 loop {
@@ -229,10 +181,11 @@ impl Queue {
 
     /// Takes an item in, or refuses it with the reason; what is refused is the caller's to count.
     async fn push(&self, mut item: Item, config: &Config) -> Result<(), &'static str> {
-        let size = config.size(&item.batch);
-        if size > config.queue_size {
+        let size = u32::try_from(config.sizer.size(&item.batch)).unwrap_or(u32::MAX).max(1);
+        if i64::from(size) > config.queue_size {
             return Err(item.refused("element size too large"));
         }
+        let (done, result) = oneshot::channel::<()>();
         let room = self.room.clone();
         let permit = if config.block_on_overflow {
             room.acquire_many_owned(size).await.map_err(|_| "sending queue is closed")
@@ -240,10 +193,15 @@ impl Queue {
             room.try_acquire_many_owned(size).map_err(|_| "sending queue is full")
         };
         match permit {
-            Ok(permit) => item.room = Some(permit),
+            Ok(permit) => item.room.push(Arc::new(Room { _permit: permit, _done: done })),
             Err(reason) => return Err(item.refused(reason)),
         }
-        self.channel.send(item).await.map_err(|e| e.0.refused("sending queue is closed"))
+        self.channel.send(item).await.map_err(|e| e.0.refused("sending queue is closed"))?;
+        if config.wait_for_result {
+            // Nothing is ever sent: it ends when the item is gone.
+            let _ = result.await;
+        }
+        Ok(())
     }
 }
 
@@ -268,7 +226,7 @@ impl Drop for Incoming {
 }
 
 /// Shows a queue's fill until it is gone.
-fn observe(cx: &Context, signal: Signal, capacity: u32, room: Weak<Semaphore>) {
+fn observe(cx: &Context, signal: Signal, capacity: usize, room: Weak<Semaphore>) {
     let attributes =
         [KeyValue::new("exporter", cx.id.to_string()), KeyValue::new("data_type", signal.name())];
     let (room_too, attributes_too) = (room.clone(), attributes.clone());
@@ -277,7 +235,7 @@ fn observe(cx: &Context, signal: Signal, capacity: u32, room: Weak<Semaphore>) {
         .with_description("Current size of the sending queue")
         .with_callback(move |gauge| {
             if let Some(room) = room.upgrade() {
-                gauge.observe(u64::from(capacity) - room.available_permits() as u64, &attributes);
+                gauge.observe((capacity - room.available_permits()) as u64, &attributes);
             }
         })
         .build();
@@ -286,7 +244,7 @@ fn observe(cx: &Context, signal: Signal, capacity: u32, room: Weak<Semaphore>) {
         .with_description("Fixed capacity of the sending queue")
         .with_callback(move |gauge| {
             if room_too.strong_count() > 0 {
-                gauge.observe(u64::from(capacity), &attributes_too);
+                gauge.observe(capacity as u64, &attributes_too);
             }
         })
         .build();
@@ -303,13 +261,20 @@ struct Item {
     batch: Batch,
     counts: Arc<Counts>,
     settled: bool,
-    /// Given back when the item is done with.
-    room: Option<OwnedSemaphorePermit>,
+    /// Given back when the item is done with: shared with other items that it was joined or split into.
+    room: Vec<Arc<Room>>,
+}
+
+/// What a batch takes of a queue, until nothing is left of it.
+struct Room {
+    _permit: OwnedSemaphorePermit,
+    /// Dropped, it tells who waits for it.
+    _done: oneshot::Sender<()>,
 }
 
 impl Item {
     fn new(batch: Batch, counts: Arc<Counts>) -> Self {
-        Self { batch, counts, settled: false, room: None }
+        Self { batch, counts, settled: false, room: Vec::new() }
     }
 
     /// Not taken in: counted by who hears the reason.
@@ -365,9 +330,28 @@ impl<S: Sender> Worker<S> {
     /// Sends one item, or gives it up.
     async fn deliver(&self, item: Item) {
         let mut kept = S::Kept::default();
-        match self.attempts(&item.batch, &mut kept).await {
-            Ok(sent) => item.sent(sent),
-            Err(reason) => item.lost(S::taken(&kept), &reason),
+        let span = tracing::trace_span!(
+            target: SPANS,
+            "deliver",
+            signal = item.batch.signal().name(),
+            items.sent = Empty,
+            items.failed = Empty,
+            error = Empty
+        );
+        let items = item.batch.items();
+        match self.attempts(&item.batch, &mut kept).instrument(span.clone()).await {
+            Ok(sent) => {
+                let failed = sent.rejected.min(items);
+                span.record("items.sent", items - failed).record("items.failed", failed);
+                item.sent(sent);
+            }
+            Err(reason) => {
+                let taken = S::taken(&kept);
+                span.record("items.sent", taken)
+                    .record("items.failed", items.saturating_sub(taken))
+                    .record("error", reason.as_str());
+                item.lost(taken, &reason);
+            }
         }
     }
 

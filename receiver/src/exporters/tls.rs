@@ -1,17 +1,15 @@
 //! `tls` of a client: how the server is checked, and what this side shows of itself.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedCipherSuite,
     SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    crypto::{
+        CryptoProvider, SupportedKxGroup, ring, verify_tls12_signature, verify_tls13_signature,
+    },
     pki_types::{
         CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject as _},
@@ -20,6 +18,7 @@ use rustls::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::reloaded::{Files, Reloaded};
 use crate::config::{Mistakes, Secret};
 
 /// `tls`.
@@ -62,6 +61,11 @@ pub struct Config {
     /// are not a matter of choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cipher_suites: Vec<String>,
+    /// The curves that keys may be exchanged on, the preferred one first: `X25519`, `P256`, `P384`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curve_preferences: Vec<String>,
+    /// Read for the sake of existing files: what is not safe is never spoken.
+    pub include_insecure_cipher_suites: bool,
     /// The age at which what is in the files is read again, before the next connection; 0 is never.
     #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
     pub reload_interval: Duration,
@@ -83,6 +87,8 @@ impl Default for Config {
             min_version: "1.2".to_owned(),
             max_version: String::new(),
             cipher_suites: Vec::new(),
+            curve_preferences: Vec::new(),
+            include_insecure_cipher_suites: false,
             reload_interval: Duration::ZERO,
         }
     }
@@ -155,9 +161,44 @@ impl Config {
                 );
             }
         }
+        self.check_curves(&mut wrong);
         wrong
     }
+
+    /// Those that Go has and this library has not are left out, unless nothing else is wanted.
+    fn check_curves(&self, wrong: &mut Mistakes) {
+        for (at, name) in self.curve_preferences.iter().enumerate() {
+            if !CURVES.iter().any(|(known, _)| known == name) {
+                wrong.unknown(
+                    format!("curve_preferences::{at}"),
+                    format!("invalid curve type: {name}"),
+                    name,
+                    CURVES.map(|(name, _)| name),
+                );
+            }
+        }
+        wrong.require(
+            self.curve_preferences.is_empty() || self.curves().next().is_some(),
+            "curve_preferences",
+            "none of these curves is spoken; valid are: P256, P384, X25519",
+        );
+    }
+
+    /// The curves that are wanted and spoken.
+    fn curves(&self) -> impl Iterator<Item = &'static dyn SupportedKxGroup> {
+        let spoken = |name: &String| CURVES.iter().find(|(known, _)| known == name)?.1;
+        self.curve_preferences.iter().filter_map(spoken)
+    }
 }
+
+/// Go's names for curves, and those that are spoken.
+const CURVES: [(&str, Option<&'static dyn SupportedKxGroup>); 5] = [
+    ("P256", Some(ring::kx_group::SECP256R1)),
+    ("P384", Some(ring::kx_group::SECP384R1)),
+    ("P521", None),
+    ("X25519", Some(ring::kx_group::X25519)),
+    ("X25519MLKEM768", None),
+];
 
 /// An empty text is none, as in the Collector: a variable that is not set leaves one.
 fn filled<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -174,42 +215,10 @@ fn name(suite: &SupportedCipherSuite) -> String {
     format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
 }
 
-/// TLS as configured, with what was in the files when they were last read.
-pub struct Tls {
-    config: Config,
-    protocols: Vec<Vec<u8>>,
-    read: Mutex<Read>,
-}
-
-struct Read {
-    tls: Arc<ClientConfig>,
-    at: Instant,
-}
+/// TLS of a client, as configured.
+pub type Tls = Reloaded<Config>;
 
 impl Tls {
-    /// Reads the files. `protocols` are offered to the server, the preferred one first.
-    pub fn load(config: &Config, protocols: &[&str]) -> Result<Self> {
-        let protocols: Vec<_> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let read = Read { tls: config.read(&protocols)?, at: Instant::now() };
-        Ok(Self { config: config.clone(), protocols, read: Mutex::new(read) })
-    }
-
-    /// What the next connection uses: read again if `reload_interval` has passed. Files that
-    /// cannot be used, such as a certificate whose key is yet to be written, change nothing.
-    pub fn current(&self) -> Arc<ClientConfig> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let interval = self.config.reload_interval;
-        if !interval.is_zero() && read.at.elapsed() >= interval {
-            match self.config.read(&self.protocols) {
-                Ok(tls) => *read = Read { tls, at: Instant::now() },
-                Err(error) => tracing::error!(
-                    "failed to load TLS cert and key: {error:#}; those read before stay in use"
-                ),
-            }
-        }
-        read.tls.clone()
-    }
-
     /// The name that the certificate of the server at `host` must have.
     pub fn server_name(&self, host: &str) -> Result<ServerName<'static>> {
         let name = self.config.server_name_override.as_deref().unwrap_or(host);
@@ -219,29 +228,14 @@ impl Tls {
     }
 }
 
-impl Config {
-    /// The cipher suites to use.
-    fn provider(&self) -> Arc<CryptoProvider> {
-        let mut provider = ring::default_provider();
-        if !self.cipher_suites.is_empty() {
-            provider
-                .cipher_suites
-                .retain(|s| s.tls13().is_some() || self.cipher_suites.contains(&name(s)));
-        }
-        Arc::new(provider)
+impl Files for Config {
+    type Read = ClientConfig;
+
+    fn interval(&self) -> Duration {
+        self.reload_interval
     }
 
-    /// The versions to speak.
-    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
-        static ALL: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-        match (self.min_version.as_str(), self.max_version.as_str()) {
-            ("1.3", _) => &ALL[..1],
-            (_, "1.2") => &ALL[1..],
-            _ => &ALL,
-        }
-    }
-
-    fn read(&self, protocols: &[Vec<u8>]) -> Result<Arc<ClientConfig>> {
+    fn read(&self, protocols: &[Vec<u8>]) -> Result<ClientConfig> {
         let provider = self.provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(self.versions())
@@ -259,7 +253,33 @@ impl Config {
             None => builder.with_no_client_auth(),
         };
         tls.alpn_protocols = protocols.to_vec();
-        Ok(Arc::new(tls))
+        Ok(tls)
+    }
+}
+
+impl Config {
+    /// The cipher suites to use.
+    fn provider(&self) -> Arc<CryptoProvider> {
+        let mut provider = ring::default_provider();
+        if !self.cipher_suites.is_empty() {
+            provider
+                .cipher_suites
+                .retain(|s| s.tls13().is_some() || self.cipher_suites.contains(&name(s)));
+        }
+        if !self.curve_preferences.is_empty() {
+            provider.kx_groups = self.curves().collect();
+        }
+        Arc::new(provider)
+    }
+
+    /// The versions to speak.
+    fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
+        static ALL: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+        match (self.min_version.as_str(), self.max_version.as_str()) {
+            ("1.3", _) => &ALL[..1],
+            (_, "1.2") => &ALL[1..],
+            _ => &ALL,
+        }
     }
 
     /// The certificate that this side shows, with its key.
@@ -358,6 +378,7 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
+mod reloaded;
 pub mod server;
 
 #[cfg(test)]

@@ -37,6 +37,11 @@ impl Config {
         wrong
     }
 
+    /// Whether the extension is among those that run, and of use to a client.
+    pub fn resolve(&self, known: &Authenticators, protocol: &str) -> Mistakes {
+        unresolved(self.client(known, protocol).err())
+    }
+
     /// The extension, as a client uses it. `protocol` is for the error.
     pub fn client(&self, known: &Authenticators, protocol: &str) -> Result<Arc<dyn Client>> {
         let name = &self.authenticator;
@@ -71,6 +76,11 @@ impl ServerConfig {
         wrong
     }
 
+    /// Whether the extension is among those that run, and of use to a server.
+    pub fn resolve(&self, known: &Authenticators) -> Mistakes {
+        unresolved(self.guard(known).err())
+    }
+
     /// What lets requests pass.
     pub fn guard(&self, known: &Authenticators) -> Result<Guard> {
         let name = &self.authenticator;
@@ -81,6 +91,14 @@ impl ServerConfig {
         let params = self.request_params.iter().filter_map(header).collect();
         Ok(Guard { server, params })
     }
+}
+
+fn unresolved(error: Option<anyhow::Error>) -> Mistakes {
+    let mut wrong = Mistakes::default();
+    if let Some(error) = error {
+        wrong.add("authenticator", error.to_string());
+    }
+    wrong
 }
 
 /// Lets the requests pass that an extension finds right.

@@ -62,7 +62,7 @@ impl Component for BearerTokenAuth {
         let mut wrong = Mistakes::default();
         let token = !config.token.expose().is_empty();
         if token && !config.tokens.is_empty() {
-            wrong.add("tokens", "either tokens or token should be specified, not both");
+            wrong.add("tokens", "either tokens or token should be provided, not both");
         }
         let file = !config.filename.as_os_str().is_empty();
         wrong.require(token || file || !config.tokens.is_empty(), "", "no bearer token provided");
@@ -196,7 +196,7 @@ mod tests {
             [
                 (
                     "tokens".to_owned(),
-                    "either tokens or token should be specified, not both".to_owned()
+                    "either tokens or token should be provided, not both".to_owned()
                 ),
                 ("header".to_owned(), "is no name for a header".to_owned()),
                 ("tokens::1".to_owned(), no.clone()),

@@ -6,6 +6,7 @@ pub mod auth;
 mod basicauth;
 mod bearertokenauth;
 mod health_check;
+pub(crate) mod server;
 mod zpages;
 
 /// Every extension.

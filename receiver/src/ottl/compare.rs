@@ -1,9 +1,14 @@
 //! Values and how they compare: numbers with numbers, otherwise only what has the same type; nil is
 //! equal to nil alone.
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::{borrow::Cow, cmp::Ordering, time::Duration};
 
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use jiff::Zoned;
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
+};
+
+use crate::{config::duration_text, value};
 
 /// A value at work.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,13 +18,16 @@ pub enum Any<'a> {
     Int(i64),
     Double(f64),
     Text(Cow<'a, str>),
-    Bytes(&'a [u8]),
+    Bytes(Cow<'a, [u8]>),
     /// A list or a map.
     Whole(&'a Value),
-    /// All attributes.
-    Map(&'a [KeyValue]),
+    /// A map, such as all attributes.
+    Map(Cow<'a, [KeyValue]>),
     /// A list that was made.
     List(Vec<Any<'a>>),
+    Time(Zoned),
+    /// In nanoseconds.
+    Duration(i64),
 }
 
 impl<'a> From<Option<&'a Value>> for Any<'a> {
@@ -30,15 +38,43 @@ impl<'a> From<Option<&'a Value>> for Any<'a> {
             Some(Value::IntValue(value)) => Self::Int(*value),
             Some(Value::DoubleValue(value)) => Self::Double(*value),
             Some(Value::StringValue(text)) => Self::Text(text.into()),
-            Some(Value::BytesValue(bytes)) => Self::Bytes(bytes),
+            Some(Value::BytesValue(bytes)) => Self::Bytes(bytes.into()),
             Some(whole) => Self::Whole(whole),
+        }
+    }
+}
+
+impl From<AnyValue> for Any<'_> {
+    fn from(value: AnyValue) -> Self {
+        match value.value {
+            None | Some(Value::StringValueStrindex(_)) => Self::Nil,
+            Some(Value::BoolValue(value)) => Self::Bool(value),
+            Some(Value::IntValue(value)) => Self::Int(value),
+            Some(Value::DoubleValue(value)) => Self::Double(value),
+            Some(Value::StringValue(text)) => Self::Text(text.into()),
+            Some(Value::BytesValue(bytes)) => Self::Bytes(bytes.into()),
+            Some(Value::ArrayValue(list)) => {
+                Self::List(list.values.into_iter().map(Self::from).collect())
+            }
+            Some(Value::KvlistValue(list)) => Self::Map(list.values.into()),
         }
     }
 }
 
 impl<'a> Any<'a> {
     /// Its items, if it is a list.
-    pub fn list(&self) -> Option<Cow<'_, [Any<'a>]>> {
+    pub fn into_list(self) -> Result<Vec<Self>, Self> {
+        match self {
+            Self::List(items) => Ok(items),
+            Self::Whole(Value::ArrayValue(list)) => {
+                Ok(list.values.iter().map(|item| item.value.as_ref().into()).collect())
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Its items, if it is a list.
+    pub fn list(&self) -> Option<Cow<'_, [Any<'_>]>> {
         match self {
             Self::List(items) => Some(Cow::Borrowed(items)),
             Self::Whole(Value::ArrayValue(list)) => {
@@ -49,12 +85,34 @@ impl<'a> Any<'a> {
     }
 
     /// Its pairs, if it is a map.
-    pub fn map(&self) -> Option<&'a [KeyValue]> {
+    pub fn map(&self) -> Option<&[KeyValue]> {
         match self {
             Self::Map(pairs) => Some(pairs),
             Self::Whole(Value::KvlistValue(list)) => Some(&list.values),
             _ => None,
         }
+    }
+
+    /// As a value that telemetry can have.
+    pub fn own(self) -> AnyValue {
+        let value = match self {
+            Self::Nil => None,
+            Self::Bool(value) => Some(Value::BoolValue(value)),
+            Self::Int(value) | Self::Duration(value) => Some(Value::IntValue(value)),
+            Self::Double(value) => Some(Value::DoubleValue(value)),
+            Self::Text(text) => Some(Value::StringValue(text.into_owned())),
+            Self::Bytes(bytes) => Some(Value::BytesValue(bytes.into_owned())),
+            Self::Whole(value) => Some(value.clone()),
+            Self::Map(pairs) => {
+                Some(Value::KvlistValue(KeyValueList { values: pairs.into_owned() }))
+            }
+            Self::List(items) => {
+                let values = items.into_iter().map(Self::own).collect();
+                Some(Value::ArrayValue(ArrayValue { values }))
+            }
+            Self::Time(_) => Some(Value::StringValue(self.text())),
+        };
+        AnyValue { value }
     }
 
     /// Its type, as Go names it.
@@ -69,6 +127,52 @@ impl<'a> Any<'a> {
             Self::Map(_) | Self::Whole(Value::KvlistValue(_)) => "pcommon.Map",
             Self::Whole(_) => "pcommon.Slice",
             Self::List(_) => "[]interface {}",
+            Self::Time(_) => "time.Time",
+            Self::Duration(_) => "time.Duration",
+        }
+    }
+
+    /// As a text.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Nil => String::new(),
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Double(value) => value::float(*value),
+            Self::Text(text) => text.clone().into_owned(),
+            Self::Bytes(bytes) => super::hex(bytes),
+            Self::Whole(value) => value::text(Some(value)),
+            Self::Map(pairs) => {
+                let values = pairs.to_vec();
+                value::text(Some(&Value::KvlistValue(KeyValueList { values })))
+            }
+            Self::List(items) => {
+                // Texts in a list are quoted.
+                let text = |item: &Any<'_>| match item {
+                    Any::Nil => "null".to_owned(),
+                    Any::Text(text) => format!("{text:?}"),
+                    other => other.text(),
+                };
+                format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(","))
+            }
+            Self::Time(time) => {
+                format!("{:?}", time.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
+            }
+            Self::Duration(nanos) => nanos.to_string(),
+        }
+    }
+
+    /// As Go prints it.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Nil => "<nil>".to_owned(),
+            Self::Time(time) => time.strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string(),
+            Self::Duration(nanos) => {
+                let sign = if *nanos < 0 { "-" } else { "" };
+                let text = duration_text(Duration::from_nanos(nanos.unsigned_abs()));
+                format!("{sign}{text}")
+            }
+            other => other.text(),
         }
     }
 
@@ -77,11 +181,17 @@ impl<'a> Any<'a> {
             return a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equal(b));
         }
         if let (Some(a), Some(b)) = (self.map(), other.map()) {
-            let value = |of: &'a [KeyValue], key: &str| Any::from(crate::value::get(of, key));
             return a.len() == b.len()
-                && a.iter().all(|pair| value(a, &pair.key).equal(&value(b, &pair.key)));
+                && a.iter().all(|pair| {
+                    let value = |of| Any::from(value::get(of, &pair.key));
+                    value(a).equal(&value(b))
+                });
         }
-        Operator::Equal.compare(self, other)
+        // In lists and maps, numbers of different types are different.
+        match (self, other) {
+            (Any::Int(_), Any::Double(_)) | (Any::Double(_), Any::Int(_)) => false,
+            _ => Operator::Equal.compare(self, other),
+        }
     }
 }
 
@@ -106,6 +216,8 @@ impl Operator {
             (Any::Double(a), Any::Double(b)) => a.partial_cmp(b),
             (Any::Text(a), Any::Text(b)) => a.partial_cmp(b),
             (Any::Bytes(a), Any::Bytes(b)) => a.partial_cmp(b),
+            (Any::Time(a), Any::Time(b)) => a.timestamp().partial_cmp(&b.timestamp()),
+            (Any::Duration(a), Any::Duration(b)) => a.partial_cmp(b),
             // Lists and maps are equal or not, and have no order.
             (
                 Any::Whole(_) | Any::Map(_) | Any::List(_),

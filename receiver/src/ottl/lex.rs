@@ -23,7 +23,7 @@ pub enum Kind {
     Bool(bool),
     Nil,
     Compare(Operator),
-    /// `( ) [ ] , . + - * /`
+    /// `( ) [ ] { } , . : = + - * /`
     Mark(char),
     /// A word of capitals, digits and `_`.
     Upper,
@@ -59,11 +59,14 @@ fn token(rest: &[char]) -> Result<(Kind, usize), String> {
     let digit = |c: Option<&char>| c.is_some_and(char::is_ascii_digit);
     Ok(match rest[0] {
         '"' => return text(rest),
-        '(' | ')' | '[' | ']' | ',' | '+' | '-' | '*' | '/' => (Kind::Mark(rest[0]), 1),
+        '(' | ')' | '[' | ']' | '{' | '}' | ',' | ':' | '+' | '-' | '*' | '/' => {
+            (Kind::Mark(rest[0]), 1)
+        }
         '=' if next == Some('=') => (Kind::Compare(Operator::Equal), 2),
         '!' if next == Some('=') => (Kind::Compare(Operator::NotEqual), 2),
         '<' if next == Some('=') => (Kind::Compare(Operator::LessOrEqual), 2),
         '>' if next == Some('=') => (Kind::Compare(Operator::GreaterOrEqual), 2),
+        '=' => (Kind::Mark('='), 1),
         '<' => (Kind::Compare(Operator::Less), 1),
         '>' => (Kind::Compare(Operator::Greater), 1),
         '0' if next == Some('x') => {
@@ -88,8 +91,20 @@ fn token(rest: &[char]) -> Result<(Kind, usize), String> {
             };
             (kind, length)
         }
-        other => return Err(format!("invalid input text {other:?}")),
+        _ => return Err(invalid(rest)),
     })
+}
+
+/// What is left of the text, as far as the Collector shows it.
+fn invalid(rest: &[char]) -> String {
+    let rest: String = rest.iter().collect();
+    match rest.char_indices().nth(16) {
+        Some((end, _)) => format!(
+            "lexer: invalid input text \"{}...\"",
+            &format!("{:?}", &rest[..end]).trim_matches('"')
+        ),
+        None => format!("lexer: invalid input text {rest:?}"),
+    }
 }
 
 fn run(rest: &[char], belongs: impl Fn(char) -> bool) -> usize {
@@ -109,7 +124,7 @@ fn number(rest: &[char]) -> Result<(Kind, usize), String> {
     let digits = |from: usize| run(&rest[from..], |c| c.is_ascii_digit());
     let mut end = digits(0);
     let mut double = false;
-    if rest.get(end) == Some(&'.') && digits(end + 1) > 0 {
+    if rest.get(end) == Some(&'.') && end + digits(end + 1) > 0 {
         double = true;
         end += 1 + digits(end + 1);
         let sign = usize::from(matches!(rest.get(end + 1), Some('+' | '-')));
@@ -123,7 +138,9 @@ fn number(rest: &[char]) -> Result<(Kind, usize), String> {
         true => text.parse().ok().map(Kind::Double),
         false => text.parse().ok().map(Kind::Int),
     };
-    let kind = kind.ok_or_else(|| format!("invalid number {text:?}: it is out of range"))?;
+    let kind = kind.ok_or_else(|| {
+        format!("failed to conform: strconv.ParseInt: parsing {text:?}: value out of range")
+    })?;
     Ok((kind, end))
 }
 
@@ -133,10 +150,16 @@ fn text(rest: &[char]) -> Result<(Kind, usize), String> {
     let mut at = 1;
     loop {
         match rest.get(at) {
-            None => return Err("invalid input text: a string has no end".to_owned()),
+            None => return Err(invalid(rest)),
             Some('"') => return Ok((Kind::Text(out), at + 1)),
             Some('\\') => {
-                let invalid = || "invalid quoted string: invalid syntax".to_owned();
+                let invalid = || {
+                    // As far as the quote that would have ended it.
+                    let end =
+                        rest[1..].iter().position(|c| *c == '"').map_or(rest.len(), |at| at + 2);
+                    let quoted: String = rest[..end].iter().collect();
+                    format!("invalid quoted string {quoted:?}: invalid syntax")
+                };
                 let escape = *rest.get(at + 1).ok_or_else(invalid)?;
                 at += 2;
                 let code = |length: usize| {

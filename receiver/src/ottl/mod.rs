@@ -2,32 +2,37 @@
 //! comparisons, `and`, `or`, `not`, parentheses, `nil` and the converters of [`function`]. Everything else is a
 //! mistake with its position.
 
+mod calculate;
 mod compare;
 mod function;
 mod lex;
+mod names;
 mod parse;
 mod path;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use opentelemetry_proto::tonic::{
-    common::v1::{InstrumentationScope, KeyValue, KeyValueList, any_value::Value},
+    common::v1::{InstrumentationScope, KeyValue, any_value::Value},
     logs::v1::LogRecord,
-    metrics::v1::{Metric, number_data_point},
+    metrics::v1::{Metric, exponential_histogram_data_point::Buckets, number_data_point},
     resource::v1::Resource,
     trace::v1::{Span, span::Event},
 };
 use regex::Regex;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing::{debug, warn};
 
 use self::{
+    calculate::Sign,
     compare::{Any, Operator},
     function::Function,
     path::{Key, Path},
 };
-use crate::value;
 
 /// What conditions are about: it decides which paths there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +69,7 @@ impl Context {
 }
 
 /// What to do when a condition fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorMode {
     /// Fail.
@@ -74,6 +79,18 @@ pub enum ErrorMode {
     Ignore,
     /// Go on with the next condition.
     Silent,
+}
+
+impl<'de> Deserialize<'de> for ErrorMode {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        match name.to_lowercase().as_str() {
+            "propagate" => Ok(Self::Propagate),
+            "ignore" => Ok(Self::Ignore),
+            "silent" => Ok(Self::Silent),
+            _ => Err(D::Error::custom(format!("unknown error mode {name}"))),
+        }
+    }
 }
 
 /// What a condition is asked about, with what it stands below.
@@ -89,6 +106,7 @@ pub struct Item<'a> {
 
 /// The item itself.
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack, one at a time")]
 pub enum Of<'a> {
     /// The resource is meant.
     Resource,
@@ -140,6 +158,18 @@ pub struct Point<'a> {
     pub count: Option<u64>,
     /// The sum of what was observed.
     pub sum: Option<f64>,
+    /// The bounds of a histogram's buckets.
+    pub bounds: Option<&'a [f64]>,
+    /// The counts of a histogram's buckets.
+    pub buckets: Option<&'a [u64]>,
+    /// The scale of an exponential histogram.
+    pub scale: Option<i32>,
+    /// How often zero was observed, if it is an exponential histogram.
+    pub zero_count: Option<u64>,
+    /// The buckets of an exponential histogram above zero.
+    pub positive: Option<&'a Buckets>,
+    /// Those below zero.
+    pub negative: Option<&'a Buckets>,
 }
 
 /// Conditions of which one must hold.
@@ -176,22 +206,14 @@ enum Operand {
     Bytes(Vec<u8>),
     Path(Path),
     List(Vec<Operand>),
+    Map(Vec<(String, Operand)>),
+    /// A pattern that is known beforehand.
     IsMatch(Box<Operand>, Regex),
-    HasAttribute(String, Option<String>),
-    Call(Function, Vec<Operand>),
+    Call(&'static Function, Vec<Option<Operand>>),
     /// What stands in a list or a map that was made.
     At(Box<Operand>, Vec<Key>),
     Negate(Box<Operand>),
     Calculate(Box<Operand>, Sign, Box<Operand>),
-}
-
-/// A sign between two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sign {
-    Plus,
-    Minus,
-    Times,
-    Divided,
 }
 
 impl Conditions {
@@ -291,7 +313,7 @@ impl Expression {
                 Any::Bool(value) => value,
                 other => {
                     return Err(format!(
-                        "value returned from a constant expression must be bool, got {}",
+                        "value returned from Converter in constant expression must be bool but got {}",
                         other.kind()
                     ));
                 }
@@ -301,30 +323,51 @@ impl Expression {
 }
 
 impl Operand {
+    /// Its value, if it is one whatever it is asked about.
+    fn known(&self) -> Option<Any<'_>> {
+        Some(match self {
+            Self::Nil => Any::Nil,
+            Self::Bool(value) => Any::Bool(*value),
+            Self::Int(value) => Any::Int(*value),
+            Self::Double(value) => Any::Double(*value),
+            Self::Text(text) => Any::Text(text.as_str().into()),
+            Self::List(items) => Any::List(items.iter().map(Self::known).collect::<Option<_>>()?),
+            _ => return None,
+        })
+    }
+
     fn value<'a>(&'a self, item: &Item<'a>) -> Result<Any<'a>, String> {
-        let all = |operands: &'a [Self]| {
-            operands.iter().map(|operand| operand.value(item)).collect::<Result<Vec<_>, _>>()
-        };
         Ok(match self {
             Self::Nil => Any::Nil,
             Self::Bool(value) => Any::Bool(*value),
             Self::Int(value) => Any::Int(*value),
             Self::Double(value) => Any::Double(*value),
             Self::Text(text) => Any::Text(text.as_str().into()),
-            Self::Bytes(bytes) => Any::Bytes(bytes),
-            Self::Path(path) => path.get(item),
-            Self::List(items) => Any::List(all(items)?),
+            Self::Bytes(bytes) => Any::Bytes(bytes.as_slice().into()),
+            Self::Path(path) => path.get(item)?,
+            Self::List(items) => {
+                let items = items.iter().map(|operand| operand.value(item));
+                Any::List(items.collect::<Result<_, _>>()?)
+            }
+            Self::Map(pairs) => {
+                let pair = |(key, operand): &'a (String, Self)| {
+                    let value = Some(operand.value(item)?.own());
+                    Ok(KeyValue { key: key.clone(), value, ..Default::default() })
+                };
+                Any::Map(Cow::Owned(pairs.iter().map(pair).collect::<Result<_, String>>()?))
+            }
             Self::IsMatch(target, pattern) => Any::Bool(match target.value(item)? {
                 Any::Nil => false,
                 Any::Text(text) => pattern.is_match(&text),
                 other => pattern.is_match(&other.text()),
             }),
-            Self::HasAttribute(key, wanted) => Any::Bool(match item.of {
-                Of::Metric(metric) => has_attribute(metric, key, wanted.as_deref()),
-                _ => false,
-            }),
-            Self::Call(function, arguments) => function.call(all(arguments)?, item)?,
-            Self::At(target, keys) => path::walk(target.value(item)?, keys),
+            Self::Call(function, arguments) => {
+                let value = |operand: &'a Option<Self>| {
+                    operand.as_ref().map(|operand| operand.value(item)).transpose()
+                };
+                function.call(arguments.iter().map(value).collect::<Result<_, _>>()?, item)?
+            }
+            Self::At(target, keys) => path::walk(target.value(item)?, keys, item, true)?,
             Self::Negate(operand) => match operand.value(item)? {
                 Any::Int(value) => Any::Int(value.wrapping_neg()),
                 Any::Double(value) => Any::Double(-value),
@@ -339,34 +382,6 @@ impl Operand {
                 sign.calculate(&left.value(item)?, &right.value(item)?)?
             }
         })
-    }
-}
-
-impl Sign {
-    fn calculate<'a>(self, left: &Any<'a>, right: &Any<'a>) -> Result<Any<'a>, String> {
-        let must = |value: &Any<'_>| format!("{} must be int64 or float64", value.shown());
-        let number = |value: &Any<'_>| match value {
-            Any::Int(value) => Ok(*value as f64),
-            Any::Double(value) => Ok(*value),
-            other => Err(must(other)),
-        };
-        if let (Any::Int(a), Any::Int(b)) = (left, right) {
-            return Ok(Any::Int(match self {
-                Self::Plus => a.wrapping_add(*b),
-                Self::Minus => a.wrapping_sub(*b),
-                Self::Times => a.wrapping_mul(*b),
-                Self::Divided if *b == 0 => return Err("attempted to divide by 0".to_owned()),
-                Self::Divided => a.wrapping_div(*b),
-            }));
-        }
-        let (a, b) = (number(left)?, number(right)?);
-        Ok(Any::Double(match self {
-            Self::Plus => a + b,
-            Self::Minus => a - b,
-            Self::Times => a * b,
-            Self::Divided if b == 0.0 => return Err("attempted to divide by 0".to_owned()),
-            Self::Divided => a / b,
-        }))
     }
 }
 
@@ -397,39 +412,9 @@ fn has_attribute(metric: &Metric, key: &str, wanted: Option<&str>) -> bool {
     })
 }
 
-impl Any<'_> {
-    fn text(&self) -> String {
-        match self {
-            Self::Nil => String::new(),
-            Self::Bool(value) => value.to_string(),
-            Self::Int(value) => value.to_string(),
-            Self::Double(value) => value::float(*value),
-            Self::Text(text) => text.clone().into_owned(),
-            Self::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-            Self::Whole(value) => value::text(Some(value)),
-            Self::Map(pairs) => {
-                let values = pairs.to_vec();
-                value::text(Some(&Value::KvlistValue(KeyValueList { values })))
-            }
-            Self::List(items) => {
-                // Texts in a list are quoted.
-                let text = |item: &Any<'_>| match item {
-                    Any::Nil => "null".to_owned(),
-                    Any::Text(text) => format!("{text:?}"),
-                    other => other.text(),
-                };
-                format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(","))
-            }
-        }
-    }
-
-    /// As Go prints it.
-    fn shown(&self) -> String {
-        match self {
-            Self::Nil => "<nil>".to_owned(),
-            other => other.text(),
-        }
-    }
+/// Bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Tokens -> expressions, by recursive descent.
 
-use regex::Regex;
-
 use super::{
     Context, Expression, Operand, Sign,
-    function::Function,
+    function::{Function, Takes, pattern},
     lex::{Kind, Token, tokens},
+    names,
     path::{self, Key},
 };
 
@@ -16,13 +15,19 @@ const DEPTH: usize = 100;
 pub fn condition(context: Context, text: &str, prefixed: bool) -> Result<Expression, String> {
     let syntax = |error| format!("condition has invalid syntax: {error}");
     let tokens = tokens(text).map_err(syntax)?;
-    let mut parser = Parser { context, prefixed, tokens: &tokens, at: 0, depth: 0 };
+    let mut parser = Parser { context, prefixed, tokens: &tokens, at: 0, depth: 0, wrong: None };
     let expression = parser.or()?;
-    match parser.peek().kind {
-        Kind::End => Ok(expression),
+    match (&parser.peek().kind, parser.wrong.take()) {
+        (Kind::End, None) => Ok(expression),
+        (Kind::End, Some(wrong)) => Err(wrong),
         _ => Err(parser.unexpected("")),
     }
 }
+
+/// What the Collector expects where a value should be.
+const VALUE: &str = " (expected Field (\".\" Field)*)";
+/// What it expects after a value that is no condition.
+const COMPARISON: &str = " (expected <opcomparison> Value)";
 
 struct Parser<'t> {
     context: Context,
@@ -32,6 +37,8 @@ struct Parser<'t> {
     tokens: &'t [Token],
     at: usize,
     depth: usize,
+    /// The first thing that can be read but is not there. Mistakes in the syntax come first.
+    wrong: Option<String>,
 }
 
 impl<'t> Parser<'t> {
@@ -92,7 +99,7 @@ impl<'t> Parser<'t> {
         let expression = if self.takes(&Kind::Not) {
             match self.peek().kind {
                 // As in the Collector, there is one negation.
-                Kind::Not => return Err(self.unexpected("")),
+                Kind::Not => return Err(self.unexpected(VALUE)),
                 _ => Expression::Not(Box::new(self.boolean()?)),
             }
         } else if self.peek().kind == Kind::Mark('(') && !self.calculates() {
@@ -110,10 +117,9 @@ impl<'t> Parser<'t> {
                 _ => match left {
                     Operand::Bool(_)
                     | Operand::IsMatch(..)
-                    | Operand::HasAttribute(..)
                     | Operand::Call(..)
                     | Operand::At(..) => Expression::Is(left),
-                    _ => return Err(self.unexpected(" (expected <opcomparison> Value)")),
+                    _ => return Err(self.unexpected(COMPARISON)),
                 },
             }
         };
@@ -196,6 +202,21 @@ impl<'t> Parser<'t> {
                 self.next();
                 Operand::List(items)
             }
+            Kind::Mark('{') => {
+                self.next();
+                let mut pairs = Vec::new();
+                while self.peek().kind != Kind::Mark('}') {
+                    let Token { kind: Kind::Text(key), .. } = self.peek() else {
+                        return Err(self.unexpected(" (expected \"}\")"));
+                    };
+                    self.next();
+                    self.must(':')?;
+                    pairs.push((key.clone(), self.sum()?));
+                    self.takes(&Kind::Mark(','));
+                }
+                self.next();
+                Operand::Map(pairs)
+            }
             _ => self.operand()?,
         };
         self.depth -= 1;
@@ -216,96 +237,91 @@ impl<'t> Parser<'t> {
             {
                 return self.function();
             }
-            Kind::Upper => Operand::Int(path::number(&token.text).ok_or_else(|| {
-                format!("enum symbol, {}, not found (at 1:{})", token.text, token.column)
-            })?),
+            Kind::Upper => match names::number(&token.text) {
+                Some(number) => Operand::Int(number),
+                None => {
+                    let Token { text, column, .. } = token;
+                    self.note(format!("enum symbol, {text}, not found (at 1:{column})"))
+                }
+            },
             Kind::Lower => return self.path(),
-            _ => return Err(self.unexpected(" (expected Value)")),
+            _ => return Err(self.unexpected(VALUE)),
         };
         self.next();
         Ok(operand)
     }
 
+    /// Notes what is not there; nil stands for it.
+    fn note(&mut self, wrong: String) -> Operand {
+        self.wrong.get_or_insert(wrong);
+        Operand::Nil
+    }
+
     fn function(&mut self) -> Result<Operand, String> {
         let Token { text: name, column, .. } = self.next();
         let at = |error: String| format!("{error} (at 1:{column})");
-        if name.starts_with(|c: char| c.is_ascii_lowercase()) {
-            return Err(at(format!(
-                "converter names must start with an uppercase letter but got '{name}'"
-            )));
-        }
-        // Looked up before its arguments: what is unknown explains what is odd in them.
-        let on_metric = self.context == Context::Metric;
-        let known = Function::named(name, self.context);
-        let expected = match (name.as_str(), &known) {
-            ("IsMatch", _) => 2..=2,
-            ("HasAttrOnDatapoint", _) if on_metric => 2..=2,
-            ("HasAttrKeyOnDatapoint", _) if on_metric => 1..=1,
-            (_, Some((_, expected))) => expected.clone(),
-            _ => return Err(at(format!("undefined function \"{name}\""))),
-        };
         self.must('(')?;
         self.depth += 1;
         if self.depth > DEPTH {
             return Err(at("nested too deeply".to_owned()));
+        }
+        // Looked up before its arguments: what is unknown explains what is odd in them.
+        let known = match name.starts_with(|c: char| c.is_ascii_lowercase()) {
+            true => {
+                self.note(at(format!(
+                    "converter names must start with an uppercase letter but got '{name}'"
+                )));
+                None
+            }
+            false => Some(Function::named(name, self.context)),
+        };
+        if let Some(None) = known {
+            self.note(at(format!("undefined function \"{name}\"")));
         }
         let mut arguments = Vec::new();
         while self.peek().kind != Kind::Mark(')') {
             if !arguments.is_empty() {
                 self.must(',')?;
             }
-            arguments.push(self.sum()?);
+            let named = match (&self.peek().kind, self.tokens.get(self.at + 1)) {
+                (Kind::Lower | Kind::Mixed, Some(next)) if next.kind == Kind::Mark('=') => {
+                    let name = self.next().text.as_str();
+                    self.next();
+                    Some(name)
+                }
+                _ => None,
+            };
+            arguments.push((named, self.sum()?));
         }
         self.must(')')?;
         self.depth -= 1;
-        let wrong = |error: String| {
-            at(format!("error while parsing arguments for call to {name:?}: {error}"))
+        let keys = self.keys()?;
+        let call = match known {
+            // What begins with a small letter is no condition.
+            None => return Ok(Operand::Nil),
+            // It stands where a truth may stand.
+            Some(None) => return Ok(Operand::Bool(false)),
+            Some(Some(function)) => call(function, arguments),
         };
-        let given = arguments.len();
-        if !expected.contains(&given) {
-            let expected = expected.end();
-            return Err(wrong(format!(
-                "incorrect number of arguments. Expected: {expected} Received: {given}"
-            )));
-        }
-        if let Some((function, _)) = known {
-            let call = Operand::Call(function, arguments);
-            let keys = self.keys()?;
-            return Ok(if keys.is_empty() { call } else { Operand::At(Box::new(call), keys) });
-        }
-        let mut arguments = arguments.into_iter();
-        match (name.as_str(), arguments.next(), arguments.next(), arguments.next()) {
-            ("IsMatch", Some(target), Some(Operand::Text(pattern)), None) => {
-                let regex = Regex::new(&pattern).map_err(|_| {
-                    at(format!(
-                        "couldn't create function: the pattern supplied to IsMatch is not a valid \
-                         regexp pattern: `{pattern}`"
-                    ))
-                })?;
-                Ok(Operand::IsMatch(Box::new(target), regex))
+        Ok(match (call, keys.is_empty()) {
+            (Ok(call), true) => call,
+            (Ok(call), false) => Operand::At(Box::new(call), keys),
+            (Err(error), _) => {
+                self.note(at(error));
+                Operand::Bool(false)
             }
-            ("HasAttrOnDatapoint", Some(Operand::Text(key)), Some(Operand::Text(value)), None) => {
-                Ok(Operand::HasAttribute(key, Some(value)))
-            }
-            ("HasAttrKeyOnDatapoint", Some(Operand::Text(key)), None, None) => {
-                Ok(Operand::HasAttribute(key, None))
-            }
-            _ => Err(wrong("invalid argument: must be a string".to_owned())),
-        }
+        })
     }
 
     /// What stands in brackets after a value.
     fn keys(&mut self) -> Result<Vec<Key>, String> {
         let mut keys = Vec::new();
         while self.takes(&Kind::Mark('[')) {
-            let negative = self.takes(&Kind::Mark('-'));
-            let token = self.peek();
-            keys.push(match &token.kind {
-                Kind::Text(text) if !negative => Key::Name(text.clone()),
-                Kind::Int(index) => Key::Index(if negative { -index } else { *index }),
-                _ => return Err(self.unexpected(" (expected <string> or <int>)")),
+            keys.push(match self.sum()? {
+                Operand::Text(text) => Key::Name(text),
+                Operand::Int(index) => Key::Index(index),
+                made => Key::Made(Box::new(made)),
             });
-            self.next();
             self.must(']')?;
         }
         Ok(keys)
@@ -317,7 +333,7 @@ impl<'t> Parser<'t> {
         let mut keys;
         loop {
             let Token { kind: Kind::Lower, text, .. } = self.peek() else {
-                return Err(self.unexpected(" (expected Field (\".\" Field)*)"));
+                return Err(self.unexpected(VALUE));
             };
             self.next();
             fields.push(text.as_str());
@@ -327,10 +343,64 @@ impl<'t> Parser<'t> {
                 break;
             }
         }
-        path::Path::new(self.context, self.prefixed, &fields, keys)
-            .map(Operand::Path)
-            .map_err(|error| format!("{error} (at 1:{column})"))
+        Ok(match path::Path::new(self.context, self.prefixed, &fields, keys) {
+            Ok(path) => Operand::Path(path),
+            Err(error) => self.note(format!("{error} (at 1:{column})")),
+        })
     }
+}
+
+/// The call of a converter with these arguments, some of which may be named.
+fn call(
+    function: &'static Function,
+    arguments: Vec<(Option<&str>, Operand)>,
+) -> Result<Operand, String> {
+    let Function { name, parameters, .. } = function;
+    let wrong =
+        |error: String| format!("error while parsing arguments for call to {name:?}: {error}");
+    let needed = parameters.iter().filter(|parameter| parameter.needed).count();
+    let count = arguments.len();
+    if count < needed || count > parameters.len() {
+        return Err(wrong(format!(
+            "incorrect number of arguments. Expected: {needed} Received: {count}"
+        )));
+    }
+    let mut values: Vec<Option<Operand>> = parameters.iter().map(|_| None).collect();
+    for (i, (named, operand)) in arguments.into_iter().enumerate() {
+        let place = match named {
+            None => i,
+            Some(named) => parameters
+                .iter()
+                .position(|parameter| parameter.name == named)
+                .ok_or_else(|| wrong(format!("no such parameter: {named}")))?,
+        };
+        let must = |what| Err(wrong(format!("invalid argument at position {i}: must be {what}")));
+        match (parameters[place].takes, &operand) {
+            (Takes::Text, Operand::Text(_)) | (Takes::Bool, Operand::Bool(_)) => {}
+            (Takes::Any, _) | (Takes::List, Operand::List(_) | Operand::Path(_)) => {}
+            (Takes::List, Operand::Call(..) | Operand::At(..)) => {}
+            (Takes::Text, _) => return must("a string"),
+            (Takes::Bool, _) => return must("a bool"),
+            (Takes::List, _) => return must("a list"),
+        }
+        values[place] = Some(operand);
+    }
+    let missing = parameters.iter().zip(&values).find(|(p, value)| p.needed && value.is_none());
+    if let Some((parameter, _)) = missing {
+        let error = format!("no value was given for the parameter {}", parameter.name);
+        return Err(wrong(error));
+    }
+    let known: Vec<_> =
+        values.iter().map(|value| value.as_ref().and_then(Operand::known)).collect();
+    function.check(&known).map_err(|error| format!("couldn't create function: {error}"))?;
+    drop(known);
+    Ok(match (*name, values.as_mut_slice()) {
+        ("IsMatch", [target, Some(Operand::Text(text))]) => {
+            let pattern = pattern(name, text)?;
+            Operand::IsMatch(Box::new(target.take().unwrap_or(Operand::Nil)), pattern)
+        }
+        _ => Operand::Call(function, values),
+    })
 }
 
 fn one_or(mut all: Vec<Expression>, many: impl Fn(Vec<Expression>) -> Expression) -> Expression {

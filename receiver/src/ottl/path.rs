@@ -1,13 +1,22 @@
 //! Paths to what telemetry holds, and the enums that it is compared with.
 
+use std::borrow::Cow;
+
+use jiff::{Timestamp, tz::TimeZone};
 use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
-    logs::v1::SeverityNumber,
-    metrics::v1::{AggregationTemporality, Metric, metric::Data, number_data_point},
-    trace::v1::{Span, span::SpanKind, status::StatusCode},
+    metrics::v1::{
+        Metric, exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+    },
+    trace::v1::{Span, span::SpanKind},
 };
 
-use super::{About, Context, Item, Of, Point, compare::Any};
+use super::{
+    About, Context, Item, Of, Operand, Point,
+    compare::Any,
+    hex,
+    names::{Field, field},
+};
 
 /// A path that a context has.
 #[derive(Clone, Debug)]
@@ -21,65 +30,8 @@ pub struct Path {
 pub enum Key {
     Name(String),
     Index(i64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    ResourceAttributes,
-    ScopeName,
-    ScopeVersion,
-    ScopeAttributes,
-    MetricName,
-    MetricDescription,
-    MetricUnit,
-    MetricType,
-    MetricTemporality,
-    MetricMonotonic,
-    PointAttributes,
-    PointDouble,
-    PointInt,
-    PointCount,
-    PointSum,
-    PointFlags,
-    PointStart,
-    PointTime,
-    LogBody,
-    LogSeverityNumber,
-    LogSeverityText,
-    LogAttributes,
-    LogEvent,
-    LogFlags,
-    LogTime,
-    LogObserved,
-    LogTraceId,
-    LogSpanId,
-    SpanName,
-    SpanKind,
-    SpanStatusCode,
-    SpanStatusMessage,
-    SpanAttributes,
-    SpanState,
-    SpanStart,
-    SpanEnd,
-    SpanTraceId,
-    SpanId,
-    SpanParentId,
-    SpanTraceIdBytes,
-    SpanIdBytes,
-    SpanParentIdBytes,
-    LogTraceIdBytes,
-    LogSpanIdBytes,
-    LogBodyText,
-    ResourceDropped,
-    LogDropped,
-    SpanDropped,
-    SpanDroppedEvents,
-    SpanDroppedLinks,
-    EventName,
-    EventTime,
-    EventAttributes,
-    EventDropped,
-    EventIndex,
+    /// What is computed.
+    Made(Box<Operand>),
 }
 
 /// What a path can begin with.
@@ -94,6 +46,26 @@ const NAMES: [&str; 8] = [
     "spanevent",
 ];
 
+/// Fields that have fields.
+const ROOTS: [&str; 8] =
+    ["body", "kind", "negative", "parent_span_id", "positive", "span_id", "status", "trace_id"];
+
+/// Where the Collector says which paths there are.
+const REFERENCE: &str = "https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/pkg/ottl/contexts/ottl";
+
+impl Context {
+    /// Whether items of another kind can be asked for by its name.
+    fn has(self, name: &str) -> bool {
+        match name {
+            "resource" => true,
+            "scope" | "instrumentation_scope" => self != Self::Resource,
+            "metric" => self == Self::DataPoint,
+            "span" => self == Self::SpanEvent,
+            _ => false,
+        }
+    }
+}
+
 impl Path {
     /// The path of these fields in a context, with the keys at its end.
     pub fn new(
@@ -105,8 +77,21 @@ impl Path {
         let own = context.name();
         if prefixed && !NAMES.contains(&fields[0]) {
             let path = fields.join(".");
+            let above = match context {
+                Context::DataPoint => "metric",
+                Context::SpanEvent => "span",
+                _ => own,
+            };
+            let mut options = vec![above, own, "scope", "resource"];
+            options.dedup();
+            options.retain(|context| field(context, fields).is_some());
+            if options.is_empty() {
+                options.push(own);
+            }
+            let options: Vec<_> = options.iter().map(|name| format!("\"{name}.{path}\"")).collect();
             return Err(format!(
-                "missing context name for path \"{path}\", possibly valid options are: \"{own}.{path}\""
+                "missing context name for path \"{path}\", possibly valid options are: {}",
+                options.join(", ")
             ));
         }
         let field = match fields {
@@ -121,200 +106,219 @@ impl Path {
         };
         let name = fields.join(".");
         let Some(field) = field else {
+            // The first segment that leads nowhere.
+            let known = fields.len() > 1
+                && (fields[0] == own
+                    || NAMES.contains(&fields[0]) && context.has(fields[0])
+                    || ROOTS.contains(&fields[0]));
+            let segment = fields[usize::from(known)];
             return Err(format!(
-                "segment \"{}\" from path \"{name}\" is not a valid path nor a valid OTTL keyword \
-                 for the {own} context",
-                fields.last().unwrap_or(&"")
+                "segment \"{segment}\" from path \"{name}\" is not a valid path nor a valid OTTL \
+                 keyword for the {own} context - review {REFERENCE}{own} to see all valid paths"
             ));
         };
-        let map = matches!(
+        let keyed = matches!(
             field,
             Field::ResourceAttributes
                 | Field::ScopeAttributes
+                | Field::MetricMetadata
                 | Field::PointAttributes
                 | Field::LogAttributes
+                | Field::LogBody
                 | Field::SpanAttributes
+                | Field::SpanState
                 | Field::EventAttributes
+                | Field::Cache
         );
-        match keys.first() {
-            Some(Key::Index(_)) if map => {
-                return Err(format!("path \"{name}\" has keys that are texts: {name}[\"key\"]"));
-            }
-            _ if map => {}
-            None => {}
-            Some(_) if field == Field::LogBody => {}
-            Some(_) => return Err(format!("path \"{name}\" has no keys")),
+        if !keyed && !keys.is_empty() {
+            return Err(format!(
+                "the keys indexing \"{name}\" were not used by the context - this likely means you \
+                 are trying to index a path that does not support indexing"
+            ));
         }
         Ok(Self { field, keys })
     }
 
     /// What the path leads to; nil if the item has nothing there.
-    pub fn get<'a>(&self, item: &Item<'a>) -> Any<'a> {
+    pub fn get<'a>(&'a self, item: &Item<'a>) -> Result<Any<'a>, String> {
+        walk(self.whole(item), &self.keys, item, false)
+    }
+
+    fn whole<'a>(&self, item: &Item<'a>) -> Any<'a> {
         let resource = || item.resource.map_or(&[][..], |r| &r.attributes);
         let scope = || item.scope;
         match (self.field, item.of) {
-            (Field::ResourceAttributes, _) => self.of_map(resource()),
+            (Field::ResourceAttributes, _) => map(resource()),
             (Field::ResourceDropped, _) => {
                 Any::Int(item.resource.map_or(0, |r| r.dropped_attributes_count.into()))
             }
-            (Field::ScopeAttributes, _) => self.of_map(scope().map_or(&[][..], |s| &s.attributes)),
+            (Field::ScopeAttributes, _) => map(scope().map_or(&[][..], |s| &s.attributes)),
+            (Field::Cache, _) => map(&[]),
+            (Field::ScopeDropped, _) => {
+                Any::Int(scope().map_or(0, |s| s.dropped_attributes_count.into()))
+            }
             (Field::ScopeName, _) => text(scope().map_or("", |s| &s.name)),
             (Field::ScopeVersion, _) => text(scope().map_or("", |s| &s.version)),
+            (Field::MetricMetadata, Of::Metric(metric)) => map(&metric.metadata),
             (field, Of::Metric(metric)) => of_metric(field, &About::of(metric)),
             (field, Of::Point(about, point)) => match of_point(field, &point) {
                 Some(value) => value,
-                None if field == Field::PointAttributes => self.of_map(point.attributes),
+                None if field == Field::PointAttributes => map(point.attributes),
                 None => of_metric(field, &about),
             },
             (field, Of::Log(log)) => match field {
-                Field::LogBody => {
-                    let body = log.body.as_ref().and_then(|body| body.value.as_ref());
-                    walk(body.into(), &self.keys)
-                }
+                Field::LogBody => log.body.as_ref().and_then(|body| body.value.as_ref()).into(),
                 Field::LogBodyText => {
                     let body = log.body.as_ref().and_then(|body| body.value.as_ref());
                     Any::Text(crate::value::text(body).into())
                 }
                 Field::LogDropped => Any::Int(log.dropped_attributes_count.into()),
-                Field::LogTraceIdBytes => Any::Bytes(&log.trace_id),
-                Field::LogSpanIdBytes => Any::Bytes(&log.span_id),
+                Field::LogTraceIdBytes => Any::Bytes(id::<16>(&log.trace_id).into()),
+                Field::LogSpanIdBytes => Any::Bytes(id::<8>(&log.span_id).into()),
                 Field::LogSeverityNumber => Any::Int(log.severity_number.into()),
                 Field::LogSeverityText => text(&log.severity_text),
-                Field::LogAttributes => self.of_map(&log.attributes),
+                Field::LogAttributes => map(&log.attributes),
                 Field::LogEvent => text(&log.event_name),
                 Field::LogFlags => Any::Int(log.flags.into()),
+                Field::LogTimeTime => time(log.time_unix_nano),
+                Field::LogObservedTime => time(log.observed_time_unix_nano),
                 Field::LogTime => nanos(log.time_unix_nano),
                 Field::LogObserved => nanos(log.observed_time_unix_nano),
-                Field::LogTraceId => hex(&log.trace_id),
-                Field::LogSpanId => hex(&log.span_id),
+                Field::LogTraceId => hexadecimal(id::<16>(&log.trace_id)),
+                Field::LogSpanId => hexadecimal(id::<8>(&log.span_id)),
                 _ => Any::Nil,
             },
-            (field, Of::Span(span)) => self.of_span(field, span),
+            (Field::SpanState, Of::Span(span) | Of::Event(span, ..)) if !self.keys.is_empty() => {
+                states(&span.trace_state)
+            }
+            (field, Of::Span(span)) => of_span(field, span),
             (field, Of::Event(span, event, index)) => match field {
                 Field::EventName => text(&event.name),
                 Field::EventTime => nanos(event.time_unix_nano),
-                Field::EventAttributes => self.of_map(&event.attributes),
+                Field::EventTimeTime => time(event.time_unix_nano),
+                Field::EventAttributes => map(&event.attributes),
                 Field::EventDropped => Any::Int(event.dropped_attributes_count.into()),
                 Field::EventIndex => Any::Int(index as i64),
-                _ => self.of_span(field, span),
+                _ => of_span(field, span),
             },
             (_, Of::Resource | Of::Scope) => Any::Nil,
         }
     }
+}
 
-    fn of_span<'a>(&self, field: Field, span: &'a Span) -> Any<'a> {
-        match field {
-            Field::SpanName => text(&span.name),
-            Field::SpanKind => Any::Int(span.kind.into()),
-            Field::SpanStatusCode => {
-                Any::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
-            }
-            Field::SpanStatusMessage => {
-                text(span.status.as_ref().map_or("", |status| &status.message))
-            }
-            Field::SpanAttributes => self.of_map(&span.attributes),
-            Field::SpanState => text(&span.trace_state),
-            Field::SpanStart => nanos(span.start_time_unix_nano),
-            Field::SpanEnd => nanos(span.end_time_unix_nano),
-            Field::SpanTraceId => hex(&span.trace_id),
-            Field::SpanId => hex(&span.span_id),
-            Field::SpanParentId => hex(&span.parent_span_id),
-            Field::SpanTraceIdBytes => Any::Bytes(&span.trace_id),
-            Field::SpanIdBytes => Any::Bytes(&span.span_id),
-            Field::SpanParentIdBytes => Any::Bytes(&span.parent_span_id),
-            Field::SpanDropped => Any::Int(span.dropped_attributes_count.into()),
-            Field::SpanDroppedEvents => Any::Int(span.dropped_events_count.into()),
-            Field::SpanDroppedLinks => Any::Int(span.dropped_links_count.into()),
-            _ => Any::Nil,
+fn of_span<'a>(field: Field, span: &'a Span) -> Any<'a> {
+    match field {
+        Field::SpanName => text(&span.name),
+        Field::SpanKind => Any::Int(span.kind.into()),
+        Field::SpanStatusCode => {
+            Any::Int(span.status.as_ref().map_or(0, |status| status.code.into()))
         }
-    }
-
-    fn of_map<'a>(&self, attributes: &'a [KeyValue]) -> Any<'a> {
-        walk(Any::Map(attributes), &self.keys)
+        Field::SpanStatusMessage => text(span.status.as_ref().map_or("", |status| &status.message)),
+        Field::SpanAttributes => map(&span.attributes),
+        Field::SpanState => text(&span.trace_state),
+        Field::SpanKindText => text(span.kind().as_str_name()),
+        Field::SpanKindOldText => text(match span.kind() {
+            SpanKind::Unspecified => "Unspecified",
+            SpanKind::Internal => "Internal",
+            SpanKind::Server => "Server",
+            SpanKind::Client => "Client",
+            SpanKind::Producer => "Producer",
+            SpanKind::Consumer => "Consumer",
+        }),
+        Field::SpanFlags => Any::Int(span.flags.into()),
+        Field::SpanStartTime => time(span.start_time_unix_nano),
+        Field::SpanEndTime => time(span.end_time_unix_nano),
+        Field::SpanStart => nanos(span.start_time_unix_nano),
+        Field::SpanEnd => nanos(span.end_time_unix_nano),
+        Field::SpanTraceId => hexadecimal(id::<16>(&span.trace_id)),
+        Field::SpanId => hexadecimal(id::<8>(&span.span_id)),
+        Field::SpanParentId => hexadecimal(id::<8>(&span.parent_span_id)),
+        Field::SpanTraceIdBytes => Any::Bytes(id::<16>(&span.trace_id).into()),
+        Field::SpanIdBytes => Any::Bytes(id::<8>(&span.span_id).into()),
+        Field::SpanParentIdBytes => Any::Bytes(id::<8>(&span.parent_span_id).into()),
+        Field::SpanDropped => Any::Int(span.dropped_attributes_count.into()),
+        Field::SpanDroppedEvents => Any::Int(span.dropped_events_count.into()),
+        Field::SpanDroppedLinks => Any::Int(span.dropped_links_count.into()),
+        _ => Any::Nil,
     }
 }
 
-fn field(of: &str, path: &[&str]) -> Option<Field> {
-    Some(match (of, path) {
-        ("resource", ["attributes"]) => Field::ResourceAttributes,
-        ("resource", ["dropped_attributes_count"]) => Field::ResourceDropped,
-        ("scope", ["name"]) => Field::ScopeName,
-        ("scope", ["version"]) => Field::ScopeVersion,
-        ("scope", ["attributes"]) => Field::ScopeAttributes,
-        ("metric", ["name"]) => Field::MetricName,
-        ("metric", ["description"]) => Field::MetricDescription,
-        ("metric", ["unit"]) => Field::MetricUnit,
-        ("metric", ["type"]) => Field::MetricType,
-        ("metric", ["aggregation_temporality"]) => Field::MetricTemporality,
-        ("metric", ["is_monotonic"]) => Field::MetricMonotonic,
-        ("datapoint", ["attributes"]) => Field::PointAttributes,
-        ("datapoint", ["value_double"]) => Field::PointDouble,
-        ("datapoint", ["value_int"]) => Field::PointInt,
-        ("datapoint", ["count"]) => Field::PointCount,
-        ("datapoint", ["sum"]) => Field::PointSum,
-        ("datapoint", ["flags"]) => Field::PointFlags,
-        ("datapoint", ["start_time_unix_nano" | "start_time"]) => Field::PointStart,
-        ("datapoint", ["time_unix_nano" | "time"]) => Field::PointTime,
-        ("log", ["body"]) => Field::LogBody,
-        ("log", ["severity_number"]) => Field::LogSeverityNumber,
-        ("log", ["severity_text"]) => Field::LogSeverityText,
-        ("log", ["attributes"]) => Field::LogAttributes,
-        ("log", ["event_name"]) => Field::LogEvent,
-        ("log", ["flags"]) => Field::LogFlags,
-        ("log", ["time_unix_nano" | "time"]) => Field::LogTime,
-        ("log", ["observed_time_unix_nano" | "observed_time"]) => Field::LogObserved,
-        ("log", ["body", "string"]) => Field::LogBodyText,
-        ("log", ["dropped_attributes_count"]) => Field::LogDropped,
-        ("log", ["trace_id"]) => Field::LogTraceIdBytes,
-        ("log", ["span_id"]) => Field::LogSpanIdBytes,
-        ("log", ["trace_id", "string"]) => Field::LogTraceId,
-        ("log", ["span_id", "string"]) => Field::LogSpanId,
-        ("span", ["name"]) => Field::SpanName,
-        ("span", ["kind"]) => Field::SpanKind,
-        ("span", ["status", "code"]) => Field::SpanStatusCode,
-        ("span", ["status", "message"]) => Field::SpanStatusMessage,
-        ("span", ["attributes"]) => Field::SpanAttributes,
-        ("span", ["trace_state"]) => Field::SpanState,
-        ("span", ["start_time_unix_nano" | "start_time"]) => Field::SpanStart,
-        ("span", ["end_time_unix_nano" | "end_time"]) => Field::SpanEnd,
-        ("span", ["trace_id"]) => Field::SpanTraceIdBytes,
-        ("span", ["span_id"]) => Field::SpanIdBytes,
-        ("span", ["parent_span_id"]) => Field::SpanParentIdBytes,
-        ("span", ["dropped_attributes_count"]) => Field::SpanDropped,
-        ("span", ["dropped_events_count"]) => Field::SpanDroppedEvents,
-        ("span", ["dropped_links_count"]) => Field::SpanDroppedLinks,
-        ("spanevent", ["name"]) => Field::EventName,
-        ("spanevent", ["time_unix_nano" | "time"]) => Field::EventTime,
-        ("spanevent", ["attributes"]) => Field::EventAttributes,
-        ("spanevent", ["dropped_attributes_count"]) => Field::EventDropped,
-        ("spanevent", ["event_index"]) => Field::EventIndex,
-        ("span", ["trace_id", "string"]) => Field::SpanTraceId,
-        ("span", ["span_id", "string"]) => Field::SpanId,
-        ("span", ["parent_span_id", "string"]) => Field::SpanParentId,
-        _ => return None,
-    })
-}
-
-/// What keys lead to; nil if there is nothing.
-pub fn walk<'a>(mut value: Any<'a>, keys: &[Key]) -> Any<'a> {
+/// What keys lead to. What is not in a map is nil, and a failure if it `must` be there.
+pub fn walk<'a>(
+    mut value: Any<'a>,
+    keys: &'a [Key],
+    item: &Item<'a>,
+    must: bool,
+) -> Result<Any<'a>, String> {
     for key in keys {
-        value = match (value, key) {
-            (Any::Map(pairs), Key::Name(name)) => crate::value::get(pairs, name).into(),
-            (Any::Whole(Value::KvlistValue(list)), Key::Name(name)) => {
-                crate::value::get(&list.values, name).into()
+        let made;
+        let (name, index) = match key {
+            Key::Name(name) => (Some(name.as_str()), None),
+            Key::Index(index) => (None, Some(*index)),
+            Key::Made(operand) => {
+                made = operand.value(item)?;
+                match &made {
+                    Any::Text(name) => (Some(&**name), None),
+                    Any::Int(index) => (None, Some(*index)),
+                    other => {
+                        return Err(format!(
+                            "could not resolve key for map/slice, expecting 'string' but got '{}'",
+                            other.shown()
+                        ));
+                    }
+                }
             }
-            (Any::Whole(Value::ArrayValue(list)), Key::Index(index)) => usize::try_from(*index)
-                .ok()
-                .and_then(|index| list.values.get(index)?.value.as_ref())
-                .into(),
-            (Any::List(mut items), Key::Index(index)) => match usize::try_from(*index) {
-                Ok(index) if index < items.len() => items.swap_remove(index),
-                _ => Any::Nil,
-            },
-            _ => Any::Nil,
+        };
+        let beyond = |index: i64| format!("index {index} out of bounds");
+        let at = |index: i64, length: usize| {
+            usize::try_from(index).ok().filter(|at| *at < length).ok_or_else(|| beyond(index))
+        };
+        let found = match (value, name, index) {
+            (Any::Nil, ..) => return Ok(Any::Nil),
+            (Any::Map(Cow::Borrowed(pairs)), Some(name), _) => {
+                pairs.iter().find(|pair| pair.key == name).map(of_pair)
+            }
+            (Any::Map(Cow::Owned(pairs)), Some(name), _) => {
+                let found = pairs.into_iter().find(|pair| pair.key == name);
+                found.map(|pair| pair.value.unwrap_or_default().into())
+            }
+            (Any::Whole(Value::KvlistValue(list)), Some(name), _) => {
+                list.values.iter().find(|pair| pair.key == name).map(of_pair)
+            }
+            (Any::Whole(Value::ArrayValue(list)), _, Some(index)) => {
+                Some(list.values[at(index, list.values.len())?].value.as_ref().into())
+            }
+            (Any::List(mut items), _, Some(index)) => {
+                let at = at(index, items.len())?;
+                Some(items.swap_remove(at))
+            }
+            (Any::Map(_) | Any::Whole(Value::KvlistValue(_)), ..) => {
+                return Err("unable to resolve a string index in map: invalid key type".to_owned());
+            }
+            (Any::List(_) | Any::Whole(Value::ArrayValue(_)), ..) => {
+                return Err(
+                    "unable to resolve an integer index in slice: invalid key type".to_owned()
+                );
+            }
+            (other, ..) => {
+                return Err(format!("type {} does not support string indexing", other.kind()));
+            }
+        };
+        value = match found {
+            Some(found) => found,
+            None if must => return Err("key not found in map".to_owned()),
+            None => return Ok(Any::Nil),
         };
     }
-    value
+    Ok(value)
+}
+
+fn of_pair(pair: &KeyValue) -> Any<'_> {
+    pair.value.as_ref().and_then(|value| value.value.as_ref()).into()
+}
+
+fn map(pairs: &[KeyValue]) -> Any<'_> {
+    Any::Map(pairs.into())
 }
 
 fn of_metric<'a>(field: Field, about: &About<'a>) -> Any<'a> {
@@ -345,10 +349,32 @@ fn of_point<'a>(field: Field, point: &Point<'a>) -> Option<Any<'a>> {
         Field::PointCount => point.count.map_or(Any::Nil, nanos),
         Field::PointSum => point.sum.map_or(Any::Nil, Any::Double),
         Field::PointFlags => Any::Int(point.flags.into()),
+        Field::PointStartTime => time(point.start),
+        Field::PointTimeTime => time(point.time),
+        Field::PointScale => point.scale.map_or(Any::Nil, |scale| Any::Int(scale.into())),
+        Field::PointZeroCount => point.zero_count.map_or(Any::Nil, nanos),
+        Field::PointBounds => point
+            .bounds
+            .map_or(Any::Nil, |all| Any::List(all.iter().map(|b| Any::Double(*b)).collect())),
+        Field::PointBuckets => point.buckets.map_or(Any::Nil, counts),
+        Field::PointPositiveOffset | Field::PointNegativeOffset => {
+            side(field, point).map_or(Any::Nil, |side| Any::Int(side.offset.into()))
+        }
+        Field::PointPositiveBuckets | Field::PointNegativeBuckets => {
+            side(field, point).map_or(Any::Nil, |side| counts(&side.bucket_counts))
+        }
         Field::PointStart => nanos(point.start),
         Field::PointTime => nanos(point.time),
         _ => return None,
     })
+}
+
+/// One side of an exponential histogram.
+fn side<'a>(field: Field, point: &Point<'a>) -> Option<&'a Buckets> {
+    match field {
+        Field::PointPositiveOffset | Field::PointPositiveBuckets => point.positive,
+        _ => point.negative,
+    }
 }
 
 impl<'a> About<'a> {
@@ -387,27 +413,30 @@ fn nanos(number: u64) -> Any<'static> {
     Any::Int(number as i64)
 }
 
-fn hex(bytes: &[u8]) -> Any<'static> {
-    Any::Text(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+/// An id; one that is absent is all zeros.
+fn id<const N: usize>(bytes: &[u8]) -> &[u8] {
+    if bytes.is_empty() { &[0; N] } else { bytes }
 }
 
-/// The number that an enum's symbol stands for.
-pub fn number(symbol: &str) -> Option<i64> {
-    Some(match symbol {
-        "METRIC_DATA_TYPE_NONE" => 0,
-        "METRIC_DATA_TYPE_GAUGE" => 1,
-        "METRIC_DATA_TYPE_SUM" => 2,
-        "METRIC_DATA_TYPE_HISTOGRAM" => 3,
-        "METRIC_DATA_TYPE_EXPONENTIAL_HISTOGRAM" => 4,
-        "METRIC_DATA_TYPE_SUMMARY" => 5,
-        "FLAG_NONE" => 0,
-        "FLAG_NO_RECORDED_VALUE" => 1,
-        _ => {
-            return AggregationTemporality::from_str_name(symbol)
-                .map(|found| found as i64)
-                .or_else(|| SpanKind::from_str_name(symbol).map(|found| found as i64))
-                .or_else(|| StatusCode::from_str_name(symbol).map(|found| found as i64))
-                .or_else(|| SeverityNumber::from_str_name(symbol).map(|found| found as i64));
-        }
-    })
+fn hexadecimal(bytes: &[u8]) -> Any<'static> {
+    Any::Text(hex(bytes).into())
+}
+
+/// A moment, in UTC.
+fn time(nanos: u64) -> Any<'static> {
+    let moment = Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
+    Any::Time(moment.to_zoned(TimeZone::UTC))
+}
+
+/// The members of a trace state.
+fn states(text: &str) -> Any<'static> {
+    let members = text.split(',').filter_map(|member| member.trim().split_once('='));
+    let pair = |(key, value): (&str, &str)| {
+        crate::metric::key_value(key, Value::StringValue(value.to_owned()))
+    };
+    Any::Map(members.map(pair).collect())
+}
+
+fn counts(all: &[u64]) -> Any<'static> {
+    Any::List(all.iter().copied().map(nanos).collect())
 }

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::*;
-use crate::metric::pairs;
+use crate::{metric::pairs, value};
 
 fn holds(context: Context, of: Of<'_>, condition: &str) -> bool {
     let resource = Resource { attributes: pairs(&[("host", "one")]), ..Default::default() };
@@ -131,7 +131,7 @@ fn logs_spans_and_resources_have_their_paths() {
         ..Default::default()
     };
     let of_log = [
-        "body[\"a\"][1][\"b\"] == \"c\" and body[\"a\"][2] == nil and body[\"a\"][-1] == nil",
+        "body[\"a\"][1][\"b\"] == \"c\" and body[\"x\"][\"y\"] == nil",
         "severity_number >= SEVERITY_NUMBER_ERROR and severity_text == \"ERROR\"",
         "trace_id.string == \"ab01\"",
         "IsMatch(body, \"b.*c\") and body != nil",
@@ -144,7 +144,7 @@ fn logs_spans_and_resources_have_their_paths() {
     let of_span = [
         "name == \"GET\" and kind == SPAN_KIND_CLIENT",
         "status.code == STATUS_CODE_ERROR and status.message == \"bad\"",
-        "parent_span_id.string == \"\"",
+        "parent_span_id.string == \"0000000000000000\"",
     ];
     for condition in of_span {
         assert!(holds(Context::Span, Of::Span(&span), condition), "{condition}");
@@ -157,7 +157,7 @@ fn what_is_not_understood_is_refused_with_its_position() {
     let cases = [
         (
             "name == ",
-            "condition has invalid syntax: 1:9: unexpected token \"<EOF>\" (expected Value)",
+            "condition has invalid syntax: 1:9: unexpected token \"<EOF>\" (expected Field (\".\" Field)*)",
         ),
         (
             "name",
@@ -170,26 +170,27 @@ fn what_is_not_understood_is_refused_with_its_position() {
                             (expected \")\")",
         ),
         ("name == \"a\" \"b\"", "condition has invalid syntax: 1:13: unexpected token \"b\""),
-        (
-            "name == \"a",
-            "condition has invalid syntax: 1:9: invalid input text: a string has no \
-                        end",
-        ),
+        ("name == \"a", "condition has invalid syntax: 1:9: lexer: invalid input text \"\\\"a\""),
         (
             "name == \"\\.\"",
-            "condition has invalid syntax: 1:9: invalid quoted string: invalid syntax",
+            "condition has invalid syntax: 1:9: invalid quoted string \"\\\"\\\\.\\\"\": invalid syntax",
         ),
-        ("name = \"a\"", "condition has invalid syntax: 1:6: invalid input text '='"),
-        ("not not true", "condition has invalid syntax: 1:5: unexpected token \"not\""),
+        (
+            "name = \"a\"",
+            "condition has invalid syntax: 1:6: unexpected token \"=\" (expected <opcomparison> Value)",
+        ),
+        (
+            "not not true",
+            "condition has invalid syntax: 1:5: unexpected token \"not\" (expected Field (\".\" Field)*)",
+        ),
         (
             "1 == 99999999999999999999",
-            "condition has invalid syntax: 1:6: invalid number \
-                                       \"99999999999999999999\": it is out of range",
+            "condition has invalid syntax: 1:6: failed to conform: strconv.ParseInt: parsing \"99999999999999999999\": value out of range",
         ),
         ("UnknownFunc(body)", "undefined function \"UnknownFunc\" (at 1:1)"),
         (
             "set(name, 1)",
-            "converter names must start with an uppercase letter but got 'set' (at 1:1)",
+            "condition has invalid syntax: 1:13: unexpected token \"<EOF>\" (expected <opcomparison> Value)",
         ),
         ("type == METRIC_DATA_TYPE_X", "enum symbol, METRIC_DATA_TYPE_X, not found (at 1:9)"),
         (
@@ -199,31 +200,37 @@ fn what_is_not_understood_is_refused_with_its_position() {
         ),
         (
             "IsMatch(name, \"(\")",
-            "couldn't create function: the pattern supplied to IsMatch is not a valid regexp \
-             pattern: `(` (at 1:1)",
+            "couldn't create function: the regex pattern supplied to IsMatch '\"(\"' is not a valid pattern: error parsing regexp: missing closing ): `(` (at 1:1)",
         ),
         (
             "true and no.such == 1",
-            "segment \"such\" from path \"no.such\" is not a valid path nor a valid OTTL keyword \
-             for the metric context (at 1:10)",
+            "segment \"no\" from path \"no.such\" is not a valid path nor a valid OTTL keyword for the metric context - review https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/pkg/ottl/contexts/ottlmetric to see all valid paths (at 1:10)",
         ),
-        ("name[\"a\"] == 1", "path \"name\" has no keys (at 1:1)"),
         (
-            "resource.attributes[0] == nil",
-            "path \"resource.attributes\" has keys that are texts: resource.attributes[\"key\"] (at \
-             1:1)",
+            "name[\"a\"] == 1",
+            "the keys indexing \"name\" were not used by the context - this likely means you are trying to index a path that does not support indexing (at 1:1)",
+        ),
+        (
+            "resource.nope == nil",
+            "segment \"nope\" from path \"resource.nope\" is not a valid path nor a valid OTTL keyword for the metric context - review https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/pkg/ottl/contexts/ottlmetric to see all valid paths (at 1:1)",
+        ),
+        (
+            "invalid() == 1",
+            "converter names must start with an uppercase letter but got 'invalid' (at 1:1)",
         ),
         (
             "resource.attributes[test] == \"pass\"",
-            "condition has invalid syntax: 1:21: unexpected token \"test\" (expected <string> or \
-             <int>)",
+            "segment \"test\" from path \"test\" is not a valid path nor a valid OTTL keyword for the metric context - review https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/pkg/ottl/contexts/ottlmetric to see all valid paths (at 1:21)",
         ),
         (
             "Len() == 1",
             "error while parsing arguments for call to \"Len\": incorrect number of arguments. \
              Expected: 1 Received: 0 (at 1:1)",
         ),
-        ("1 + == 2", "condition has invalid syntax: 1:5: unexpected token \"==\" (expected Value)"),
+        (
+            "1 + == 2",
+            "condition has invalid syntax: 1:5: unexpected token \"==\" (expected Field (\".\" Field)*)",
+        ),
         (
             "(1 + 2 == 3",
             "condition has invalid syntax: 1:12: unexpected token \"<EOF>\" (expected \")\")",
@@ -282,7 +289,7 @@ fn converters_convert() {
     let log = LogRecord { attributes: values.values, ..Default::default() };
     let yes = [
         "Len(attributes) == 6 and Len(attributes[\"list\"]) == 2 and Len(\"\u{e4}\") == 2",
-        "Split(attributes[\"text\"], \",\")[1] == \"b \" and Split(\"a\", \",\")[1] == nil",
+        "Split(attributes[\"text\"], \",\")[1] == \"b \" and Split(\"a\", \",\")[0] == \"a\"",
         "Split(\"a,b\", \",\") == [\"a\", \"b\"] and Split(\"ab\", \"\") == [\"a\", \"b\"]",
         "Trim(attributes[\"text\"]) == \"a,b\" and Trim(\"xax\", \"x\") == \"a\"",
         "TrimPrefix(\"abc\", \"a\") == \"bc\" and TrimSuffix(\"abc\", \"a\") == \"abc\"",
@@ -341,22 +348,25 @@ fn what_fails_fails_the_condition_or_is_passed_over() {
     for (condition, failure) in [
         ("1 / 0 == 1", "attempted to divide by 0"),
         ("1.0 / 0 == 1", "attempted to divide by 0"),
-        ("attributes[\"k\"] + 1 == 1", "v must be int64 or float64"),
+        ("attributes[\"k\"] + 1 == 1", "v must be int64, float64, time.Time or time.Duration"),
         ("1 + nil == 1", "<nil> must be int64 or float64"),
         ("-\"a\" == 1", "unsupported unary minus operation on type string"),
         ("ToLowerCase(nil) == \"a\"", "expected string but got nil"),
         ("HasPrefix(1, \"a\")", "expected string but got int64"),
         (
             "Substring(\"\", 0, 100) == \"test\"",
-            "invalid range for substring function, 100 cannot be greater than the length of target \
-             string(0)",
+            "invalid range for substring function, start(0)+length(100) cannot be greater than the \
+             length of target string(0)",
         ),
         (
             "Substring(\"a\", -1, 1) == \"\"",
             "invalid start for substring function, -1 cannot be negative",
         ),
         ("span_id == SpanID(0x01)", "span ids must be 8 bytes"),
-        ("Trim(\"true\")", "value returned from a constant expression must be bool, got string"),
+        (
+            "Trim(\"true\")",
+            "value returned from Converter in constant expression must be bool but got string",
+        ),
     ] {
         let list = [condition.to_owned(), "true".to_owned()];
         let hold = |mode| {
@@ -389,6 +399,6 @@ fn what_a_condition_is_about_is_inferred() {
         assert_eq!(infer(list), Ok(context), "{list:?}");
     }
     let missing = "unable to parse OTTL condition \"name == \\\"a\\\"\": missing context name for path \
-                   \"name\", possibly valid options are: \"datapoint.name\" (at 1:1)";
+                   \"name\", possibly valid options are: \"metric.name\", \"scope.name\" (at 1:1)";
     assert_eq!(infer(&["name == \"a\""]), Err(vec![(0, missing.to_owned())]));
 }

@@ -110,7 +110,7 @@ impl Part {
     }
 
     /// Whether its configuration names one of these extensions to prove who it is.
-    fn asks(&self, extensions: &BTreeSet<&Id>) -> bool {
+    pub fn asks(&self, extensions: &BTreeSet<&Id>) -> bool {
         fn named(value: &Value, extensions: &BTreeSet<&Id>) -> bool {
             match value {
                 Value::Object(map) => map.iter().any(|(key, value)| match value {
@@ -127,6 +127,9 @@ impl Part {
     }
 }
 
+/// The stage of exporters. Extensions that authenticate end after them, and the others, with receivers.
+pub(super) const EXPORTERS_STAGE: usize = usize::MAX - 1;
+
 /// Everything that a configuration runs.
 #[derive(Default)]
 pub(super) struct Graph {
@@ -136,22 +139,24 @@ pub(super) struct Graph {
     pub groups: Vec<(String, String, Key)>,
     /// How the pipelines are connected, for those who look.
     pub flows: Vec<Flow>,
+    /// The configuration, for the same.
+    pub printed: Value,
 }
 
 impl Graph {
     pub fn new(plan: Plan) -> Self {
         let flows = plan.pipelines.iter().map(flow).collect();
-        let mut graph = Self { flows, ..Self::default() };
+        let mut graph = Self { flows, printed: plan.printed, ..Self::default() };
         for planned in plan.extensions {
             let key = Key::Extension(planned.id.clone());
             graph.show("extensions", &key);
-            let last = usize::MAX;
-            graph.parts.push(Part::new(key, Vec::new(), last, planned, Component::Extension));
+            let stage = if planned.component.authenticates() { usize::MAX } else { 0 };
+            graph.parts.push(Part::new(key, Vec::new(), stage, planned, Component::Extension));
         }
         for planned in plan.exporters {
             let key = Key::Exporter(planned.id.clone());
-            let last = usize::MAX - 1;
-            graph.parts.push(Part::new(key, Vec::new(), last, planned, Component::Exporter));
+            let to = Vec::new();
+            graph.parts.push(Part::new(key, to, EXPORTERS_STAGE, planned, Component::Exporter));
         }
         let mut sources: BTreeMap<Id, Vec<(Key, Option<Signal>)>> = BTreeMap::new();
         for Pipeline { id: pipeline, signal, receivers, processors, exporters } in plan.pipelines {

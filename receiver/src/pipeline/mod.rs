@@ -25,7 +25,7 @@ use tracing::{Instrument as _, error, error_span, info, warn};
 use self::graph::{Component, Graph, Key, Part};
 pub use self::reload::{Changes, Refused};
 use crate::{
-    channel::{Entry, Output, Wire, entered},
+    channel::{Entry, Input, Output, Wire, entered},
     component::Context,
     config::Plan,
     extensions::auth::Authenticators,
@@ -56,6 +56,8 @@ struct Node {
     task: AbortHandle,
     stop: CancellationToken,
     status: Reporter,
+    /// How far from the left it is.
+    stage: usize,
     /// Where others send it data.
     entry: Option<Entry>,
     /// Where it sends data.
@@ -80,9 +82,9 @@ impl Running {
         let graph = Graph::new(plan);
         match running.apply(graph, &BTreeSet::new(), &BTreeMap::new()).await {
             Ok(()) => Ok(running),
-            Err(error) => {
+            Err(failed) => {
                 running.shutdown().await;
-                Err(error)
+                Err(failed.error)
             }
         }
     }
@@ -102,13 +104,15 @@ impl Running {
         }
     }
 
-    /// Lets a component run that has started. `outputs` has what it leads to, and then also itself.
+    /// Lets a component run that has started. `outputs` has what it leads to, and then also itself. `way` is its
+    /// channel, if it has one yet.
     fn spawn(
         &mut self,
         part: &Part,
         component: Component,
         cx: Context,
         outputs: &mut BTreeMap<Key, Output>,
+        way: Option<(Entry, Input)>,
     ) {
         let key = part.key.clone();
         let id = cx.id.to_string();
@@ -121,10 +125,13 @@ impl Running {
         let (stop, status) = (cx.stop.clone(), cx.status.clone());
         let mut entry = None;
         let mut wire = None;
-        let mut enter = |key: &Key| {
-            let (output, way, input) = entered();
-            outputs.insert(key.clone(), output);
-            entry = Some(way);
+        let enter = |key: &Key| {
+            let (to, input) = way.unwrap_or_else(|| {
+                let (output, to, input) = entered();
+                outputs.insert(key.clone(), output);
+                (to, input)
+            });
+            entry = Some(to);
             input
         };
         let task = match component {
@@ -151,13 +158,14 @@ impl Running {
         status.set(Status::Ok, String::new());
         let task = self.tasks.spawn(task.instrument(span(&key)));
         self.names.insert(task.id(), (key.clone(), status.clone()));
-        self.nodes.insert(key, Node { task, stop, status, entry, wire });
+        self.nodes.insert(key, Node { task, stop, status, stage: part.stage, entry, wire });
     }
 
     /// Shows the statuses of these components of a graph.
     fn show(&self, graph: &Graph, of: impl Fn(&Key) -> Option<Reporter>) {
         let all = graph.groups.iter();
         self.statuses.connect(graph.flows.clone());
+        self.statuses.configure(&graph.printed);
         self.statuses.show(all.filter_map(|(group, name, key)| Some((group, name, of(key)?))));
     }
 
@@ -243,5 +251,14 @@ impl Running {
 
 /// What is logged inside says whose it is. It is of the highest level, so that it is there for every record.
 fn span(key: &Key) -> tracing::Span {
-    error_span!("component", otelcol.component.id = %key.id(), otelcol.component.kind = key.kind())
+    let (kind, id) = (key.kind(), key.id());
+    match key {
+        Key::Processor { pipeline, .. } => error_span!(
+            "component",
+            otelcol.component.id = %id,
+            otelcol.component.kind = kind,
+            otelcol.pipeline.id = %pipeline
+        ),
+        _ => error_span!("component", otelcol.component.id = %id, otelcol.component.kind = kind),
+    }
 }

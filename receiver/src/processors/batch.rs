@@ -1,28 +1,16 @@
 //! `batch`: joins small blocks into larger ones, and splits what is too large.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram},
 };
-use opentelemetry_proto::tonic::{
-    collector::{
-        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-        trace::v1::ExportTraceServiceRequest,
-    },
-    logs::v1::{ResourceLogs, ScopeLogs},
-    metrics::v1::{
-        ExponentialHistogram, Gauge, Histogram as Explicit, Metric, ResourceMetrics, ScopeMetrics,
-        Sum, Summary, metric::Data,
-    },
-    trace::v1::{ResourceSpans, ScopeSpans},
-};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    batch::{Batch, Signal, points},
+    batch::{Batch, Signal},
     channel::{Closed, Input, Output},
     component::{Component, Context, Processor},
     config::Mistakes,
@@ -39,11 +27,22 @@ pub struct Config {
     pub timeout: Duration,
     /// The most items in one block; zero is no limit.
     pub send_batch_max_size: usize,
+    /// Keys of the request's metadata by which blocks are kept apart. What receivers make here comes from no request and
+    /// has none, so all of it goes into one block, as without a key.
+    pub metadata_keys: Vec<String>,
+    /// The most combinations of the metadata's values that are kept apart.
+    pub metadata_cardinality_limit: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { send_batch_size: 8192, timeout: Duration::from_millis(200), send_batch_max_size: 0 }
+        Self {
+            send_batch_size: 8192,
+            timeout: Duration::from_millis(200),
+            send_batch_max_size: 0,
+            metadata_keys: Vec::new(),
+            metadata_cardinality_limit: 1000,
+        }
     }
 }
 
@@ -64,6 +63,15 @@ impl Component for BatchProcessor {
             "send_batch_max_size",
             "send_batch_max_size must be greater or equal to send_batch_size",
         );
+        let mut known = BTreeSet::new();
+        for (i, key) in config.metadata_keys.iter().map(|key| key.to_lowercase()).enumerate() {
+            if let Some(key) = known.replace(key) {
+                wrong.add(
+                    format!("metadata_keys::{i}"),
+                    format!("duplicate entry in metadata_keys: {key:?} (case-insensitive)"),
+                );
+            }
+        }
         wrong.or(Self(config))
     }
 }
@@ -115,17 +123,9 @@ impl Held {
             return;
         }
         self.items += items;
-        match (&mut self.batch, more) {
-            (Some(Batch::Metrics(held)), Batch::Metrics(more)) => {
-                held.resource_metrics.extend(more.resource_metrics);
-            }
-            (Some(Batch::Logs(held)), Batch::Logs(more)) => {
-                held.resource_logs.extend(more.resource_logs);
-            }
-            (Some(Batch::Traces(held)), Batch::Traces(more)) => {
-                held.resource_spans.extend(more.resource_spans);
-            }
-            (held, more) => *held = Some(more),
+        match &mut self.batch {
+            Some(held) => held.join(more),
+            none => *none = Some(more),
         }
     }
 
@@ -133,7 +133,7 @@ impl Held {
     async fn send(&mut self, counts: &Counts) -> Result<(), Closed> {
         let Some(mut batch) = self.batch.take() else { return Ok(()) };
         let block = if self.max > 0 && self.items > self.max {
-            let block = take(&mut batch, self.max);
+            let block = batch.take(self.max);
             self.batch = Some(batch);
             self.items -= self.max;
             counts.size.record(self.max as u64, &counts.attributes);
@@ -174,111 +174,12 @@ impl Counts {
     }
 }
 
-/// Takes the first `n` items out of a block. What they belong to is in both parts.
-fn take(batch: &mut Batch, n: usize) -> Batch {
-    match batch {
-        Batch::Metrics(request) => {
-            let resource_metrics =
-                front(&mut request.resource_metrics, n, resource_points, |r, n| {
-                    let scope_metrics = front(&mut r.scope_metrics, n, scope_points, |s, n| {
-                        let metrics = front(&mut s.metrics, n, points, part);
-                        let (scope, schema_url) = (s.scope.clone(), s.schema_url.clone());
-                        ScopeMetrics { scope, metrics, schema_url }
-                    });
-                    let (resource, schema_url) = (r.resource.clone(), r.schema_url.clone());
-                    ResourceMetrics { resource, scope_metrics, schema_url }
-                });
-            Batch::Metrics(ExportMetricsServiceRequest { resource_metrics })
-        }
-        Batch::Logs(request) => {
-            let records = |s: &ScopeLogs| s.log_records.len();
-            let all = |r: &ResourceLogs| r.scope_logs.iter().map(records).sum();
-            let resource_logs = front(&mut request.resource_logs, n, all, |r, n| {
-                let scope_logs = front(&mut r.scope_logs, n, records, |s, n| ScopeLogs {
-                    scope: s.scope.clone(),
-                    log_records: s.log_records.drain(..n).collect(),
-                    schema_url: s.schema_url.clone(),
-                });
-                let (resource, schema_url) = (r.resource.clone(), r.schema_url.clone());
-                ResourceLogs { resource, scope_logs, schema_url }
-            });
-            Batch::Logs(ExportLogsServiceRequest { resource_logs })
-        }
-        Batch::Traces(request) => {
-            let spans = |s: &ScopeSpans| s.spans.len();
-            let all = |r: &ResourceSpans| r.scope_spans.iter().map(spans).sum();
-            let resource_spans = front(&mut request.resource_spans, n, all, |r, n| {
-                let scope_spans = front(&mut r.scope_spans, n, spans, |s, n| ScopeSpans {
-                    scope: s.scope.clone(),
-                    spans: s.spans.drain(..n).collect(),
-                    schema_url: s.schema_url.clone(),
-                });
-                let (resource, schema_url) = (r.resource.clone(), r.schema_url.clone());
-                ResourceSpans { resource, scope_spans, schema_url }
-            });
-            Batch::Traces(ExportTraceServiceRequest { resource_spans })
-        }
-    }
-}
-
-/// Takes elements with `n` items in all from the front of a list; the last of them in part.
-fn front<T>(
-    list: &mut Vec<T>,
-    mut n: usize,
-    items: impl Fn(&T) -> usize,
-    part: impl Fn(&mut T, usize) -> T,
-) -> Vec<T> {
-    let mut whole = 0;
-    while let Some(count) = list.get(whole).map(&items).filter(|count| *count <= n) {
-        n -= count;
-        whole += 1;
-    }
-    let mut taken: Vec<T> = list.drain(..whole).collect();
-    if n > 0 {
-        taken.extend(list.first_mut().map(|next| part(next, n)));
-    }
-    taken
-}
-
-fn scope_points(scope: &ScopeMetrics) -> usize {
-    scope.metrics.iter().map(points).sum()
-}
-
-fn resource_points(resource: &ResourceMetrics) -> usize {
-    resource.scope_metrics.iter().map(scope_points).sum()
-}
-
-/// The first `n` points of a metric as a metric of their own.
-fn part(metric: &mut Metric, n: usize) -> Metric {
-    let data = metric.data.as_mut().map(|data| match data {
-        Data::Gauge(d) => Data::Gauge(Gauge { data_points: d.data_points.drain(..n).collect() }),
-        Data::Sum(d) => Data::Sum(Sum { data_points: d.data_points.drain(..n).collect(), ..*d }),
-        Data::Histogram(d) => {
-            Data::Histogram(Explicit { data_points: d.data_points.drain(..n).collect(), ..*d })
-        }
-        Data::ExponentialHistogram(d) => Data::ExponentialHistogram(ExponentialHistogram {
-            data_points: d.data_points.drain(..n).collect(),
-            ..*d
-        }),
-        Data::Summary(d) => {
-            Data::Summary(Summary { data_points: d.data_points.drain(..n).collect() })
-        }
-    });
-    Metric {
-        name: metric.name.clone(),
-        description: metric.description.clone(),
-        unit: metric.unit.clone(),
-        metadata: metric.metadata.clone(),
-        data,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::SystemTime};
+    use std::time::SystemTime;
 
     use opentelemetry::metrics::MeterProvider as _;
-    use opentelemetry_proto::tonic::{logs::v1::LogRecord, trace::v1::Span};
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 
     use super::*;
     use crate::{
@@ -385,6 +286,7 @@ mod tests {
                 send_batch_size: size,
                 send_batch_max_size: size + random.usize(1..20),
                 timeout: Duration::from_millis(random.u64(0..3)),
+                ..Config::default()
             };
             let max = config.send_batch_max_size;
             let mut next = 0;
@@ -407,23 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn records_and_spans_are_split_too() {
-        let record = |n| LogRecord { time_unix_nano: n, ..Default::default() };
-        let scope = ScopeLogs { log_records: (0..5).map(record).collect(), ..Default::default() };
-        let logs = ResourceLogs { scope_logs: vec![scope], ..Default::default() };
-        let mut rest = Batch::Logs(ExportLogsServiceRequest { resource_logs: vec![logs] });
-        let Batch::Logs(taken) = take(&mut rest, 2) else { panic!("not logs") };
-        let times = taken.resource_logs[0].scope_logs[0].log_records.iter();
-        assert_eq!(times.map(|r| r.time_unix_nano).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(rest.items(), 3);
-
-        let span = |n| Span { start_time_unix_nano: n, ..Default::default() };
-        let scope = ScopeSpans { spans: (0..5).map(span).collect(), ..Default::default() };
-        let spans = ResourceSpans { scope_spans: vec![scope], ..Default::default() };
-        let mut rest = Batch::Traces(ExportTraceServiceRequest { resource_spans: vec![spans] });
-        let Batch::Traces(taken) = take(&mut rest, 2) else { panic!("not traces") };
-        let times = taken.resource_spans[0].scope_spans[0].spans.iter();
-        assert_eq!(times.map(|s| s.start_time_unix_nano).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(rest.items(), 3);
+    fn a_metadata_key_that_stands_twice_is_refused() {
+        let keys = |list: &[&str]| {
+            let metadata_keys = list.iter().map(|key| (*key).to_owned()).collect();
+            BatchProcessor::new(Config { metadata_keys, ..Config::default() }).map(drop)
+        };
+        assert_eq!(keys(&["a", "b"]), Ok(()));
+        let Mistakes(wrong) = keys(&["myTOKEN", "b", "mytoken"]).expect_err("one is twice");
+        let text = "duplicate entry in metadata_keys: \"mytoken\" (case-insensitive)";
+        assert_eq!((wrong[0].path.as_str(), wrong[0].message.as_str()), ("metadata_keys::2", text));
     }
 }

@@ -12,7 +12,7 @@ mod enrichment;
 mod exponential;
 mod filter;
 mod identity;
-mod matching;
+pub(crate) mod matching;
 mod memory_limiter;
 mod metricstransform;
 mod resource;

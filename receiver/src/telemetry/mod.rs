@@ -2,9 +2,10 @@
 
 mod logs;
 mod metrics;
+mod push;
 pub mod recent;
-
-use std::collections::BTreeMap;
+mod resource;
+mod traces;
 
 use opentelemetry::{
     KeyValue,
@@ -12,8 +13,9 @@ use opentelemetry::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::traces::TARGET as SPANS;
 pub use self::{
-    logs::{Logs, init as init_logs},
+    logs::{Exports, Logs, init as init_logs},
     metrics::Telemetry,
 };
 use crate::{batch::Signal, config::Mistakes};
@@ -26,8 +28,10 @@ pub struct Config {
     pub logs: logs::Config,
     /// The agent's metrics.
     pub metrics: metrics::Config,
+    /// The agent's own spans.
+    pub traces: traces::Config,
     /// Attributes of the agent itself; null takes away one that it has by itself.
-    pub resource: BTreeMap<String, Option<String>>,
+    pub resource: resource::Config,
 }
 
 impl Config {
@@ -36,6 +40,7 @@ impl Config {
         [
             ("service::telemetry::logs (all but level)", self.logs.is_like(&next.logs)),
             ("service::telemetry::metrics", self.metrics == next.metrics),
+            ("service::telemetry::traces", self.traces == next.traces),
             ("service::telemetry::resource", self.resource == next.resource),
         ]
         .into_iter()
@@ -50,6 +55,8 @@ impl Config {
             wrong.nest("metrics", nested);
         }
         wrong.nest("logs", self.logs.check());
+        wrong.nest("traces", self.traces.check());
+        wrong.nest("resource", self.resource.check());
         wrong.or(())
     }
 }

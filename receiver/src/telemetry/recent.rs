@@ -78,11 +78,34 @@ impl Recent {
     }
 }
 
+/// The kind of what sends the agent's own telemetry, which is not to send what it says itself.
+pub(super) const OWN: &str = "telemetry";
+
 /// The component that a span stands for. This layer notes it at the span, and others read it there.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 pub(super) struct Owner {
     pub(super) kind: String,
     pub(super) id: String,
+    /// Of a processor, which has an instance in each.
+    pub(super) pipeline: Option<String>,
+}
+
+impl Owner {
+    /// Whose record it is.
+    pub(super) fn of<S>(event: &Event<'_>, cx: &Context<'_, S>) -> Option<Self>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        cx.event_scope(event)?.find_map(|span| span.extensions().get::<Self>().cloned())
+    }
+
+    /// As records show it.
+    pub(super) fn fields(self) -> impl Iterator<Item = (&'static str, String)> {
+        let pipeline = self.pipeline.map(|id| ("otelcol.pipeline.id", id));
+        [("otelcol.component.id", self.id), ("otelcol.component.kind", self.kind)]
+            .into_iter()
+            .chain(pipeline)
+    }
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
@@ -100,15 +123,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recent {
             Level::WARN => "warn",
             _ => return,
         };
-        let owner = |scope: tracing_subscriber::registry::Scope<'_, S>| {
-            scope.into_iter().find_map(|span| {
-                span.extensions().get::<Owner>().map(|Owner { kind, id }| format!("{kind}:{id}"))
-            })
-        };
+        let owner = Owner::of(event, &cx).map(|Owner { kind, id, .. }| format!("{kind}:{id}"));
         let mut text = Text(String::new());
         event.record(&mut text);
         self.add(Record {
-            component: cx.event_scope(event).and_then(owner).unwrap_or_default(),
+            component: owner.unwrap_or_default(),
             level,
             text: text.0,
             times: 1,
@@ -125,8 +144,10 @@ impl Visit for Owner {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "otelcol.component.id" {
-            self.id = format!("{value:?}");
+        match field.name() {
+            "otelcol.component.id" => self.id = format!("{value:?}"),
+            "otelcol.pipeline.id" => self.pipeline = Some(format!("{value:?}")),
+            _ => {}
         }
     }
 }

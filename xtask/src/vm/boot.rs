@@ -43,7 +43,7 @@ impl Machine<'_> {
         let mut qemu = self.qemu(&console);
         let began = Instant::now();
         let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child = Killed(child.context("start qemu-system-x86_64")?);
+        let mut child = Killed(child.with_context(|| format!("start {:?}", qemu.get_program()))?);
         let output = BufReader::new(child.0.stdout.take().context("stdout")?);
         let (sender, receiver) = mpsc::sync_channel(LINES);
         thread::spawn(move || {
@@ -76,20 +76,24 @@ impl Machine<'_> {
     }
 
     fn qemu(&self, console: &Path) -> Command {
-        let mut qemu = Command::new("qemu-system-x86_64");
+        let architecture = self.kernel.architecture;
+        let (program, arguments) = architecture.qemu;
+        let mut qemu = Command::new(program);
+        qemu.args(arguments);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         // On several threads, a CPU can be caught for ever at a branch of the kernel that another one patches, as it does
         // when a tracepoint is turned on (seen with Linux 5.10).
         qemu.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"]);
-        // With cx16, Linux 6.12 uses an instruction that the emulation gets wrong.
-        qemu.args(["-cpu", "max,-cx16"]);
         qemu.arg("-kernel").arg(&self.image).arg("-initrd").arg(&self.initramfs);
+        let [first, second] = architecture.terminals;
         let arguments = [
-            "console=ttyS0 panic=-1 quiet tsc=reliable",
+            architecture.kernel,
+            "panic=-1 quiet",
+            &format!("console={first} terminal={second}"),
             &format!("file_system={}", self.disks.file_system.name()),
         ];
         qemu.args(["-append", &arguments.join(" ")]);
-        qemu.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
+        qemu.arg("-serial").arg(format!("file:{}", console.display())).args(architecture.second);
         for disk in [&self.disks.empty, &self.disks.programs] {
             let path = disk.display();
             // Written to in a temporary file: every machine finds it as it was.

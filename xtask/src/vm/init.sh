@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first process of a machine of `cargo xtask vm`: makes it a machine, unpacks the disk with the programs, and runs
-# the script that is on it. ttyS0 is the kernel's console; what counts goes to ttyS1.
+# the script that is on it. The kernel has a console of its own; what counts goes to $terminal.
 export PATH=/test/bin:/test/bin/deps:/bin HOME=/tmp RUST_BACKTRACE=0
 /bin/busybox --install -s /bin
 
@@ -18,9 +18,9 @@ chmod 1777 /tmp
 echo "127.0.0.1 localhost" >/etc/hosts
 ifconfig lo 127.0.0.1 up
 
-exec >/dev/ttyS1 2>&1 </dev/null
+exec >"/dev/$terminal" 2>&1 </dev/null
 # Lines end as the programs end them.
-stty -F /dev/ttyS1 -opost
+stty -F "/dev/$terminal" -opost
 for module in /modules/*.ko; do
 	insmod "$module" || echo "insmod $module failed"
 done

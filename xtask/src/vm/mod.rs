@@ -3,6 +3,7 @@
 //! Everything is emulated, so that it runs wherever qemu does; nothing but the programs is installed.
 //! All that is downloaded or built lies in `target/vm`.
 
+mod architecture;
 mod boot;
 mod cpio;
 mod disks;
@@ -22,6 +23,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use self::{
+    architecture::{AARCH64, Architecture, X86_64},
     disks::FileSystem,
     matrix::{Declared, Matrix},
 };
@@ -30,24 +32,42 @@ use crate::tools;
 /// A kernel that is supported, and the Debian release whose cloud kernel stands for it.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// The version, as far as it is fixed.
+    /// The version, as far as it is fixed; and the architecture, if it is not x86-64.
     version: &'static str,
+    architecture: &'static Architecture,
     release: &'static str,
     /// What the tests read and write, if nothing else is asked for: between them, small and large folios on both.
     file_system: FileSystem,
 }
 
-const KERNELS: [Kernel; 4] = [
-    Kernel { version: "5.10", release: "bullseye", file_system: FileSystem::Ext4 },
-    Kernel { version: "6.1", release: "bookworm", file_system: FileSystem::Ext4 },
-    Kernel { version: "6.12", release: "trixie", file_system: FileSystem::Xfs },
-    Kernel { version: "7.2", release: "sid", file_system: FileSystem::Ext4 },
+const KERNELS: [Kernel; 5] = [
+    Kernel::new("5.10", &X86_64, "bullseye", FileSystem::Ext4),
+    Kernel::new("6.1", &X86_64, "bookworm", FileSystem::Ext4),
+    Kernel::new("6.12", &X86_64, "trixie", FileSystem::Xfs),
+    Kernel::new("7.2", &X86_64, "sid", FileSystem::Ext4),
+    Kernel::new("6.12-arm64", &AARCH64, "trixie", FileSystem::Ext4),
 ];
 
+impl Kernel {
+    const fn new(
+        version: &'static str,
+        architecture: &'static Architecture,
+        release: &'static str,
+        file_system: FileSystem,
+    ) -> Self {
+        Self { version, architecture, release, file_system }
+    }
+
+    /// The version alone.
+    fn linux(&self) -> &str {
+        self.version.split('-').next().unwrap_or_default()
+    }
+}
+
 /// What to run, and where.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
-    /// Boot this kernel and no other: 5.10, 6.1, 6.12 or 7.2. May be repeated.
+    /// Boot this kernel and no other: 5.10, 6.1, 6.12, 7.2 or 6.12-arm64. May be repeated.
     #[arg(long, value_name = "VERSION")]
     kernel: Vec<String>,
     /// Run only the tests whose names contain this. May be repeated.
@@ -67,18 +87,26 @@ pub(crate) struct Args {
 /// Boots the kernels, as many at a time as there are processors: a machine takes one.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let kernels = chosen(&args.kernel)?;
-    tools::packages(&tools::VM)?;
+    let packages = kernels.iter().flat_map(|kernel| kernel.architecture.packages);
+    tools::packages(&tools::VM.iter().chain(packages).copied().collect::<Vec<_>>())?;
     let directory = tools::target_dir().join("vm");
     std::fs::create_dir_all(&directory)?;
     let directory = directory.canonicalize()?;
-    let programs = programs::build(&directory)?;
+    let mut programs = Vec::new();
+    for architecture in [&X86_64, &AARCH64] {
+        if kernels.iter().any(|kernel| kernel.architecture == architecture) {
+            programs.push((architecture, programs::build(&directory, architecture)?));
+        }
+    }
     let declared = Declared::read()?;
     let mut machines = VecDeque::new();
     for kernel in kernels {
         let files = packages::fetch(&directory, kernel, args.update)?;
         let file_system = args.file_system.unwrap_or(kernel.file_system);
         let script = args.script(kernel, &declared);
-        let disks = disks::make(&directory, kernel, &programs, file_system, &script)?;
+        let programs = programs.iter().find(|(built_for, _)| *built_for == kernel.architecture);
+        let (_, programs) = programs.context("no programs for its architecture")?;
+        let disks = disks::make(&directory, kernel, programs, file_system, &script)?;
         let initramfs = initramfs::make(&directory, kernel, &files)?;
         machines.push_back(boot::Machine { kernel, image: files.image, initramfs, disks });
     }

@@ -42,7 +42,7 @@ pub(super) fn fetch(directory: &Path, kernel: &Kernel, update: bool) -> Result<F
     let boot = find(&unpacked, "boot").map(|boot| boot.join("")).ok();
     let modules = ["lib/modules", "usr/lib/modules"].map(|path| unpacked.join(path));
     let modules = modules.into_iter().find(|path| path.is_dir()).context("no modules")?;
-    let modules = find(&modules, kernel.version)?;
+    let modules = find(&modules, kernel.linux())?;
     let image = boot.and_then(|boot| find(&boot, "vmlinuz-").ok());
     let image = image.map_or_else(|| find(&modules, "vmlinuz"), Ok)?;
     let busybox = ["bin/busybox", "usr/bin/busybox"].map(|path| unpacked.join(path));
@@ -51,14 +51,14 @@ pub(super) fn fetch(directory: &Path, kernel: &Kernel, update: bool) -> Result<F
 }
 
 fn download(apt: &Path, packages: &Path, kernel: &Kernel) -> Result<()> {
-    let apt = Apt::new(apt, kernel.release)?;
+    let apt = Apt::new(apt, kernel)?;
     run(apt.get().arg("update"))?;
-    let wanted = apt.kernel_packages(kernel.version)?;
+    let wanted = apt.kernel_packages(kernel)?;
     ensure!(
         !wanted.is_empty(),
         "the newest cloud kernel of Debian {} is no {} any more",
         kernel.release,
-        kernel.version,
+        kernel.linux(),
     );
     // Complete or absent.
     let partial = packages.with_extension("partial");
@@ -99,7 +99,8 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(directory: &Path, release: &str) -> Result<Self> {
+    fn new(directory: &Path, kernel: &Kernel) -> Result<Self> {
+        let release = kernel.release;
         for needed in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(directory.join(needed))?;
         }
@@ -119,7 +120,7 @@ impl Apt {
             format!("Dir::State={}", path(directory)),
             format!("Dir::State::Status={}", path(&status)),
             format!("Dir::Cache={}", path(&directory.join("cache"))),
-            "APT::Architecture=amd64".to_owned(),
+            format!("APT::Architecture={}", kernel.architecture.debian),
             // Names of icons and the like, which some machines fetch too.
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
@@ -140,10 +141,13 @@ impl Apt {
 
     /// The kernel's packages as `name=version`: of those that installing the newest one would bring, the ones that are
     /// named after the version.
-    fn kernel_packages(&self, version: &str) -> Result<Vec<String>> {
+    fn kernel_packages(&self, kernel: &Kernel) -> Result<Vec<String>> {
         let mut install = self.get();
         install.args(["install", "--print-uris", "--no-install-recommends"]);
-        let output = install.arg("linux-image-cloud-amd64").output().context("start apt-get")?;
+        let output = install
+            .arg(format!("linux-image-cloud-{}", kernel.architecture.debian))
+            .output()
+            .context("start apt-get")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // 'http://…' name_version_architecture.deb size sum
         let text = String::from_utf8(output.stdout)?;
@@ -151,7 +155,7 @@ impl Apt {
         Ok(files
             .filter(|file| {
                 let name = file.split('_').next().unwrap_or_default();
-                name.starts_with("linux-") && name.contains(&format!("-{version}."))
+                name.starts_with("linux-") && name.contains(&format!("-{}.", kernel.linux()))
             })
             .filter_map(|file| {
                 let mut parts = file.split('_');

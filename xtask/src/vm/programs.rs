@@ -8,9 +8,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::architecture::Architecture;
 use crate::steps::{cargo, run};
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Where they lie.
 pub(super) struct Programs {
@@ -20,17 +19,27 @@ pub(super) struct Programs {
 }
 
 /// Builds them, beside what `cargo build` makes and without disturbing it.
-pub(super) fn build(directory: &Path) -> Result<Programs> {
+pub(super) fn build(directory: &Path, architecture: &Architecture) -> Result<Programs> {
+    let triple = architecture.target();
+    let cross = architecture.cross_compiler();
+    if cross.is_some() {
+        run(Command::new("rustup").args(["--quiet", "target", "add", &triple]))?;
+    }
     let target = directory.join("build");
     let statically = |command: &mut Command| {
         command
-            .args(["--target", TARGET])
+            .args(["--target", &triple])
             .env("CARGO_TARGET_DIR", &target)
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
             // Emulated processors are slow enough as it is, and must read all that is here from a disk.
             .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
+        if let Some(compiler) = &cross {
+            let name = triple.replace('-', "_");
+            command.env(format!("CC_{name}"), compiler);
+            command.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), compiler);
+        }
     };
     let mut agent = cargo(["build"]);
     statically(&mut agent);
@@ -47,7 +56,7 @@ pub(super) fn build(directory: &Path) -> Result<Programs> {
         let ours = message["target"]["name"] == "kernel" && message["profile"]["test"] == true;
         ours.then(|| message["executable"].as_str().map(PathBuf::from))?
     });
-    let built = target.join(TARGET).join("debug");
+    let built = target.join(&triple).join("debug");
     Ok(Programs {
         agent: built.join("fathom"),
         workload: built.join("workload"),

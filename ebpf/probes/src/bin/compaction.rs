@@ -7,9 +7,9 @@ use abi::{
     duration::{Begun, Cell, MAX_THREADS, entries},
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     NO_PREALLOC, count, duration,
@@ -63,11 +63,11 @@ pub fn begin_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`begin_btf`].
-#[tracepoint(category = "compaction", name = "mm_compaction_begin")]
-pub fn begin_tp(_: TracePointContext) -> u32 {
-    begun();
-    0
+probes::tracepoint! {
+    /// See [`begin_btf`].
+    fn begin_tp(_) {
+        begun();
+    }
 }
 
 /// `mm_compaction_end(cc, zone_start, zone_end, sync, status)`.
@@ -101,9 +101,9 @@ pub fn end_six_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`end_btf`].
-#[tracepoint(category = "compaction", name = "mm_compaction_end")]
-pub fn end_tp(ctx: TracePointContext) -> u32 {
-    ended(record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_COMPACTION_END_STATUS));
-    0
+probes::tracepoint! {
+    /// See [`end_btf`].
+    fn end_tp(ctx) {
+        ended(record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_COMPACTION_END_STATUS));
+    }
 }

@@ -2,10 +2,7 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 probes::program!();
 
@@ -21,14 +18,14 @@ pub fn second_btf(_: BtfTracePointContext) -> i32 {
     0
 }
 
-/// At any classic tracepoint.
-#[tracepoint]
-pub fn first_tp(_: TracePointContext) -> u32 {
-    0
+probes::tracepoint! {
+    /// At any classic tracepoint.
+    fn first_tp(_) {
+    }
 }
 
-/// At another.
-#[tracepoint]
-pub fn second_tp(_: TracePointContext) -> u32 {
-    0
+probes::tracepoint! {
+    /// At another.
+    fn second_tp(_) {
+    }
 }

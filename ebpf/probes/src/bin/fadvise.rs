@@ -10,16 +10,15 @@ use abi::{
     group::Group,
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{
         BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
-        TracePointContext,
     },
 };
 use probes::{
     NO_PREALLOC, count,
-    field::{Address, Memory, Trusted, present, record, set},
+    field::{ABSENT, Address, Memory, Trusted, present, record, set},
     file,
     folio::pages,
     group, registers, task,
@@ -36,6 +35,17 @@ probes::fields! {
 /// The number of `fadvise64` on this architecture.
 #[unsafe(no_mangle)]
 static NR_FADVISE64: u32 = 0;
+
+/// The numbers by which 32-bit callers come, if this architecture has them: of `fadvise64(fd, offset_low,
+/// offset_high, length, advice)`,
+#[unsafe(no_mangle)]
+static NR_COMPAT_FADVISE64: u32 = ABSENT;
+/// of `fadvise64_64(fd, offset_low, offset_high, length_low, length_high, advice)`,
+#[unsafe(no_mangle)]
+static NR_COMPAT_FADVISE64_64: u32 = ABSENT;
+/// and of `arm_fadvise64_64(fd, advice, …)`.
+#[unsafe(no_mangle)]
+static NR_COMPAT_ARM_FADVISE64_64: u32 = ABSENT;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -105,21 +115,35 @@ fn joined(low: u64, high: u64) -> u64 {
     u64::from(low as u32) | high << 32
 }
 
+/// Whether a 32-bit caller has come by a number.
+#[inline(always)]
+fn comes_by(compat: &'static u32, number: u64) -> bool {
+    present(compat) && number == u64::from(set(compat)) && registers::compat()
+}
+
 #[inline(always)]
 fn left(regs: impl Memory, ret: i64) {
     let number = registers::number(regs);
     // On a 64-bit kernel the other numbers mean something else to 64-bit programs; which of the
     // two a caller is, is asked only when the number fits.
     let native = number == u64::from(set(&NR_FADVISE64)) && !registers::compat();
-    let short = !native && number == registers::COMPAT_FADVISE64 && registers::compat();
-    let long = !native && number == registers::COMPAT_FADVISE64_64 && registers::compat();
-    if !(native || short || long) {
+    let short = !native && comes_by(&NR_COMPAT_FADVISE64, number);
+    let long = !native && comes_by(&NR_COMPAT_FADVISE64_64, number);
+    let arm = !native && comes_by(&NR_COMPAT_ARM_FADVISE64_64, number);
+    if !(native || short || long || arm) {
         return;
     }
     let Some(group) = group::in_scope() else { return };
     if native {
         let (descriptor, offset) = (registers::argument_0(regs), registers::argument_1(regs));
         let (length, advice) = (registers::argument_2(regs), registers::argument_3(regs));
+        return called(group, call(descriptor, offset, length, advice), ret);
+    }
+    if arm {
+        // Numbers of 64 bits begin at an even register.
+        let offset = joined(registers::argument_2(regs), registers::argument_3(regs));
+        let length = joined(registers::argument_4(regs), registers::compat_argument_5(regs));
+        let (descriptor, advice) = (registers::argument_0(regs), registers::argument_1(regs));
         return called(group, call(descriptor, offset, length, advice), ret);
     }
     let descriptor = registers::compat_argument_0(regs);
@@ -173,19 +197,19 @@ fn returned(ret: i64) {
     }
 }
 
-/// `syscalls/sys_enter_fadvise64`. Callers with 32-bit numbers do not come by here.
-#[tracepoint(category = "syscalls", name = "sys_enter_fadvise64")]
-pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
-    entered(call(arguments[0], arguments[1], arguments[2], arguments[3]));
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_enter_fadvise64`, which goes by another name on arm64. Callers with 32-bit numbers do not come by here.
+    fn enter_tp(ctx) {
+        let arguments: [u64; 4] = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ARGS);
+        entered(call(arguments[0], arguments[1], arguments[2], arguments[3]));
+    }
 }
 
-/// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
-#[tracepoint(category = "syscalls", name = "sys_exit_fadvise64")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_exit_fadvise64`: see [`enter_tp`].
+    fn exit_tp(ctx) {
+        returned(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET));
+    }
 }
 
 /// The entry of [`calls_fexit`]'s function.
@@ -216,10 +240,12 @@ fn dropping() -> bool {
             return false;
         }
         registers::argument_3(regs)
-    } else if number == registers::COMPAT_FADVISE64 && registers::compat() {
+    } else if comes_by(&NR_COMPAT_FADVISE64, number) {
         registers::compat_argument_4(regs)
-    } else if number == registers::COMPAT_FADVISE64_64 && registers::compat() {
+    } else if comes_by(&NR_COMPAT_FADVISE64_64, number) {
         registers::compat_argument_5(regs)
+    } else if comes_by(&NR_COMPAT_ARM_FADVISE64_64, number) {
+        registers::argument_1(regs)
     } else {
         return false;
     };
@@ -252,15 +278,15 @@ pub fn dropped_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`dropped_btf`].
-#[tracepoint(category = "filemap", name = "mm_filemap_delete_from_page_cache")]
-pub fn dropped_tp(ctx: TracePointContext) -> u32 {
-    deleted(|| {
-        if !present(&OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER) {
-            return 1;
-        }
-        let order: u8 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER);
-        1 << (order & 63)
-    });
-    0
+probes::tracepoint! {
+    /// See [`dropped_btf`].
+    fn dropped_tp(ctx) {
+        deleted(|| {
+            if !present(&OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER) {
+                return 1;
+            }
+            let order: u8 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER);
+            1 << (order & 63)
+        });
+    }
 }

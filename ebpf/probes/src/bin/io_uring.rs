@@ -12,7 +12,7 @@ use abi::{
     },
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
@@ -115,11 +115,11 @@ pub fn submit_six_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`submit_btf`].
-#[tracepoint(category = "io_uring", name = "io_uring_submit_req")]
-pub fn submit_tp(ctx: TracePointContext) -> u32 {
-    submitted(|| operation_of_record(&ctx));
-    0
+probes::tracepoint! {
+    /// See [`submit_btf`].
+    fn submit_tp(ctx) {
+        submitted(|| operation_of_record(&ctx));
+    }
 }
 
 #[inline(always)]
@@ -172,22 +172,22 @@ pub fn begin_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`submit_btf`].
-#[tracepoint(category = "io_uring", name = "io_uring_submit_req")]
-pub fn begin_tp(ctx: TracePointContext) -> u32 {
-    let (request, flags) = if present(&OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_REQ_REQ) {
-        (
-            record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_REQ_REQ),
-            record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_REQ_FLAGS),
-        )
-    } else {
-        (
-            record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_SQE_REQ),
-            record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_SQE_FLAGS),
-        )
-    };
-    begun(request, operation_of_record(&ctx), flags);
-    0
+probes::tracepoint! {
+    /// See [`submit_btf`].
+    fn begin_tp(ctx) {
+        let (request, flags) = if present(&OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_REQ_REQ) {
+            (
+                record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_REQ_REQ),
+                record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_REQ_FLAGS),
+            )
+        } else {
+            (
+                record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_SQE_REQ),
+                record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_SUBMIT_SQE_FLAGS),
+            )
+        };
+        begun(request, operation_of_record(&ctx), flags);
+    }
 }
 
 /// A request completes, or something does that is none: then its address is 0.
@@ -284,12 +284,12 @@ fn seven(request: u64, result: u64, last: u64) {
     completed(request, result as i32);
 }
 
-/// See [`complete_btf`].
-#[tracepoint(category = "io_uring", name = "io_uring_complete")]
-pub fn complete_tp(ctx: TracePointContext) -> u32 {
-    completed(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_COMPLETE_REQ),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_COMPLETE_RES),
-    );
-    0
+probes::tracepoint! {
+    /// See [`complete_btf`].
+    fn complete_tp(ctx) {
+        completed(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_COMPLETE_REQ),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_IO_URING_COMPLETE_RES),
+        );
+    }
 }

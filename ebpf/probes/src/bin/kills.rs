@@ -12,9 +12,9 @@ use abi::{
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_boot_ns,
-    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray, RingBuf},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{cgroup, count, field::Memory, group, task};
 
@@ -109,9 +109,9 @@ pub fn exit_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`exit_btf`].
-#[tracepoint(category = "sched", name = "sched_process_exit")]
-pub fn exit_tp(_: TracePointContext) -> u32 {
-    ended();
-    0
+probes::tracepoint! {
+    /// See [`exit_btf`].
+    fn exit_tp(_) {
+        ended();
+    }
 }

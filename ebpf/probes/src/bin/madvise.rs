@@ -8,11 +8,11 @@ use abi::{
     madvise::{CALLS, Cell, MADVISE, PROCESS_MADVISE, READAHEAD, SLOTS, entry},
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
-    field::{Address, Memory, Trusted, record},
+    field::{Address, Memory, Trusted, record, set},
     group, registers,
 };
 
@@ -22,6 +22,14 @@ probes::fields! {
     OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID,
     OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET,
 }
+
+/// The numbers of the calls on this architecture.
+#[unsafe(no_mangle)]
+static NR_MADVISE: u32 = 0;
+#[unsafe(no_mangle)]
+static NR_PROCESS_MADVISE: u32 = 0;
+#[unsafe(no_mangle)]
+static NR_READAHEAD: u32 = 0;
 
 probes::cells! {
     /// Calls by [`entry`].
@@ -35,12 +43,11 @@ probes::cells! {
 
 #[inline(always)]
 fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: impl FnOnce() -> M) {
-    const NUMBERS: [u64; 3] = [CALLS[0].1 as u64, CALLS[1].1 as u64, CALLS[2].1 as u64];
-    let call = if number == NUMBERS[MADVISE as usize] {
+    let call = if number == u64::from(set(&NR_MADVISE)) {
         MADVISE
-    } else if number == NUMBERS[PROCESS_MADVISE as usize] {
+    } else if number == u64::from(set(&NR_PROCESS_MADVISE)) {
         PROCESS_MADVISE
-    } else if number == NUMBERS[READAHEAD as usize] {
+    } else if number == u64::from(set(&NR_READAHEAD)) {
         READAHEAD
     } else {
         return;
@@ -96,24 +103,24 @@ pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `raw_syscalls/sys_exit`.
-#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    left(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-        native,
-        registers::current,
-    );
-    0
+probes::tracepoint! {
+    /// `raw_syscalls/sys_exit`.
+    fn exit_tp(ctx) {
+        left(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+            native,
+            registers::current,
+        );
+    }
 }
 
-/// `syscalls/sys_exit_*`, one for each call: callers with 32-bit numbers do not come by here. The record begins like
-/// that of all calls together, but for the width of the number.
-#[tracepoint]
-pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
-    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
-    let ret = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET);
-    left(u64::from(number), ret, || true, registers::current);
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_exit_*`, one for each call: callers with 32-bit numbers do not come by here. The record begins like
+    /// that of all calls together, but for the width of the number.
+    fn exit_call_tp(ctx) {
+        let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
+        let ret = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET);
+        left(u64::from(number), ret, || true, registers::current);
+    }
 }

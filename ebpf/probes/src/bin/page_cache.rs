@@ -14,7 +14,7 @@ use abi::{
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    macros::{btf_tracepoint, fexit, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, fexit, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext, RawTracePointContext, TracePointContext},
 };
@@ -23,9 +23,7 @@ use probes::{
     field::{Address, Memory, Trusted, present, record, set},
     file,
     folio::pages,
-    group,
-    reads::{self, PAGE_SHIFT},
-    registers, task,
+    group, reads, registers, task,
 };
 
 probes::program!();
@@ -114,11 +112,11 @@ pub fn adds_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`adds_btf`].
-#[tracepoint(category = "filemap", name = "mm_filemap_add_to_page_cache")]
-pub fn adds_tp(ctx: TracePointContext) -> u32 {
-    added(|| pages_of_record(&ctx));
-    0
+probes::tracepoint! {
+    /// See [`adds_btf`].
+    fn adds_tp(ctx) {
+        added(|| pages_of_record(&ctx));
+    }
 }
 
 /// `mm_filemap_delete_from_page_cache(folio)`.
@@ -135,13 +133,13 @@ pub fn deletes_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
-#[tracepoint(category = "filemap", name = "mm_filemap_delete_from_page_cache")]
-pub fn deletes_tp(ctx: TracePointContext) -> u32 {
-    if let Some(group) = group::in_scope() {
-        add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
+probes::tracepoint! {
+    /// See [`deletes_btf`]. The record does not say whose page it is: the current task's group gets it.
+    fn deletes_tp(ctx) {
+        if let Some(group) = group::in_scope() {
+            add(group, pages_of_record(&ctx), |cell| &mut cell.deletes);
+        }
     }
-    0
 }
 
 /// `mm_filemap_get_pages(mapping, index, last_index)`: raised for each batch of folios that a read
@@ -184,7 +182,7 @@ fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
     let read = reads::current();
     let is_the_calls = read.known && read.first <= index && read.last == last_index;
     let first = if is_the_calls { read.first } else { index };
-    let last_of_file = ((size - 1) >> PAGE_SHIFT) as u64;
+    let last_of_file = ((size - 1) >> reads::page_shift()) as u64;
     let last = if last_index < last_of_file { last_index } else { last_of_file };
     if first > last {
         return;
@@ -223,8 +221,10 @@ fn served(group: Group, position: u64, read_bytes: i64) {
     if read_bytes <= 0 {
         return;
     }
-    let (first, last) =
-        ((position - read_bytes as u64) >> PAGE_SHIFT, (position - 1) >> PAGE_SHIFT);
+    let (first, last) = (
+        (position - read_bytes as u64) >> reads::page_shift(),
+        (position - 1) >> reads::page_shift(),
+    );
     add(group, last - first + 1, |cell| &mut cell.lookups);
 }
 

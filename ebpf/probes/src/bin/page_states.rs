@@ -8,8 +8,8 @@
 
 use abi::{group::Group, page_states::Cell};
 use aya_ebpf::{
-    macros::{btf_tracepoint, fentry, raw_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, FEntryContext, RawTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, fentry, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, RawTracePointContext},
 };
 use probes::{
     field::{Address, Memory, Trusted, record, set},
@@ -106,14 +106,14 @@ pub fn changed_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`changed_btf`]. The record has the cgroup's id, by which its ancestors cannot be asked for: the current
-/// task's group gets it.
-#[tracepoint(category = "memcg", name = "mod_memcg_lruvec_state")]
-pub fn changed_tp(ctx: TracePointContext) -> u32 {
-    changed(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MEMCG_RSTAT_STATS_ITEM),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MEMCG_RSTAT_STATS_VAL),
-        group::in_scope,
-    );
-    0
+probes::tracepoint! {
+    /// See [`changed_btf`]. The record has the cgroup's id, by which its ancestors cannot be asked for: the current
+    /// task's group gets it.
+    fn changed_tp(ctx) {
+        changed(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_MEMCG_RSTAT_STATS_ITEM),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_MEMCG_RSTAT_STATS_VAL),
+            group::in_scope,
+        );
+    }
 }

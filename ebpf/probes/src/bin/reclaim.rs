@@ -11,20 +11,29 @@ use abi::{
     },
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
-use probes::{NO_PREALLOC, count, duration, field::record, group, task};
+use probes::{
+    NO_PREALLOC, count, duration,
+    field::{record, set},
+    group, task,
+};
 
 probes::program!();
 
 probes::fields! {
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED,
+    OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_ISOLATE_NR_TAKEN,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED,
     OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON,
 }
+
+/// Whether the lists are multi-generational.
+#[unsafe(no_mangle)]
+static GENERATIONS: u32 = 0;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -68,7 +77,10 @@ fn reclaimer() -> u32 {
 #[inline(always)]
 fn shrunk(scanned: u64, reclaimed: u64) {
     let by = reclaimer();
-    count(&SHRUNK, by, scanned);
+    // With generations, a retry shows again what has been scanned: there `isolated` counts.
+    if set(&GENERATIONS) == 0 {
+        count(&SHRUNK, by, scanned);
+    }
     count(&SHRUNK, TYPES.len() as u32 + by, reclaimed);
 }
 
@@ -86,14 +98,44 @@ pub fn shrink_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`shrink_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_lru_shrink_inactive")]
-pub fn shrink_tp(ctx: TracePointContext) -> u32 {
-    shrunk(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED),
-    );
+probes::tracepoint! {
+    /// See [`shrink_btf`].
+    fn shrink_tp(ctx) {
+        shrunk(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_SCANNED),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_SHRINK_INACTIVE_NR_RECLAIMED),
+        );
+    }
+}
+
+/// With generations, the kernel takes what it takes off the lists for scanned; without, this is told of the active
+/// lists too.
+#[inline(always)]
+fn isolated(taken: impl FnOnce() -> u64) {
+    if set(&GENERATIONS) != 0 {
+        count(&SHRUNK, reclaimer(), taken());
+    }
+}
+
+/// `mm_vmscan_lru_isolate(highest_zoneidx, order, nr_requested, nr_scanned, nr_skipped, nr_taken, …)`.
+#[btf_tracepoint(function = "mm_vmscan_lru_isolate")]
+pub fn isolate_btf(ctx: BtfTracePointContext) -> i32 {
+    isolated(|| ctx.arg(5));
     0
+}
+
+/// See [`isolate_btf`].
+#[raw_tracepoint(tracepoint = "mm_vmscan_lru_isolate")]
+pub fn isolate_raw(ctx: RawTracePointContext) -> i32 {
+    isolated(|| ctx.arg(5));
+    0
+}
+
+probes::tracepoint! {
+    /// See [`isolate_btf`].
+    fn isolate_tp(ctx) {
+        isolated(|| record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_LRU_ISOLATE_NR_TAKEN));
+    }
 }
 
 /// The current task begins to reclaim: it waits for that.
@@ -156,11 +198,11 @@ pub fn direct_begin_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`direct_begin_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_direct_reclaim_begin")]
-pub fn direct_begin_tp(_: TracePointContext) -> u32 {
-    global();
-    0
+probes::tracepoint! {
+    /// See [`direct_begin_btf`].
+    fn direct_begin_tp(_) {
+        global();
+    }
 }
 
 /// `mm_vmscan_memcg_reclaim_begin`: the memory cgroup is at its limit.
@@ -177,11 +219,11 @@ pub fn memcg_begin_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`memcg_begin_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_begin")]
-pub fn memcg_begin_tp(_: TracePointContext) -> u32 {
-    memcg();
-    0
+probes::tracepoint! {
+    /// See [`memcg_begin_btf`].
+    fn memcg_begin_tp(_) {
+        memcg();
+    }
 }
 
 /// `mm_vmscan_direct_reclaim_end`: see [`direct_begin_btf`].
@@ -198,11 +240,11 @@ pub fn direct_end_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`direct_end_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_direct_reclaim_end")]
-pub fn direct_end_tp(_: TracePointContext) -> u32 {
-    end(GLOBAL);
-    0
+probes::tracepoint! {
+    /// See [`direct_end_btf`].
+    fn direct_end_tp(_) {
+        end(GLOBAL);
+    }
 }
 
 /// `mm_vmscan_memcg_reclaim_end`: see [`memcg_begin_btf`].
@@ -219,11 +261,11 @@ pub fn memcg_end_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`memcg_end_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_memcg_reclaim_end")]
-pub fn memcg_end_tp(_: TracePointContext) -> u32 {
-    end(MEMCG);
-    0
+probes::tracepoint! {
+    /// See [`memcg_end_btf`].
+    fn memcg_end_tp(_) {
+        end(MEMCG);
+    }
 }
 
 /// A task that reclaims has waited, so that it does not do so in vain.
@@ -248,12 +290,12 @@ pub fn throttled_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`throttled_btf`].
-#[tracepoint(category = "vmscan", name = "mm_vmscan_throttled")]
-pub fn throttled_tp(ctx: TracePointContext) -> u32 {
-    throttled(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON),
-    );
-    0
+probes::tracepoint! {
+    /// See [`throttled_btf`].
+    fn throttled_tp(ctx) {
+        throttled(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_USEC_DELAYED),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_MM_VMSCAN_THROTTLED_REASON),
+        );
+    }
 }

@@ -6,19 +6,21 @@ use abi::{
     errno, exponential,
     group::Group,
     syscalls::{
-        Cell, Counter, MAX_THREADS, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, UNWATCHED, cell, error,
+        Cell, Counter, MAX_THREADS, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, SEATS as PLACES, Seat,
+        UNWATCHED, cell, error, seat,
     },
 };
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_ns,
-    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
-    maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, map, raw_tracepoint},
+    maps::{Array, HashMap, PerCpuArray},
+    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     NO_PREALLOC, count,
     field::{Address, Trusted, checked, record, set},
-    group, registers, task,
+    group, registers, scope, task,
 };
 
 probes::program!();
@@ -52,8 +54,13 @@ probes::cells! {
     ERRORS, ERRORS_BY_GROUP: [u64; MAX_WATCHED as u32 * errno::SLOTS]
 }
 
-/// When each thread entered the watched call that it is in; 0 if it is in none. An entry stays as
-/// long as its thread: writing it costs half of inserting and deleting one per call.
+/// When each thread entered the watched call that it is in. A thread keeps its seat as long as it lives.
+#[map]
+static SEATS: Array<Seat> = Array::with_max_entries(PLACES, 0);
+
+/// Under the number of a seat, the thread that has it: nothing else that all kernels have decides between two
+/// that want it at once. Under the address of its task, the same as in a seat for a thread that has none: a
+/// search is what costs most of all here.
 #[map]
 static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
 
@@ -69,18 +76,45 @@ fn watched(number: u64) -> Option<u32> {
 
 #[inline(always)]
 fn enter(number: u64, native: impl FnOnce() -> bool) {
-    if watched(number).is_none() || !native() || group::in_scope().is_none() {
+    if watched(number).is_none() || !native() || !scope::contains_current() {
         return;
     }
     let thread = task::thread();
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    if let Some(began) = IN_FLIGHT.get_ptr_mut(&thread) {
+    if let Some(began) = began(thread) {
         // SAFETY: only this thread writes its entry.
         unsafe { *began = now };
-    } else if IN_FLIGHT.insert(&thread, &now, 0).is_err() {
+    } else if !sits_down(thread, now) && IN_FLIGHT.insert(&thread, &now, 0).is_err() {
         count(&COUNTERS, Counter::InFlightFull as u32, 1);
     }
+}
+
+/// Where it stands when a thread entered a call, 0 if it is in none; `None` if it has not been in one.
+#[inline(always)]
+fn began(thread: u64) -> Option<*mut u64> {
+    let seat = SEATS.get_ptr_mut(seat(thread))?;
+    // SAFETY: the pointer is to an entry of the map; a thread's own address stands there if the thread has
+    // written it.
+    unsafe {
+        if (*seat).thread == thread {
+            return Some(&raw mut (*seat).began);
+        }
+    }
+    IN_FLIGHT.get_ptr_mut(&thread)
+}
+
+/// Gives a thread that enters a call its seat, if that is free.
+#[inline(always)]
+fn sits_down(thread: u64, now: u64) -> bool {
+    let number = seat(thread);
+    let Some(seat) = SEATS.get_ptr_mut(number) else { return false };
+    if IN_FLIGHT.insert(&u64::from(number), &thread, u64::from(BPF_NOEXIST)).is_err() {
+        return false;
+    }
+    // SAFETY: the seat is this thread's, which alone writes there.
+    unsafe { *seat = Seat { thread, began: now } };
+    true
 }
 
 #[inline(always)]
@@ -96,7 +130,7 @@ fn exit(number: u64, ret: i64, native: impl FnOnce() -> bool) {
     }
     // What entered in the scope is counted, wherever the thread has moved since; nor is the kind
     // of caller asked again.
-    let Some(began) = IN_FLIGHT.get_ptr_mut(&task::thread()) else { return };
+    let Some(began) = began(task::thread()) else { return };
     // SAFETY: only this thread writes its entry.
     let since = unsafe { *began };
     if since == 0 {
@@ -173,45 +207,57 @@ pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `raw_syscalls/sys_enter`.
-#[tracepoint(category = "raw_syscalls", name = "sys_enter")]
-pub fn enter_tp(ctx: TracePointContext) -> u32 {
-    enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
-    0
+probes::tracepoint! {
+    /// `raw_syscalls/sys_enter`.
+    fn enter_tp(ctx) {
+        enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
+    }
 }
 
-/// `raw_syscalls/sys_exit`.
-#[tracepoint(category = "raw_syscalls", name = "sys_exit")]
-pub fn exit_tp(ctx: TracePointContext) -> u32 {
-    exit(
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
-        record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-        native,
-    );
-    0
+probes::tracepoint! {
+    /// `raw_syscalls/sys_exit`.
+    fn exit_tp(ctx) {
+        exit(
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
+            record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
+            native,
+        );
+    }
 }
 
-/// `syscalls/sys_enter_*`, one for each watched call: callers with 32-bit numbers do not come by here.
-/// The record begins like that of all calls together, but for the width of the number.
-#[tracepoint]
-pub fn enter_call_tp(ctx: TracePointContext) -> u32 {
-    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID);
-    enter(u64::from(number), || true);
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_enter_*`, one for each watched call: callers with 32-bit numbers do not come by here.
+    /// The record begins like that of all calls together, but for the width of the number.
+    fn enter_call_tp(ctx) {
+        let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID);
+        enter(u64::from(number), || true);
+    }
 }
 
-/// `syscalls/sys_exit_*`: see [`enter_call_tp`].
-#[tracepoint]
-pub fn exit_call_tp(ctx: TracePointContext) -> u32 {
-    let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
-    exit(u64::from(number), record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET), || true);
-    0
+probes::tracepoint! {
+    /// `syscalls/sys_exit_*`: see [`enter_call_tp`].
+    fn exit_call_tp(ctx) {
+        let number: u32 = record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID);
+        exit(u64::from(number), record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET), || true);
+    }
 }
 
 #[inline(always)]
 fn ended() {
+    let thread = task::thread();
+    let number = seat(thread);
+    if let Some(seat) = SEATS.get_ptr_mut(number) {
+        // SAFETY: as above; it is free for another when it is empty and not before.
+        unsafe {
+            if (*seat).thread == thread {
+                *seat = Seat { thread: 0, began: 0 };
+                let _ = IN_FLIGHT.remove(&u64::from(number));
+                return;
+            }
+        }
+    }
     // A thread that made no watched call has none.
-    let _ = IN_FLIGHT.remove(&task::thread());
+    let _ = IN_FLIGHT.remove(&thread);
 }
 
 /// `sched_process_exit`: a thread's entry goes with it.
@@ -228,9 +274,9 @@ pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`thread_exit_btf`].
-#[tracepoint(category = "sched", name = "sched_process_exit")]
-pub fn thread_exit_tp(_: TracePointContext) -> u32 {
-    ended();
-    0
+probes::tracepoint! {
+    /// See [`thread_exit_btf`].
+    fn thread_exit_tp(_) {
+        ended();
+    }
 }

@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::de;
 
-use crate::config::{Place, mistake::hint, node::Node};
+use crate::config::{
+    Place,
+    mistake::hint,
+    node::{Node, Value},
+};
 
 /// Why a value could not be read.
 #[derive(Debug)]
@@ -38,12 +42,34 @@ impl Error {
         self
     }
 
+    /// A value that is no map.
+    pub(super) fn no_map(node: &Node) -> Self {
+        let message = format!("expected a map or struct, got \"{}\"", node.kind());
+        let hint = node.unread.as_deref().map(str::to_owned);
+        Self { wrong_type: true, hint, ..Self::new(message) }
+    }
+
+    /// With a hint, if it has none.
+    pub(super) fn or_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// A value of another type than the field's.
     pub(super) fn expected(expected: &str, node: &Node) -> Self {
         let message =
-            format!("expected type '{expected}', got unconvertible type '{}'", node.kind());
+            format!("expected type '{expected}', got unconvertible type '{}'", go_type(node));
         let hint = node.unread.as_deref().map(str::to_owned);
         Self { wrong_type: true, hint, ..Self::new(message) }
+    }
+}
+
+/// What Go calls it.
+pub fn go_type(node: &Node) -> &'static str {
+    match node.value {
+        Value::List(_) => "[]interface {}",
+        Value::Map(_) => "map[string]interface {}",
+        _ => node.kind(),
     }
 }
 
@@ -57,7 +83,10 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
+        let message = message.to_string();
+        // What is said of durations needs the key, too, as in the Collector.
+        let wrong_type = ["time: ", "must be "].iter().any(|start| message.starts_with(start));
+        Self { wrong_type, ..Self::new(message) }
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {

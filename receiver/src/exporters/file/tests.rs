@@ -176,7 +176,8 @@ fn a_file_that_has_its_size_is_put_aside_and_old_ones_go() {
     let config = json!({
         "path": path, "rotation": {"max_megabytes": 1, "max_backups": 3, "max_days": 1},
     });
-    let mut writer = Writer::open(&serde_json::from_value(config).unwrap()).unwrap();
+    let config = serde_json::from_value(config).unwrap();
+    let mut writer = Writer::open(&config, &path).unwrap();
     // Two fit into a file.
     let record = |number: u8| vec![number; 400 * 1024];
     for number in 0..12 {
@@ -209,12 +210,32 @@ fn mistakes_are_reported_as_the_collector_does() {
             "group_by": {"enabled": true}, "directory_permissions": "0755",
         })),
         [
-            "append and compression enabled at the same time is not supported",
             "append and rotation enabled at the same time is not supported",
-            "group_by is not supported",
+            "path must contain exactly one * when group_by is enabled",
             "directory_permissions requires create_directory to be true",
         ]
     );
+    for (config, message) in [
+        (
+            json!({"path": "*/x", "group_by": {"enabled": true}}),
+            "path must not start with * when group_by is enabled",
+        ),
+        (
+            json!({"path": "./x/*", "group_by": {"enabled": true, "resource_attribute": ""}}),
+            "resource_attribute must not be empty when group_by is enabled",
+        ),
+        (
+            json!({"path": "./x/*", "group_by": {"enabled": true, "max_open_files": 0}}),
+            "max_open_files must provide a positive size when group_by is enabled",
+        ),
+        (
+            json!({"path": "x", "encoding": "text_encoding"}),
+            "unknown encoding extension \"text_encoding\": there are no such extensions; leave the key \
+             out, and choose the form by `format`, json or proto",
+        ),
+    ] {
+        assert_eq!(wrong(config), [message]);
+    }
     let permissions =
         |text| json!({"path": "x", "create_directory": true, "directory_permissions": text});
     assert_eq!(
@@ -228,4 +249,77 @@ fn mistakes_are_reported_as_the_collector_does() {
     let read = |config| serde_json::from_value::<Config>(config).unwrap_err().to_string();
     assert!(read(json!({"format": "text"})).contains("format type is not supported"));
     assert!(read(json!({"compression": "gzip"})).contains("compression is not supported"));
+}
+
+#[tokio::test]
+async fn what_another_left_unfinished_does_not_spoil_what_follows() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("out");
+    let [_, logs, _] = sample::all();
+    let batch = std::slice::from_ref(&logs);
+    let line = lines(batch);
+    // A line of which the end is missing, by everything but the line break and by much.
+    for torn in [line.len() - 1, 3] {
+        fs::write(&path, [&line, &line[..torn]].concat()).unwrap();
+        assert_eq!(write(json!({"path": path, "append": true}), batch).await, (2, 0));
+        let expected = [&line, &line[..torn], b"\n", &line].concat();
+        assert_eq!(fs::read(&path).unwrap(), expected);
+    }
+    // A record that has its length before it, of which nothing after it could be read.
+    fs::remove_file(&path).unwrap();
+    let config = json!({"path": path, "append": true, "format": "proto", "compression": "zstd"});
+    for _ in 0..2 {
+        assert_eq!(write(config.clone(), batch).await, (2, 0));
+    }
+    let whole = fs::read(&path).unwrap();
+    assert_eq!((records(&whole).len(), names(directory.path()).len()), (2, 1));
+    for torn in [whole.len() - 1, whole.len() / 2 + 3] {
+        fs::write(&path, &whole[..torn]).unwrap();
+        assert_eq!(write(config.clone(), batch).await, (2, 0));
+        assert_eq!(records(&fs::read(&path).unwrap()).len(), 1);
+        let aside = names(directory.path()).into_iter().find(|name| name != "out").unwrap();
+        let aside = directory.path().join(aside);
+        assert_eq!(fs::read(&aside).unwrap(), &whole[..torn]);
+        fs::remove_file(aside).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_group_has_its_file() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("of-*/all.json");
+    let of = |group: &str| {
+        let [_, Batch::Logs(mut logs), _] = sample::all() else { unreachable!() };
+        let resource = logs.resource_logs[0].resource.as_mut().unwrap();
+        resource.attributes = crate::metric::pairs(&[("tenant", group)]);
+        logs
+    };
+    let of_none = {
+        let mut logs = of("");
+        logs.resource_logs[0].resource = None;
+        logs
+    };
+    // Two groups in one block, one of them twice, and something that is in no group.
+    let mut mixed = of("a");
+    for more in [of("b"), of("a"), of_none.clone()] {
+        mixed.resource_logs.extend(more.resource_logs);
+    }
+    let old = directory.path().join("of-b/all.json");
+    fs::create_dir(old.parent().unwrap()).unwrap();
+    fs::write(&old, "of a run before\n").unwrap();
+    fs::File::open(&old).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let config = json!({
+        "path": path,
+        "group_by": {"enabled": true, "resource_attribute": "tenant", "max_open_files": 1},
+    });
+    let batches = [mixed, of("a"), of("b"), of_none].map(Batch::Logs);
+    assert_eq!(write(config, &batches).await, (10, 4));
+    let written =
+        |group: &str| fs::read(directory.path().join(format!("of-{group}/all.json"))).unwrap();
+    let mut twice = of("a");
+    twice.resource_logs.extend(of("a").resource_logs);
+    // None is begun anew because it had to be closed for a while.
+    assert_eq!(written("a"), lines(&[twice, of("a")].map(Batch::Logs)));
+    assert_eq!(written("b"), lines(&[of("b"), of("b")].map(Batch::Logs)));
+    assert_eq!(names(directory.path()), ["of-a", "of-b"]);
 }

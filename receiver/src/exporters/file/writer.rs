@@ -2,14 +2,14 @@
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
-    io::{self, Write as _},
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{Config, rotate::Backups};
+use super::{Config, Rotation, rotate::Backups};
 
 /// Writes records to the end of a file.
 pub struct Writer {
@@ -19,6 +19,8 @@ pub struct Writer {
     /// Whether what was there before stays.
     keep: bool,
     rotation: Option<Backups>,
+    /// Whether records are lines of text.
+    lines: bool,
 }
 
 struct Open {
@@ -31,13 +33,17 @@ struct Open {
 
 impl Writer {
     /// Opens the file as configured.
-    pub fn open(config: &Config) -> Result<Self> {
-        let rotation =
-            config.rotation.as_ref().map(|rotation| Backups::new(&config.path, rotation));
-        let open = Some(Open::at(&config.path)?);
+    pub fn open(config: &Config, path: &Path) -> Result<Self> {
+        let rotation = config.rotation.as_ref().map(|rotation| Backups::new(path, rotation));
+        let open = Some(Open::at(path)?);
         // Rotation is a way to keep what is there, so it does so from the start.
         let keep = config.append || rotation.is_some();
-        Ok(Self { path: config.path.clone(), open, keep, rotation })
+        Ok(Self { path: path.to_owned(), open, keep, rotation, lines: config.is_lines() })
+    }
+
+    /// What is in the file stays.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// Takes away what was there, unless it is to be kept. Not as soon as it is opened: another component
@@ -49,6 +55,33 @@ impl Writer {
             open.file.set_len(0).with_context(failed)?;
         }
         open.size = open.file.metadata().with_context(failed)?.len();
+        self.mend()
+    }
+
+    /// Whoever wrote before may have ended in the middle of a record. What follows shall not be lost with it.
+    fn mend(&mut self) -> Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.size == 0 || !open.file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(());
+        }
+        // Who may write it but not read it has to trust it.
+        let Ok(mut file) = File::open(&self.path) else { return Ok(()) };
+        let failed = || self.path.display().to_string();
+        if self.lines {
+            file.seek(SeekFrom::End(-1)).with_context(failed)?;
+            let mut last = [0];
+            file.read_exact(&mut last).with_context(failed)?;
+            open.torn = last != *b"\n";
+        } else if !is_whole(file, open.size).with_context(failed)? {
+            // Nothing that follows a length without its record could be read.
+            Backups::new(&self.path, &Rotation { max_backups: 0, ..Rotation::default() })
+                .rotate()?;
+            tracing::warn!(
+                "{}: its last record is not whole: it was put aside",
+                self.path.display()
+            );
+            *open = Open::at(&self.path)?;
+        }
         Ok(())
     }
 
@@ -115,6 +148,22 @@ impl Open {
             }
         }
     }
+}
+
+/// Whether a file of this size ends with the end of a record. Each begins with its length.
+fn is_whole(file: File, size: u64) -> io::Result<bool> {
+    let (mut file, mut at) = (BufReader::new(file), 0_u64);
+    while at < size {
+        let mut length = [0; 4];
+        match file.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            result => result?,
+        }
+        let length = u32::from_be_bytes(length);
+        file.seek_relative(i64::from(length))?;
+        at += 4 + u64::from(length);
+    }
+    Ok(at == size)
 }
 
 /// Makes a directory and those above it.

@@ -1,18 +1,18 @@
 //! `compression` of requests.
 
-use std::io::Write as _;
+use std::io::{Error, Result as IoResult, Write as _};
 
 use flate2::write::{GzEncoder, ZlibEncoder};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Mistakes;
 
-/// How requests are compressed. All names that the Collector knows are read; which of them an
-/// exporter can speak is its own to check.
+/// How requests over HTTP are compressed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
 )]
 #[serde(try_from = "String", rename_all = "lowercase")]
+#[schemars(!try_from)]
 pub enum Compression {
     /// gzip.
     #[default]
@@ -23,7 +23,7 @@ pub enum Compression {
     Zlib,
     /// zlib, under HTTP's misleading name for it.
     Deflate,
-    /// snappy, block by block.
+    /// snappy, as one block.
     Snappy,
     /// snappy, as a stream.
     #[serde(rename = "x-snappy-framed")]
@@ -34,23 +34,51 @@ pub enum Compression {
     None,
 }
 
+/// How requests over gRPC are compressed.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
+)]
+#[serde(try_from = "String", rename_all = "lowercase")]
+#[schemars(!try_from)]
+pub enum GrpcCompression {
+    /// gzip.
+    #[default]
+    Gzip,
+    /// snappy, as a stream.
+    Snappy,
+    /// zstd.
+    Zstd,
+    /// Not at all.
+    None,
+}
+
+fn unsupported(name: &str, valid: impl Iterator<Item = &'static str>) -> String {
+    let valid: Vec<_> = valid.collect();
+    format!("unsupported compression type {name:?}, valid are: {}", valid.join(", "))
+}
+
 impl TryFrom<String> for Compression {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = || Self::ALL.into_iter();
+        match name.as_str() {
+            "" => Ok(Self::None),
+            name => known()
+                .find(|one| one.name() == name)
+                .ok_or_else(|| unsupported(name, known().map(Self::name))),
+        }
+    }
+}
+
+impl TryFrom<String> for GrpcCompression {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
         Ok(match name.as_str() {
             "gzip" => Self::Gzip,
-            "zstd" => Self::Zstd,
-            "zlib" => Self::Zlib,
-            "deflate" => Self::Deflate,
             "snappy" => Self::Snappy,
-            "x-snappy-framed" => Self::SnappyFramed,
-            "lz4" => Self::Lz4,
+            "zstd" => Self::Zstd,
             "none" | "" => Self::None,
-            _ => {
-                return Err(format!(
-                    "unsupported compression type {name:?}, valid are: gzip, zstd, zlib, deflate, none"
-                ));
-            }
+            name => return Err(unsupported(name, ["gzip", "snappy", "zstd", "none"].into_iter())),
         })
     }
 }
@@ -64,6 +92,17 @@ pub struct Params {
 }
 
 impl Compression {
+    const ALL: [Self; 8] = [
+        Self::Gzip,
+        Self::Zstd,
+        Self::Zlib,
+        Self::Deflate,
+        Self::Snappy,
+        Self::SnappyFramed,
+        Self::Lz4,
+        Self::None,
+    ];
+
     /// The name, in configurations and in headers.
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,30 +117,13 @@ impl Compression {
         }
     }
 
-    /// Refuses what is not among the `spoken`.
-    pub fn check(self, spoken: &[Self]) -> Mistakes {
-        let mut wrong = Mistakes::default();
-        if !spoken.contains(&self) {
-            let spoken: Vec<_> = spoken.iter().map(|one| one.name()).collect();
-            wrong.add(
-                "compression",
-                format!(
-                    "unsupported compression type {:?}, valid are: {}",
-                    self.name(),
-                    spoken.join(", ")
-                ),
-            );
-        }
-        wrong
-    }
-
     /// Refuses a level that the algorithm does not have.
     pub fn check_params(self, params: &Params) -> Mistakes {
         let mut wrong = Mistakes::default();
         let has_it = match self {
-            Self::Gzip | Self::Zlib | Self::Deflate => (-1..=9).contains(&params.level),
-            Self::Zstd => true,
-            _ => params.level == 0,
+            Self::Gzip | Self::Zlib | Self::Deflate => (-2..=9).contains(&params.level),
+            Self::Zstd | Self::None => true,
+            Self::Snappy | Self::SnappyFramed | Self::Lz4 => params.level == 0,
         };
         if !has_it {
             wrong.add(
@@ -117,10 +139,14 @@ impl Compression {
     }
 
     /// `plain`, compressed.
-    pub fn compress(self, params: &Params, plain: Vec<u8>) -> std::io::Result<Vec<u8>> {
-        let level = match u32::try_from(params.level) {
-            Ok(level @ 1..) => flate2::Compression::new(level),
-            _ => flate2::Compression::default(),
+    pub fn compress(self, params: &Params, plain: Vec<u8>) -> IoResult<Vec<u8>> {
+        let level = match params.level {
+            // Go's name for Huffman's codes alone, which is the least effort.
+            -2 => flate2::Compression::fast(),
+            level => match u32::try_from(level) {
+                Ok(level @ 1..) => flate2::Compression::new(level),
+                _ => flate2::Compression::default(),
+            },
         };
         match self {
             Self::Gzip => {
@@ -134,11 +160,21 @@ impl Compression {
                 encoder.finish()
             }
             Self::Zstd => zstd::bulk::compress(&plain, params.level.clamp(0, 22)),
-            Self::None => Ok(plain),
-            // Refused when the configuration was read.
-            Self::Snappy | Self::SnappyFramed | Self::Lz4 => {
-                Err(std::io::Error::other(format!("no {} compression", self.name())))
+            Self::Snappy => Ok(snap::raw::Encoder::new().compress_vec(&plain)?),
+            Self::SnappyFramed => snappy_framed(&plain),
+            Self::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                encoder.write_all(&plain)?;
+                encoder.finish().map_err(Error::other)
             }
+            Self::None => Ok(plain),
         }
     }
+}
+
+/// `plain` as a stream of snappy.
+pub fn snappy_framed(plain: &[u8]) -> IoResult<Vec<u8>> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(plain)?;
+    encoder.into_inner().map_err(|error| Error::other(error.to_string()))
 }

@@ -1,6 +1,11 @@
 //! `headers` of requests.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -12,23 +17,40 @@ use serde::{
 use crate::config::{Mistakes, Secret};
 
 /// A map, or the Collector's other way to write one: a list of `{name, value}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Headers(Vec<(String, Secret)>);
 
 impl Headers {
+    /// As they are written, for who writes a configuration.
+    pub fn exposed(&self) -> impl Iterator<Item = (String, String)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()))
+    }
+
     /// As they are sent.
     pub fn read(&self) -> Result<HeaderMap, Mistakes> {
         let mut wrong = Mistakes::default();
         let mut headers = HeaderMap::new();
+        let mut known = BTreeSet::new();
+        let twice: Vec<_> =
+            self.0.iter().map(|(name, _)| &**name).filter(|n| !known.insert(*n)).collect();
+        if !twice.is_empty() {
+            wrong.add("", format!("duplicate keys in map-style list: [{}]", twice.join(" ")));
+        }
+        let mut unsendable = Vec::new();
         for (name, secret) in &self.0 {
             match (HeaderName::from_str(name), HeaderValue::from_str(secret.expose())) {
                 (Ok(name), Ok(mut value)) => {
                     value.set_sensitive(true);
                     headers.insert(name, value);
                 }
-                (Err(_), _) => wrong.add(name, "is no name for a header"),
+                // The Collector's own examples have one.
+                (Err(_), _) => unsendable.push(name),
                 (_, Err(_)) => wrong.add(name, "has a value that no header can have"),
             }
+        }
+        if let Some(first) = unsendable.first() {
+            let number = unsendable.len();
+            tracing::warn!("no request can have a header {first:?}: {number} are left out");
         }
         wrong.or(headers)
     }

@@ -44,7 +44,6 @@ impl Address {
             Some((scheme, _)) => return Err(format!("unsupported scheme {scheme:?}")),
             None => (!insecure, endpoint),
         };
-        let rest = rest.trim_end_matches('/');
         Ok(Self { secure, place: Place::Host(host_and_port(rest)?) })
     }
 
@@ -78,13 +77,15 @@ fn host_and_port(text: &str) -> Result<Authority, String> {
     if text.is_empty() {
         return Err("requires a non-empty \"endpoint\"".to_owned());
     }
-    let port = match text.rsplit_once(':') {
+    let (host, port) = match text.rsplit_once(':') {
         // The colons of an IPv6 address stand in brackets.
-        Some((host, port)) if !host.is_empty() && !port.contains(']') => port,
+        Some((host, port)) if !port.contains(']') => (host, port),
         _ => return Err(format!("address {text}: missing port in address")),
     };
+    // As in Go, no host is this one.
+    let host = if host.is_empty() { "localhost" } else { host };
     match port.parse::<u16>() {
-        Ok(_) => authority(text).map_err(|e| format!("address {text}: {e}")),
+        Ok(_) => authority(&format!("{host}:{port}")).map_err(|e| format!("address {text}: {e}")),
         Err(_) => Err(format!("invalid port \"{port}\"")),
     }
 }
@@ -110,7 +111,8 @@ mod tests {
         let name = || "host:4317".to_owned();
         assert_eq!(host("host:4317", false), (true, name()));
         assert_eq!(host("host:4317", true), (false, name()));
-        assert_eq!(host("http://host:4317/", false), (false, name()));
+        assert_eq!(host("http://host:4317", false), (false, name()));
+        assert_eq!(host(":4317", true), (false, "localhost:4317".to_owned()));
         assert_eq!(host("https://host:4317", true), (true, name()));
         assert_eq!(host("dns:///host:4317", true), (false, name()));
         assert_eq!(host("dns://8.8.8.8/host:4317", true), (false, name()));
@@ -139,7 +141,8 @@ mod tests {
 
     #[test]
     fn endpoints_without_host_or_port_are_refused() {
-        for wrong in ["", "host", ":4317", "[::1]", "host:x", "host:99999", "ho st:1", "ftp://h:1"]
+        for wrong in
+            ["", "host", "[::1]", "host:x", "host:1/", "host:99999", "ho st:1", "ftp://h:1"]
         {
             assert!(Address::of(wrong, false).is_err(), "{wrong}");
         }

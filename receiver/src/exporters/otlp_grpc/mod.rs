@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod send;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use tonic::{
 use self::{endpoint::Address, send::Grpc};
 use super::{
     connect::{Connector, HTTP2},
-    otlp::{self, compression::Compression, headers::Headers},
+    otlp::{self, compression::GrpcCompression, headers::Headers},
     proxy::Proxy,
     queue, retry,
     tls::{self, Tls},
@@ -26,7 +27,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::Mistakes,
-    extensions::auth,
+    extensions::auth::{self, Authenticators},
 };
 
 /// The configuration of `otlp_grpc`.
@@ -41,7 +42,7 @@ pub struct Config {
     /// Sent with every request.
     pub headers: Headers,
     /// The extension that adds credentials to every request.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
     pub auth: Option<auth::Config>,
     /// How this agent names itself.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -50,7 +51,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub authority: String,
     /// How requests are compressed.
-    pub compression: Compression,
+    pub compression: GrpcCompression,
     /// The time for one attempt; zero is no limit.
     #[serde(with = "crate::config::duration")]
     pub timeout: Duration,
@@ -67,7 +68,7 @@ pub struct Config {
     /// Where batches wait.
     pub sending_queue: queue::Config,
     /// Whether the connection is checked while nothing is sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
     pub keepalive: Option<KeepAlive>,
 }
 
@@ -80,7 +81,7 @@ impl Default for Config {
             auth: None,
             user_agent: String::new(),
             authority: String::new(),
-            compression: Compression::Gzip,
+            compression: GrpcCompression::Gzip,
             timeout: Duration::from_secs(5),
             wait_for_ready: false,
             balancer_name: "round_robin".to_owned(),
@@ -93,14 +94,17 @@ impl Default for Config {
     }
 }
 
+/// The time to answer where none is configured: that of gRPC.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// `keepalive`.
 #[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeepAlive {
-    /// Time without traffic after which the peer is asked.
+    /// Time without traffic after which the peer is asked; zero is never.
     #[serde(with = "crate::config::duration")]
     pub time: Duration,
-    /// Time that it has to answer.
+    /// Time that it has to answer; zero is 20 s.
     #[serde(with = "crate::config::duration")]
     pub timeout: Duration,
     /// Whether it is asked while no request is under way.
@@ -156,13 +160,6 @@ impl Component for OtlpGrpc {
             let name = &config.balancer_name;
             wrong.add("balancer_name", format!("invalid balancer_name: {name}"));
         }
-        const SPOKEN: [Compression; 3] = [Compression::Gzip, Compression::Zstd, Compression::None];
-        wrong.nest("", config.compression.check(&SPOKEN));
-        if let Some(keepalive) = &config.keepalive {
-            let positive = "must be a positive duration";
-            wrong.require(!keepalive.time.is_zero(), "keepalive::time", positive);
-            wrong.require(!keepalive.timeout.is_zero(), "keepalive::timeout", positive);
-        }
         if let Some(auth) = &config.auth {
             wrong.nest("auth", auth.check());
         }
@@ -174,16 +171,25 @@ impl Component for OtlpGrpc {
     }
 }
 
+const INSECURE: &str = "the credentials require transport level security (auth needs tls)";
+
 impl Exporter for OtlpGrpc {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.config.auth {
+            wrong.nest("auth", auth.resolve(known, "gRPC"));
+            // As in the Collector: whoever listens on the way would have them.
+            let secure = self.address.as_ref().is_some_and(|address| address.secure);
+            wrong.require(secure, "auth", INSECURE);
+        }
+        wrong
+    }
+
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         if let Some(auth) = &self.config.auth {
             self.auth = Some(auth.client(&cx.authenticators, "gRPC")?);
-            // As in the Collector: whoever listens on the way would have them.
-            ensure!(
-                self.address.as_ref().is_some_and(|address| address.secure),
-                "the credentials require transport level security (auth needs tls)"
-            );
+            ensure!(self.address.as_ref().is_some_and(|address| address.secure), INSECURE);
         }
         self.connect(Proxy::of_environment(&self.config.tls)?)
     }
@@ -212,10 +218,14 @@ impl OtlpGrpc {
             .origin(address.origin(&config.authority, config.tls.server_name_override.as_deref())?)
             .user_agent(agent)
             .context("user_agent")?;
-        if let Some(keepalive) = &config.keepalive {
+        if let Some(keepalive) = config.keepalive.as_ref().filter(|k| !k.time.is_zero()) {
+            let timeout = match keepalive.timeout {
+                Duration::ZERO => KEEPALIVE_TIMEOUT,
+                given => given,
+            };
             endpoint = endpoint
                 .http2_keep_alive_interval(keepalive.time)
-                .keep_alive_timeout(keepalive.timeout)
+                .keep_alive_timeout(timeout)
                 .keep_alive_while_idle(keepalive.permit_without_stream);
         }
         let connector = Connector::new(tls, proxy, config.timeout).to(address.target()?);

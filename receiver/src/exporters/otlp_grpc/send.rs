@@ -13,12 +13,12 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use super::Config;
+use super::{Config, wire::Wire};
 use crate::{
     batch::Batch,
     exporters::{
         connect::causes,
-        otlp::{Partial, compression::Compression},
+        otlp::{Partial, compression::GrpcCompression},
         queue::{Failure, Sender, Sent},
     },
     extensions::auth::Client,
@@ -30,23 +30,23 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// A client per signal over one connection.
 #[derive(Clone)]
 struct Clients {
-    metrics: MetricsServiceClient<Channel>,
-    logs: LogsServiceClient<Channel>,
-    traces: TraceServiceClient<Channel>,
+    metrics: MetricsServiceClient<Wire>,
+    logs: LogsServiceClient<Wire>,
+    traces: TraceServiceClient<Wire>,
 }
 
 impl Clients {
-    fn new(channel: Channel, compression: Compression) -> Self {
+    fn new(channel: Channel, compression: GrpcCompression) -> Self {
+        let wire = Wire { channel, snappy: compression == GrpcCompression::Snappy };
         let mut clients = Self {
-            metrics: MetricsServiceClient::new(channel.clone()),
-            logs: LogsServiceClient::new(channel.clone()),
-            traces: TraceServiceClient::new(channel),
+            metrics: MetricsServiceClient::new(wire.clone()),
+            logs: LogsServiceClient::new(wire.clone()),
+            traces: TraceServiceClient::new(wire),
         };
         let encoding = match compression {
-            Compression::Gzip => CompressionEncoding::Gzip,
-            Compression::Zstd => CompressionEncoding::Zstd,
-            // What else there is was refused with the configuration.
-            _ => return clients,
+            GrpcCompression::Gzip => CompressionEncoding::Gzip,
+            GrpcCompression::Zstd => CompressionEncoding::Zstd,
+            GrpcCompression::Snappy | GrpcCompression::None => return clients,
         };
         clients.metrics = clients.metrics.send_compressed(encoding).accept_compressed(encoding);
         clients.logs = clients.logs.send_compressed(encoding).accept_compressed(encoding);

@@ -111,6 +111,13 @@ fn unpacked(asked: &Asked) -> Vec<u8> {
         Some("zlib" | "deflate") => {
             ZlibDecoder::new(&*asked.body).read_to_end(&mut plain).unwrap();
         }
+        Some("snappy") => plain = snap::raw::Decoder::new().decompress_vec(&asked.body).unwrap(),
+        Some("x-snappy-framed") => {
+            snap::read::FrameDecoder::new(&*asked.body).read_to_end(&mut plain).unwrap();
+        }
+        Some("lz4") => {
+            lz4_flex::frame::FrameDecoder::new(&*asked.body).read_to_end(&mut plain).unwrap();
+        }
         Some("zstd") => plain = zstd::decode_all(&*asked.body).unwrap(),
         None => plain.clone_from(&asked.body),
         Some(other) => panic!("{other}"),
@@ -140,6 +147,9 @@ async fn every_signal_arrives_as_it_was_in_each_encoding_and_compression() {
         ("json", "zstd"),
         ("proto", "zlib"),
         ("json", "deflate"),
+        ("proto", "snappy"),
+        ("json", "x-snappy-framed"),
+        ("proto", "lz4"),
         ("proto", "none"),
     ] {
         for batch in sample::all() {

@@ -26,7 +26,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::{Mistakes, Secret},
-    extensions::auth as authentication,
+    extensions::auth::{self as authentication, Authenticators},
 };
 
 /// The configuration of `otlp_http`.
@@ -41,6 +41,9 @@ pub struct Config {
     pub logs_endpoint: String,
     /// The whole URL for traces, instead.
     pub traces_endpoint: String,
+    /// Read for the sake of existing files: there are no profiles here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub profiles_endpoint: String,
     /// How requests are written.
     pub encoding: Encoding,
     /// How requests are compressed.
@@ -50,7 +53,7 @@ pub struct Config {
     /// Sent with every request.
     pub headers: Headers,
     /// The extension that adds credentials to every request.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
     pub auth: Option<authentication::Config>,
     /// The time for one attempt; zero is no limit.
     #[serde(with = "crate::config::duration")]
@@ -96,6 +99,7 @@ impl Default for Config {
             metrics_endpoint: String::new(),
             logs_endpoint: String::new(),
             traces_endpoint: String::new(),
+            profiles_endpoint: String::new(),
             encoding: Encoding::Proto,
             compression: Compression::Gzip,
             compression_params: Params::default(),
@@ -163,14 +167,6 @@ impl Component for OtlpHttp {
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
         let urls = config.urls(&mut wrong);
-        const SPOKEN: [Compression; 5] = [
-            Compression::Gzip,
-            Compression::Zstd,
-            Compression::Zlib,
-            Compression::Deflate,
-            Compression::None,
-        ];
-        wrong.nest("", config.compression.check(&SPOKEN));
         wrong.nest("", config.compression.check_params(&config.compression_params));
         let headers = config.headers.read().unwrap_or_else(|mistakes| {
             wrong.nest("headers", mistakes);
@@ -236,6 +232,14 @@ impl Config {
 }
 
 impl Exporter for OtlpHttp {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.config.auth {
+            wrong.nest("auth", auth.resolve(known, "HTTP"));
+        }
+        wrong
+    }
+
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.config;

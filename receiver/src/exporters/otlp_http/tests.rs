@@ -64,9 +64,9 @@ fn every_mistake_is_reported() {
     let all = wrong(json!({
         "endpoint": "peer:4318",
         "traces_endpoint": "unix:///run/x",
-        "compression": "snappy",
+        "compression": "snappy", "compression_params": {"level": 1},
         "proxy_url": "ftp://proxy",
-        "headers": {"no name": "x"},
+        "headers": {"name": "no\nvalue"},
         "tls": {"min_version": "9"},
         "retry_on_failure": {"multiplier": -1.0},
         "sending_queue": {"queue_size": 0},
@@ -77,8 +77,8 @@ fn every_mistake_is_reported() {
         [
             "endpoint",
             "traces_endpoint",
-            "compression",
-            "headers::no name",
+            "compression_params::level",
+            "headers::name",
             "proxy_url",
             "tls::min_version",
             "retry_on_failure::multiplier",
@@ -86,13 +86,17 @@ fn every_mistake_is_reported() {
         ]
     );
     assert!(all[0].contains("endpoint must be a valid URL"), "{}", all[0]);
-    assert!(all[2].contains("unsupported compression type \"snappy\""), "{}", all[2]);
     assert_eq!(
         wrong(json!({"endpoint": "http://p", "compression_params": {"level": 10}})),
         [
             "compression_params::level: unsupported parameters {Level:10} for compression type \"gzip\""
         ]
     );
+    let none =
+        json!({"endpoint": "http://p", "compression": "", "compression_params": {"level": 5}});
+    assert!(read(none).is_ok(), "what is not compressed has no level");
+    let port = json!({"endpoint": "http://p:x"});
+    assert_eq!(wrong(port), ["endpoint: endpoint must be a valid URL: invalid port in p:x"]);
     let unknown =
         |key: &str| serde_json::from_value::<Config>(json!({ key: "x" })).unwrap_err().to_string();
     assert!(unknown("compression").contains("unsupported compression type \"x\""));

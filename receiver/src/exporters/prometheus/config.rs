@@ -4,60 +4,44 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::serve::Options;
 use crate::{
-    exporters::tls::{self, server::Tls},
-    extensions::auth,
+    exporters::{queue, tls::server::Tls},
+    extensions::server::server_config,
     prometheus_names::{IDENTIFYING, Strategy},
 };
 
-/// The configuration.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where to listen: `host:port`. Port 0 takes a free one and logs it.
-    pub endpoint: String,
-    /// Who may scrape.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<auth::ServerConfig>,
-    /// TLS, and whom it admits. Plain text by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<tls::server::Config>,
-    /// How long a scraper may take to send its request; 0 is no limit.
-    #[serde(with = "crate::config::duration")]
-    pub read_header_timeout: Duration,
-    /// How long a scraper may take to read an answer; 0 is no limit.
-    #[serde(with = "crate::config::duration")]
-    pub write_timeout: Duration,
-    /// How long a connection may be open without a request; 0 is no limit.
-    #[serde(with = "crate::config::duration")]
-    pub idle_timeout: Duration,
-    /// Whether a connection is open for more than one request.
-    pub keep_alives_enabled: bool,
-    /// Comes before the name of every metric.
-    pub namespace: String,
-    /// Labels on every series.
-    pub const_labels: BTreeMap<String, String>,
-    /// Whether samples carry the time of their point instead of that of the scrape.
-    pub send_timestamps: bool,
-    /// How long a series is served after its last point.
-    #[serde(with = "crate::config::duration")]
-    pub metric_expiration: Duration,
-    /// The most series that are held; those that come later are dropped and counted. 0 is no limit.
-    pub max_series: usize,
-    /// Whether a scraper that asks for OpenMetrics gets it, with exemplars and creation times.
-    pub enable_open_metrics: bool,
-    /// Leaves out the labels `otel_scope_…`.
-    pub without_scope_info: bool,
-    /// Whether names say their unit and kind: `_seconds`, `_total`. Without effect if there is a
-    /// `translation_strategy`.
-    pub add_metric_suffixes: bool,
-    /// What becomes of names: `UnderscoreEscapingWithSuffixes`,
-    /// `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub translation_strategy: String,
-    /// Whether every resource attribute becomes a label.
-    pub resource_to_telemetry_conversion: Conversion,
-    /// Which resource attributes become labels; goes before `resource_to_telemetry_conversion`.
-    pub resource_constant_labels: Selection,
+server_config! {
+    /// The configuration. `endpoint`: port 0 takes a free one and logs it.
+    pub struct Config at "" {
+        /// Read for the sake of existing files: what comes in is served at once, and waits nowhere.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub sending_queue: Option<queue::Config> = None,
+        /// Comes before the name of every metric.
+        pub namespace: String = String::new(),
+        /// Labels on every series.
+        pub const_labels: BTreeMap<String, String> = BTreeMap::new(),
+        /// Whether samples carry the time of their point instead of that of the scrape.
+        pub send_timestamps: bool = false,
+        /// How long a series is served after its last point.
+        #[serde(with = "crate::config::duration")]
+        pub metric_expiration: Duration = Duration::from_secs(300),
+        /// The most series that are held; those that come later are dropped and counted. 0 is no limit.
+        pub max_series: usize = 1_000_000,
+        /// Whether a scraper that asks for OpenMetrics gets it, with exemplars and creation times.
+        pub enable_open_metrics: bool = false,
+        /// Leaves out the labels `otel_scope_…`.
+        pub without_scope_info: bool = false,
+        /// Whether names say their unit and kind: `_seconds`, `_total`. Without effect if there is a
+        /// `translation_strategy`.
+        pub add_metric_suffixes: bool = true,
+        /// What becomes of names: `UnderscoreEscapingWithSuffixes`,
+        /// `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub translation_strategy: String = String::new(),
+        /// Whether every resource attribute becomes a label.
+        pub resource_to_telemetry_conversion: Conversion = Conversion::default(),
+        /// Which resource attributes become labels; goes before `resource_to_telemetry_conversion`.
+        pub resource_constant_labels: Selection = Selection::default(),
+    }
 }
 
 /// Resource attributes as labels.
@@ -106,39 +90,10 @@ fn matches(pattern: &str, text: &str) -> bool {
     text.ends_with(end)
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            endpoint: String::new(),
-            auth: None,
-            tls: None,
-            read_header_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
-            keep_alives_enabled: true,
-            namespace: String::new(),
-            const_labels: BTreeMap::new(),
-            send_timestamps: false,
-            metric_expiration: Duration::from_secs(300),
-            max_series: 1_000_000,
-            enable_open_metrics: false,
-            without_scope_info: false,
-            add_metric_suffixes: true,
-            translation_strategy: String::new(),
-            resource_to_telemetry_conversion: Conversion::default(),
-            resource_constant_labels: Selection::default(),
-        }
-    }
-}
-
 impl Config {
     /// What becomes of names.
     pub(super) fn strategy(&self) -> Strategy {
-        match Strategy::named(&self.translation_strategy) {
-            Some(strategy) => strategy,
-            None if self.add_metric_suffixes => Strategy::UnderscoreEscapingWithSuffixes,
-            None => Strategy::UnderscoreEscapingWithoutSuffixes,
-        }
+        Strategy::configured(&self.translation_strategy, self.add_metric_suffixes)
     }
 
     /// Whether a resource's attribute is a label of every series.
@@ -153,16 +108,7 @@ impl Config {
 
     /// How connections are served.
     pub(super) fn options(&self, tls: Option<Tls>) -> Options {
-        Options {
-            // One timer serves both.
-            read: [self.read_header_timeout, self.idle_timeout]
-                .into_iter()
-                .filter(|limit| !limit.is_zero())
-                .min(),
-            write: self.write_timeout,
-            keep_alive: self.keep_alives_enabled,
-            tls,
-        }
+        self.server().options(tls)
     }
 }
 

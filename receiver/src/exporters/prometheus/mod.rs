@@ -1,6 +1,7 @@
 //! Serves the last value of every series to Prometheus at `/metrics`: as text, in OpenMetrics, or in
 //! protobuf with native histograms.
 
+use anyhow::Context as _;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use opentelemetry::{
@@ -16,7 +17,7 @@ use crate::{
     component::{Component, Context, Exporter},
     config::Mistakes,
     exporters::tls::server::Tls,
-    extensions::auth::Guard,
+    extensions::{auth::Authenticators, server::Front},
     prometheus_names::{Names, Strategy},
     telemetry::Items,
 };
@@ -27,7 +28,6 @@ mod exemplar;
 mod family;
 mod format;
 mod labels;
-mod native;
 mod page;
 mod patience;
 mod proto;
@@ -52,7 +52,7 @@ pub(super) struct Rules {
 
 impl Rules {
     fn new(config: Config) -> Self {
-        let names = Names::new(&config.namespace, config.strategy());
+        let names = Names::new(&config.namespace, config.strategy()).keeping_underscores();
         let const_labels =
             config.const_labels.iter().map(|(key, value)| (names.label(key), value.clone()));
         Self { const_labels: const_labels.collect(), names, config }
@@ -69,7 +69,7 @@ pub(super) struct Prometheus {
     rules: Arc<Rules>,
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
-    guard: Option<Guard>,
+    front: Option<Front>,
 }
 
 impl Component for Prometheus {
@@ -83,7 +83,7 @@ impl Component for Prometheus {
         let rules = Rules::new(config);
         let wrong = rules.check();
         let rules = Arc::new(rules);
-        wrong.or(Self { rules, listeners: Vec::new(), tls: None, guard: None })
+        wrong.or(Self { rules, listeners: Vec::new(), tls: None, front: None })
     }
 }
 
@@ -91,19 +91,15 @@ impl Rules {
     fn check(&self) -> Mistakes {
         let config = &self.config;
         let mut wrong = Mistakes::default();
-        let port = config.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if config.endpoint.trim().is_empty() {
             wrong.add(
                 "endpoint",
                 "expecting a non-blank address to run the Prometheus metrics handler \
                  (required: a host and a port, such as localhost:9464)",
             );
-        } else {
-            wrong.require(
-                matches!(port, Some(Ok(_))),
-                "endpoint",
-                "not a host and a port, such as localhost:9464",
-            );
+        }
+        if let Some(queue) = &config.sending_queue {
+            wrong.nest("sending_queue", queue.check());
         }
         wrong.require(
             !config.metric_expiration.is_zero(),
@@ -124,21 +120,19 @@ impl Rules {
                 "not a label: it needs a letter or a digit, and may not begin with __",
             );
         }
-        if let Some(tls) = &config.tls {
-            wrong.nest("tls", tls.check());
-        }
-        if let Some(auth) = &config.auth {
-            wrong.nest("auth", auth.check());
-        }
+        wrong.nest("", config.server().check());
         wrong
     }
 }
 
 impl Exporter for Prometheus {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        self.rules.config.server().secured(known)
+    }
+
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.rules.config;
-        let auth = config.auth.as_ref();
-        self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;
+        self.front = Some(config.server().front(&cx.authenticators)?);
         self.tls = config.tls.as_ref().map(|tls| Tls::load(tls, &["http/1.1"])).transpose()?;
         self.listeners = serve::bind(&config.endpoint, "metrics", "/metrics").await?;
         Ok(())
@@ -156,7 +150,7 @@ impl Exporter for Prometheus {
         let serving = tokio::spawn(serve::serve(
             self.listeners,
             options,
-            self.guard,
+            self.front.context("it was not started")?,
             Arc::clone(&exposition),
             stop.clone(),
         ));

@@ -10,11 +10,11 @@ use super::{
     exemplar::{self, newest},
     family::{Family, Kind, Series},
     labels::pairs,
-    native::{Native, Side},
     store::Store,
     value::{self, Value},
     view::{Rendered, view},
 };
+use crate::exporters::native::{Native, Side};
 
 /// The whole exposition.
 pub(super) fn render(store: &Store, utf8: bool) -> Rendered {
@@ -101,7 +101,7 @@ fn exponential(histogram: &value::Exponential, series: &Series, window: Window) 
         created_timestamp: timestamp(series.start),
         ..counted(histogram.count, histogram.sum)
     };
-    if let Some(native) = Native::of(histogram) {
+    if let Ok(native) = Native::of(histogram) {
         shown.schema = Some(native.schema);
         shown.zero_threshold = Some(native.zero_threshold);
         shown.zero_count = Some(histogram.zero_count);

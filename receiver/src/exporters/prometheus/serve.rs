@@ -11,7 +11,7 @@ use axum::{
     routing::get,
 };
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{format::Form, page::Exposition, patience::Patience};
-use crate::{exporters::tls::server::Tls, extensions::auth::Guard};
+use crate::{exporters::tls::server::Tls, extensions::server::Front};
 
 /// How long responses in flight may take once the exporter stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) keep_alive: bool,
     /// Encrypts.
     pub(crate) tls: Option<Tls>,
+    /// HTTP/2 alone.
+    pub(crate) http2: bool,
 }
 
 impl Default for Options {
@@ -53,7 +55,24 @@ impl Default for Options {
             write: Duration::from_secs(30),
             keep_alive: true,
             tls: None,
+            http2: false,
         }
+    }
+}
+
+/// Whether one could listen at `endpoint`, by its form alone; the errors are Go's.
+pub(crate) fn check(endpoint: &str) -> Result<(), String> {
+    let (_, port) = endpoint
+        .rsplit_once(':')
+        // The last colon of `[::1]` belongs to the host.
+        .filter(|(host, port)| !port.contains(']') && (!host.contains(':') || host.ends_with(']')))
+        .ok_or_else(|| match endpoint.matches(':').count() > 1 && !endpoint.starts_with('[') {
+            true => format!("address {endpoint}: too many colons in address"),
+            false => format!("address {endpoint}: missing port in address"),
+        })?;
+    match port.parse::<u16>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("address {port}: invalid port")),
     }
 }
 
@@ -97,17 +116,15 @@ pub(crate) async fn bind(
 pub(super) async fn serve(
     listeners: Vec<TcpListener>,
     options: Options,
-    guard: Option<Guard>,
+    front: Front,
     exposition: Arc<Exposition>,
     stop: CancellationToken,
 ) {
-    let mut router = Router::new()
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: metrics are at /metrics\n") })
         .with_state(exposition);
-    if let Some(guard) = guard {
-        router = guard.before(router);
-    }
+    let router = front.before(router);
     let options = Arc::new(options);
     let mut listening = JoinSet::new();
     for listener in listeners {
@@ -117,11 +134,6 @@ pub(super) async fn serve(
 }
 
 /// Serves what comes in on one listener until `stop`, then lets responses in flight end.
-pub(crate) async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
-    accept_with(Arc::default(), listener, router, stop).await;
-}
-
-/// The same, in another way than the default one.
 pub(crate) async fn accept_with(
     options: Arc<Options>,
     listener: TcpListener,
@@ -201,12 +213,17 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     options: &Options,
     watcher: Watcher,
 ) -> anyhow::Result<()> {
+    let service = TowerToHyperService::new(router);
+    if options.http2 {
+        let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        server.timer(TokioTimer::new());
+        return Ok(watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await?);
+    }
     let mut server = hyper::server::conn::http1::Builder::new();
     server
         .timer(TokioTimer::new())
         .header_read_timeout(options.read)
         .keep_alive(options.keep_alive);
-    let service = TowerToHyperService::new(router);
     Ok(watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await?)
 }
 

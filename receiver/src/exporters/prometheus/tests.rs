@@ -144,7 +144,7 @@ fn what_is_wrong_is_said_at_its_key() {
         ("metric_expiration", "must be greater than 0"),
         ("translation_strategy", "invalid translation_strategy: None"),
         ("const_labels::__name__", "not a label"),
-        ("tls", "a server needs a certificate and its key"),
+        ("tls", "TLS configuration must include both certificate and key for server connections"),
     ];
     assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
     for ((path, message), (key, start)) in wrong.iter().zip(expected) {
@@ -298,7 +298,8 @@ async fn scraped(address: std::net::SocketAddr) -> String {
 
 #[tokio::test]
 async fn a_scrape_while_another_never_reads() {
-    let running = run(Config::default()).await;
+    let response_headers = ("x-from", "fathom").into();
+    let running = run(Config { response_headers, ..Config::default() }).await;
     let address = running.address;
     let mut silent = TcpStream::connect(address).await.expect("listening");
     silent.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("open");
@@ -306,6 +307,7 @@ async fn a_scrape_while_another_never_reads() {
 
     let answer = scraped(address).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("x-from: fathom"), "{answer}");
     assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{answer}");
     assert!(answer.contains(r"# HELP ebpf_syscall_duration_seconds Time in \\ the\nkernel."));
     for line in [

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::labels::{self, Rules};
+use super::labels::Rules;
 use crate::{
     config::{Mistakes, Secret},
     exporters::{
         http::{Settings, url},
-        otlp::headers::Headers,
+        otlp::{compression::Params, headers::Headers},
         prometheus::Conversion,
         queue, retry, tls,
     },
@@ -33,8 +33,13 @@ pub struct Config {
     pub namespace: String,
     /// Labels on every series that has none of the name itself.
     pub external_labels: BTreeMap<String, String>,
-    /// Whether names say their unit and kind: `_seconds`, `_total`.
+    /// Whether names say their unit and kind: `_seconds`, `_total`. Without effect if there is a
+    /// `translation_strategy`.
     pub add_metric_suffixes: bool,
+    /// What becomes of names: `UnderscoreEscapingWithSuffixes`, `UnderscoreEscapingWithoutSuffixes`
+    /// and, in version 2 of the protocol alone, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub translation_strategy: String,
     /// Whether every resource attribute becomes a label.
     pub resource_to_telemetry_conversion: Conversion,
     /// The series that describes each resource.
@@ -55,13 +60,18 @@ pub struct Config {
     /// Sent with every request.
     pub headers: Headers,
     /// The extension that adds credentials to every request.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
     pub auth: Option<authentication::Config>,
     /// The time for one attempt; zero is no limit.
     #[serde(with = "crate::config::duration")]
     pub timeout: Duration,
     /// `snappy`, which is all that the protocol knows.
     pub compression: String,
+    /// Read for the sake of existing files: snappy has no levels.
+    pub compression_params: Params,
+    /// A log on disk that batches would wait in. There is none of that yet.
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    pub wal: Option<Wal>,
     /// How connections are secured, where the URL says `https`.
     pub tls: tls::Config,
     /// The proxy to use, instead of what the environment says.
@@ -100,6 +110,7 @@ impl Default for Config {
             namespace: String::new(),
             external_labels: BTreeMap::new(),
             add_metric_suffixes: true,
+            translation_strategy: String::new(),
             resource_to_telemetry_conversion: Conversion::default(),
             target_info: TargetInfo::default(),
             disable_scope_info: false,
@@ -112,6 +123,8 @@ impl Default for Config {
             auth: None,
             timeout: Duration::from_secs(5),
             compression: "snappy".to_owned(),
+            compression_params: Params::default(),
+            wal: None,
             tls: tls::Config::default(),
             proxy_url: None,
             max_idle_conns: 100,
@@ -126,6 +139,22 @@ impl Default for Config {
             write_buffer_size: 512 * 1024,
         }
     }
+}
+
+/// `wal`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wal {
+    /// Where it would be.
+    pub directory: String,
+    /// Batches that would be read from it at once.
+    pub buffer_size: i64,
+    /// How often it would be shortened.
+    #[serde(with = "crate::config::duration")]
+    pub truncate_frequency: Duration,
+    /// How far it would be behind before that is said.
+    #[serde(with = "crate::config::duration")]
+    pub lag_record_frequency: Duration,
 }
 
 /// `target_info`.
@@ -226,7 +255,7 @@ impl Config {
     pub fn check(&self) -> Mistakes {
         let mut wrong = Mistakes::default();
         let message = &self.protobuf_message;
-        if !message.is_empty() && !Version::ALL.iter().any(|known| known.message() == message) {
+        if !Version::ALL.iter().any(|known| known.message() == message) {
             let known = Version::ALL.map(Version::message);
             wrong.unknown(
                 "protobuf_message",
@@ -238,6 +267,22 @@ impl Config {
                 known,
             );
         }
+        let strategy = &self.translation_strategy;
+        if !strategy.is_empty() && Strategy::named(strategy).is_none() {
+            let message = format!("invalid translation_strategy: {strategy}");
+            let known = Strategy::ALL.iter().map(|(name, _)| *name);
+            wrong.unknown("translation_strategy", message, strategy, known);
+        } else if !self.strategy().escapes() && self.version() == Version::V1 {
+            wrong.add(
+                "translation_strategy",
+                format!(
+                    "translation strategy {strategy} requires Prometheus Remote Write 2.0 (UTF-8 \
+                     support): set protobuf_message to {}",
+                    Version::V2.message()
+                ),
+            );
+        }
+        let label = Names::new("", self.strategy());
         let mut names: BTreeMap<String, &str> = BTreeMap::new();
         for (name, value) in &self.external_labels {
             let path = format!("external_labels::{name}");
@@ -246,14 +291,14 @@ impl Config {
                     if name.is_empty() { "external_labels" } else { &path },
                     "prometheus remote write: external labels configuration contains an empty key or value",
                 );
-            } else if let Some(other) = names.insert(labels::external(name), name) {
+            } else if let Some(other) = names.insert(label.label(name), name) {
                 wrong.add(&path, format!("is the same label as {other}"));
             }
         }
         wrong.require(
             self.max_batch_size_bytes >= 0,
             "max_batch_size_bytes",
-            "max_batch_size_bytes must be greater than 0",
+            "max_batch_byte_size must be greater than 0",
         );
         wrong.require(
             self.max_batch_request_parallelism.is_none_or(|given| given >= 1),
@@ -266,6 +311,12 @@ impl Config {
             "compression",
             "compression type must be snappy",
         );
+        wrong.require(
+            self.wal.is_none(),
+            "wal",
+            "a log on disk cannot be had: leave the section out, and give remote_write_queue::queue_size \
+             and retry_on_failure::max_elapsed_time room for an outage",
+        );
         if let Some(auth) = &self.auth {
             wrong.nest("auth", auth.check());
         }
@@ -274,9 +325,18 @@ impl Config {
         wrong
     }
 
+    /// What becomes of names.
+    fn strategy(&self) -> Strategy {
+        Strategy::configured(&self.translation_strategy, self.add_metric_suffixes)
+    }
+
     /// Where requests go.
     pub fn url(&self) -> Result<Uri, String> {
-        url(&self.endpoint)
+        match self.endpoint.as_str() {
+            // The Collector takes a bare host and port, too.
+            bare if bare.contains(':') && !bare.contains("://") => url(&format!("http://{bare}")),
+            whole => url(whole),
+        }
     }
 
     /// The version of the protocol that is spoken.
@@ -324,7 +384,7 @@ impl Config {
             enabled: self.remote_write_queue.enabled,
             // Two at once could bring the samples of a series out of order.
             num_consumers: 1,
-            queue_size: u32::try_from(self.remote_write_queue.queue_size).unwrap_or(u32::MAX),
+            queue_size: self.remote_write_queue.queue_size,
             ..queue::Config::default()
         }
     }
@@ -373,14 +433,11 @@ impl Queue {
 
 impl From<&Config> for Rules {
     fn from(config: &Config) -> Self {
-        let strategy = match config.add_metric_suffixes {
-            true => Strategy::UnderscoreEscapingWithSuffixes,
-            false => Strategy::UnderscoreEscapingWithoutSuffixes,
-        };
+        let names = Names::new(&config.namespace, config.strategy());
         let labels = config.external_labels.iter();
         Self {
-            names: Names::new(&config.namespace, strategy),
-            external: labels.map(|(name, value)| (labels::external(name), value.clone())).collect(),
+            external: labels.map(|(name, value)| (names.label(name), value.clone())).collect(),
+            names,
             scope: !config.disable_scope_info,
             resource: config.resource_to_telemetry_conversion,
             target_info: config.target_info.enabled,

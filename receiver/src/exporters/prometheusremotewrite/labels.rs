@@ -17,6 +17,7 @@ use crate::{
 pub type Labels = Arc<[Label]>;
 
 /// How series are named.
+#[derive(Clone)]
 pub struct Rules {
     pub names: Names,
     /// Labels of every series that has none of these names itself.
@@ -112,12 +113,8 @@ pub fn target_info(rules: &Rules, resource: &Resource) -> Option<(String, Labels
         return None;
     }
     let name = rules.names.in_namespace("target_info");
-    let origin = Origin::new(rules, resource, None);
+    let own = Rules { names: rules.names.clone().keeping_underscores(), ..rules.clone() };
+    let origin = Origin::new(&own, resource, None);
     let labels = series(&Origin { resource: &[], ..origin }.labels(&rest), &name, None);
     Some((name, labels))
-}
-
-/// The name of a configured label.
-pub fn external(name: &str) -> String {
-    Names::default().label(name)
 }

@@ -7,7 +7,6 @@
 
 mod config;
 mod labels;
-mod native;
 mod point;
 mod proto;
 mod requests;
@@ -28,6 +27,7 @@ use crate::{
     channel::Input,
     component::{Component, Context, Exporter},
     config::Mistakes,
+    extensions::auth::Authenticators,
 };
 
 /// The exporter.
@@ -62,6 +62,14 @@ impl Component for PrometheusRemoteWrite {
 }
 
 impl Exporter for PrometheusRemoteWrite {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        if let Some(auth) = &self.config.auth {
+            wrong.nest("auth", auth.resolve(known, "HTTP"));
+        }
+        wrong
+    }
+
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.config;

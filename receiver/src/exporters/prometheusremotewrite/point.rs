@@ -11,12 +11,14 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
-    native::{native, stale},
-    proto::{Exemplar, Histogram, Label, STALE, Sample},
+    proto::{BucketSpan, Exemplar, Histogram, Label, STALE, Sample},
     translate::Reason,
 };
 use crate::{
-    exporters::prometheus::value::{Exponential, Histogram as Classic, Malformed, Summary, Value},
+    exporters::{
+        native::{Native, Refused, Side, ZERO_THRESHOLD},
+        prometheus::value::{Exponential, Histogram as Classic, Malformed, Summary, Value},
+    },
     prometheus_names::Names,
 };
 
@@ -206,6 +208,46 @@ impl<'a> Point<'a> {
                 parts
             }
         })
+    }
+}
+
+/// The native histogram of a point. A sum that was not recorded is 0, as in the Collector.
+fn native(histogram: &Exponential, timestamp: i64, start: i64) -> Result<Histogram, Reason> {
+    let native = Native::of(histogram).map_err(|refused| match refused {
+        Refused::TooCoarse => Reason::Scale,
+        Refused::Malformed => Reason::Malformed,
+    })?;
+    let spans = |side: Side| {
+        let spans = side.spans.into_iter();
+        let spans = spans.map(|(offset, length)| BucketSpan { offset, length }).collect();
+        (spans, side.deltas)
+    };
+    let (positive_spans, positive_deltas) = spans(native.positive);
+    let (negative_spans, negative_deltas) = spans(native.negative);
+    Ok(Histogram {
+        count_int: Some(histogram.count),
+        sum: histogram.sum.unwrap_or_default(),
+        schema: native.schema,
+        zero_threshold: native.zero_threshold,
+        zero_count_int: Some(histogram.zero_count),
+        negative_spans,
+        negative_deltas,
+        positive_spans,
+        positive_deltas,
+        timestamp,
+        start_timestamp: start,
+    })
+}
+
+/// The one that says that the series has ended.
+fn stale(timestamp: i64) -> Histogram {
+    Histogram {
+        count_int: Some(STALE),
+        sum: f64::from_bits(STALE),
+        zero_threshold: ZERO_THRESHOLD,
+        zero_count_int: Some(0),
+        timestamp,
+        ..Default::default()
     }
 }
 

@@ -119,28 +119,33 @@ fn every_mistake_is_reported_in_the_collectors_words() {
         mistakes.into_iter().map(|m| format!("{}: {}", m.path, m.message)).collect::<Vec<_>>()
     };
     let all = wrong(json!({
-        "endpoint": "localhost:8888",
+        "endpoint": "ftp://localhost:8888",
+        "translation_strategy": "Underscores",
         "protobuf_message": "io.prometheus.write.v4.Request",
         "external_labels": {"a": "", "b.c": "1", "b_c": "2"},
         "max_batch_size_bytes": -1,
         "max_batch_request_parallelism": 0,
         "remote_write_queue": {"queue_size": -1, "num_consumers": -1},
         "compression": "gzip",
+        "wal": {"directory": "/tmp"},
         "proxy_url": "ftp://proxy",
-        "headers": {"no name": "x"},
+        "headers": {"name": "no\nvalue"},
         "tls": {"min_version": "9"},
         "retry_on_failure": {"multiplier": -1.0},
     }));
     let expected = [
         "protobuf_message: unknown type for remote write protobuf message io.prometheus.write.v4.Request, \
          supported: prometheus.WriteRequest, io.prometheus.write.v2.Request",
+        "translation_strategy: invalid translation_strategy: Underscores",
         "external_labels::a: prometheus remote write: external labels configuration contains an empty key or value",
         "external_labels::b_c: is the same label as b.c",
-        "max_batch_size_bytes: max_batch_size_bytes must be greater than 0",
+        "max_batch_size_bytes: max_batch_byte_size must be greater than 0",
         "max_batch_request_parallelism: max_batch_request_parallelism can't be set to below 1",
         "remote_write_queue::queue_size: remote write queue size can't be negative",
         "remote_write_queue::num_consumers: remote write consumer number can't be negative",
         "compression: compression type must be snappy",
+        "wal: a log on disk cannot be had: leave the section out, and give remote_write_queue::queue_size and \
+         retry_on_failure::max_elapsed_time room for an outage",
     ];
     assert_eq!(all[..expected.len()], expected);
     let rest: Vec<_> =
@@ -152,10 +157,21 @@ fn every_mistake_is_reported_in_the_collectors_words() {
             "tls::min_version",
             "retry_on_failure::multiplier",
             "endpoint",
-            "headers::no name"
+            "headers::name"
         ]
     );
     assert!(wrong(json!({}))[0].starts_with("endpoint: invalid endpoint"));
+    // As in the Collector's own files.
+    assert!(PrometheusRemoteWrite::new(config(json!({"endpoint": "localhost:8888"}))).is_ok());
+    for strategy in ["NoUTF8EscapingWithSuffixes", "NoTranslation"] {
+        let keys = |message: &str| json!({"endpoint": "http://x", "translation_strategy": strategy, "protobuf_message": message});
+        let expected = format!(
+            "translation_strategy: translation strategy {strategy} requires Prometheus Remote Write 2.0 (UTF-8 \
+             support): set protobuf_message to io.prometheus.write.v2.Request"
+        );
+        assert_eq!(wrong(keys("prometheus.WriteRequest")), [expected]);
+        assert!(PrometheusRemoteWrite::new(config(keys("io.prometheus.write.v2.Request"))).is_ok());
+    }
     let empty = json!({"endpoint": "http://x", "remote_write_queue": {"queue_size": 0}});
     assert_eq!(
         wrong(empty.clone()),

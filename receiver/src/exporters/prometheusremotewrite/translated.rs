@@ -463,3 +463,27 @@ fn metadata_goes_in_requests_of_its_own() {
     let split = requests(Version::V1, translated(plain(), &request), 1, true).unwrap();
     assert_eq!(split.len(), 4);
 }
+
+#[test]
+fn names_are_translated_by_the_configured_strategy() {
+    let points = vec![number(&[("http.route", "/")], TIME, 1.0)];
+    let request = bare(vec![metric("http.io", "By", sum(CUMULATIVE, true, points))]);
+    for (strategy, name, dot) in [
+        ("UnderscoreEscapingWithSuffixes", "n_s_http_io_bytes_total", "_"),
+        ("UnderscoreEscapingWithoutSuffixes", "n_s_http_io", "_"),
+        ("NoUTF8EscapingWithSuffixes", "n.s_http.io_bytes_total", "."),
+        ("NoTranslation", "n.s_http.io", "."),
+    ] {
+        let keys = json!({
+            "namespace": "n.s", "translation_strategy": strategy, "external_labels": {"a.b": "c"},
+            "protobuf_message": "io.prometheus.write.v2.Request", "disable_scope_info": true,
+            // Without effect beside it.
+            "add_metric_suffixes": false,
+        });
+        let labels = translated(keys, &request).groups[0].series[0].labels.clone();
+        let labels: Vec<_> = labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect();
+        let expected =
+            [format!("__name__={name}"), format!("a{dot}b=c"), format!("http{dot}route=/")];
+        assert_eq!(labels, expected, "{strategy}");
+    }
+}

@@ -250,3 +250,126 @@ async fn a_pipeline_that_waits_for_a_full_queue_can_be_stopped() {
     assert!(begun.elapsed() < Duration::from_secs(1), "shutdown took {:?}", begun.elapsed());
     assert_eq!(outcome(&metered), [0, 6, 0]);
 }
+
+fn joined(config: serde_json::Value) -> Config {
+    serde_json::from_value(config).unwrap()
+}
+
+/// The items of each request that was made, in the order of their beginnings.
+async fn requests(config: Config, batches: Vec<Batch>) -> (Vec<usize>, Metered) {
+    #[derive(Clone, Default)]
+    struct Seen(Arc<std::sync::Mutex<Vec<usize>>>);
+    impl Sender for Seen {
+        type Kept = ();
+        async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
+            self.0.lock().unwrap().push(batch.items());
+            Ok(Sent::default())
+        }
+    }
+    let (cx, metered) = context("test");
+    let (out, input) = channel();
+    let seen = Seen::default();
+    let sender = seen.clone();
+    let task = tokio::spawn(async move {
+        run(&cx, input, &config, &retry::Config::default(), sender).await;
+    });
+    for batch in batches {
+        out.send(batch).await.unwrap();
+    }
+    drop(out);
+    task.await.unwrap();
+    let seen = seen.0.lock().unwrap().clone();
+    (seen, metered)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_joined_and_split() {
+    for (config, given, expected) in [
+        // Enough of it is sent at once, the rest at the end.
+        (serde_json::json!({"min_size": 10}), vec![4, 4, 4, 3], vec![12, 3]),
+        // None grows past the limit; what is left of one waits for more.
+        (serde_json::json!({"min_size": 5, "max_size": 5}), vec![12, 1, 3], vec![5, 5, 5, 1]),
+        (serde_json::json!({"min_size": 0, "max_size": 4}), vec![9, 2], vec![4, 4, 1, 2]),
+        (serde_json::json!({"min_size": 0}), vec![1, 2], vec![1, 2]),
+    ] {
+        let config = joined(serde_json::json!({"num_consumers": 1, "batch": config}));
+        let batches = given.iter().map(|records| logs(*records)).collect();
+        let (seen, metered) = requests(config, batches).await;
+        assert_eq!(seen, expected, "{given:?}");
+        let all: usize = given.iter().sum();
+        assert_eq!(outcome(&metered), [all as u64, 0, 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sizes_can_be_counted_in_bytes() {
+    let max = 1000;
+    let config = joined(serde_json::json!({
+        "num_consumers": 1, "queue_size": 1 << 20, "sizer": "bytes",
+        "batch": {"min_size": 0, "max_size": max},
+    }));
+    let record = |size| LogRecord { severity_text: "x".repeat(size), ..Default::default() };
+    let scope = ScopeLogs {
+        log_records: [400, 10, 10, 700, 300, 5000, 20].map(record).to_vec(),
+        ..Default::default()
+    };
+    let resource = ResourceLogs { scope_logs: vec![scope], ..Default::default() };
+    let batch = Batch::Logs(ExportLogsServiceRequest { resource_logs: vec![resource] });
+    let mut whole = batch.clone();
+    let (seen, metered) = requests(config, vec![batch]).await;
+    assert_eq!(outcome(&metered), [7, 0, 0]);
+    for items in seen {
+        let size = Sizer::Bytes.size(&whole.take(items));
+        assert!(size <= max || items == 1, "{items} items of {size} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_little_is_sent_after_a_while_and_keeps_its_room_until_then() {
+    let sender = gated(true, Ok(Sent::default()));
+    let config = joined(serde_json::json!({"batch": {"flush_timeout": "3s"}}));
+    let (out, _, metered, task) = start(config, &sender);
+    for _ in 0..3 {
+        out.send(logs(2)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+    }
+    assert_eq!(outcome(&metered), [0, 0, 0]);
+    assert_eq!(metered.gauge("otelcol_exporter_queue_size"), 3);
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_eq!(sender.attempts.load(Ordering::SeqCst), 1);
+    assert_eq!(outcome(&metered), [6, 0, 0]);
+    assert_eq!(metered.gauge("otelcol_exporter_queue_size"), 0);
+    drop(out);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn joined_requests_that_shutdown_cuts_off_are_counted() {
+    let sender = gated(false, Ok(Sent::default()));
+    let config = joined(serde_json::json!({"num_consumers": 1, "batch": {"min_size": 4}}));
+    let (out, _, metered, task) = start(config, &sender);
+    for _ in 0..7 {
+        out.send(logs(2)).await.unwrap();
+    }
+    settle().await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    settle().await;
+    assert_eq!(outcome(&metered), [0, 14, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pipeline_can_wait_for_each_result() {
+    let sender = gated(false, Ok(Sent::default()));
+    let config = joined(serde_json::json!({"wait_for_result": true}));
+    let (out, _, metered, task) = start(config, &sender);
+    for _ in 0..3 {
+        out.send(logs(1)).await.unwrap();
+    }
+    settle().await;
+    assert_eq!(sender.attempts.load(Ordering::SeqCst), 1);
+    sender.gate.add_permits(1);
+    drop(out);
+    task.await.unwrap();
+    assert_eq!(outcome(&metered), [3, 0, 0]);
+}

@@ -1,16 +1,19 @@
 //! `tls` of a server: what it shows of itself, and whom it admits.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use serde::{Deserialize, Serialize};
 
-use super::{certificates, filled, given};
+use super::{
+    certificates, filled, given,
+    reloaded::{Files, Reloaded},
+};
 use crate::config::{Mistakes, Secret};
 
 /// `tls`.
@@ -47,6 +50,11 @@ pub struct Config {
     /// are not a matter of choice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cipher_suites: Vec<String>,
+    /// The curves that keys may be exchanged on, the preferred one first: `X25519`, `P256`, `P384`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curve_preferences: Vec<String>,
+    /// Read for the sake of existing files: what is not safe is never spoken.
+    pub include_insecure_cipher_suites: bool,
     /// The age at which what is in the files is read again, before the next connection; 0 is never.
     #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
     pub reload_interval: Duration,
@@ -65,6 +73,8 @@ impl Default for Config {
             min_version: "1.2".to_owned(),
             max_version: String::new(),
             cipher_suites: Vec::new(),
+            curve_preferences: Vec::new(),
+            include_insecure_cipher_suites: false,
             reload_interval: Duration::ZERO,
         }
     }
@@ -79,7 +89,7 @@ impl Config {
                 || self.cert_file.is_some()
                 || self.cert_pem.is_some(),
             "",
-            "a server needs a certificate and its key: cert_file and key_file",
+            "TLS configuration must include both certificate and key for server connections",
         );
         wrong
     }
@@ -94,11 +104,28 @@ impl Config {
             min_version: self.min_version.clone(),
             max_version: self.max_version.clone(),
             cipher_suites: self.cipher_suites.clone(),
+            curve_preferences: self.curve_preferences.clone(),
             ..super::Config::default()
         }
     }
+}
 
-    fn read(&self, protocols: &[Vec<u8>]) -> Result<Arc<ServerConfig>> {
+/// TLS of a server, as configured.
+pub type Tls = Reloaded<Config>;
+
+impl Files for Config {
+    type Read = ServerConfig;
+
+    fn interval(&self) -> Duration {
+        self.reload_interval
+    }
+
+    fn written(&self) -> Option<SystemTime> {
+        let watched = self.client_ca_file.as_ref().filter(|_| self.client_ca_file_reload);
+        watched?.metadata().ok()?.modified().ok()
+    }
+
+    fn read(&self, protocols: &[Vec<u8>]) -> Result<ServerConfig> {
         let common = self.common();
         let provider = common.provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -120,55 +147,6 @@ impl Config {
         let (cert, key) = common.identity()?.context("tls: no certificate and key")?;
         let mut tls = builder.with_single_cert(cert, key).context("tls: certificate and key")?;
         tls.alpn_protocols = protocols.to_vec();
-        Ok(Arc::new(tls))
+        Ok(tls)
     }
-}
-
-/// TLS as configured, with what was in the files when they were last read.
-pub struct Tls {
-    config: Config,
-    protocols: Vec<Vec<u8>>,
-    read: Mutex<Read>,
-}
-
-struct Read {
-    tls: Arc<ServerConfig>,
-    at: Instant,
-    /// When `client_ca_file` was last written.
-    client_ca: Option<SystemTime>,
-}
-
-impl Tls {
-    /// Reads the files. `protocols` are offered to clients, the preferred one first.
-    pub fn load(config: &Config, protocols: &[&str]) -> Result<Self> {
-        let protocols: Vec<_> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let client_ca = modified(config.client_ca_file.as_deref());
-        let read = Read { tls: config.read(&protocols)?, at: Instant::now(), client_ca };
-        Ok(Self { config: config.clone(), protocols, read: Mutex::new(read) })
-    }
-
-    /// What the next connection uses. Files that cannot be used, such as a certificate whose key is
-    /// yet to be written, change nothing.
-    pub fn current(&self) -> Arc<ServerConfig> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let interval = self.config.reload_interval;
-        let due = !interval.is_zero() && read.at.elapsed() >= interval;
-        let client_ca = match self.config.client_ca_file_reload {
-            true => modified(self.config.client_ca_file.as_deref()),
-            false => read.client_ca,
-        };
-        if due || client_ca != read.client_ca {
-            match self.config.read(&self.protocols) {
-                Ok(tls) => *read = Read { tls, at: Instant::now(), client_ca },
-                Err(error) => tracing::error!(
-                    "failed to load TLS cert and key: {error:#}; those read before stay in use"
-                ),
-            }
-        }
-        Arc::clone(&read.tls)
-    }
-}
-
-fn modified(path: Option<&Path>) -> Option<SystemTime> {
-    path?.metadata().ok()?.modified().ok()
 }

@@ -95,3 +95,15 @@ fn an_empty_text_is_none() {
     .unwrap();
     assert_eq!(config, Config::default());
 }
+
+#[test]
+fn curves_have_gos_names() {
+    let both = json!({"curve_preferences": ["P384", "X25519MLKEM768", "X25519"]});
+    let config: Config = serde_json::from_value(both).unwrap();
+    assert!(config.check().0.is_empty());
+    let names: Vec<_> = config.provider().kx_groups.iter().map(|group| group.name()).collect();
+    assert_eq!(names, [rustls::NamedGroup::secp384r1, rustls::NamedGroup::X25519]);
+    assert_eq!(paths(json!({"curve_preferences": ["P521"]})), ["curve_preferences"]);
+    assert_eq!(paths(json!({"curve_preferences": ["P256", "x"]})), ["curve_preferences::1"]);
+    assert!(settle(json!({"curve_preferences": ["P256"]}), &[&TLS13]).is_ok());
+}

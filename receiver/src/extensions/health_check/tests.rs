@@ -1,5 +1,7 @@
 //! The extension as whoever asks sees it: over HTTP.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -22,7 +24,8 @@ async fn serving(config: Value) -> (String, Context, Reporter) {
     let config = serde_json::from_value(config).expect("of the right types");
     let mut made = HealthCheck::new(config).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     made.start(&cx).await.expect("it listens");
-    let address = made.listeners[0].local_addr().expect("an address").to_string();
+    let server = made.http.as_ref().or(made.grpc.as_ref()).expect("it listens");
+    let address = server.listeners[0].local_addr().expect("an address").to_string();
     tokio::spawn(made.run(cx.clone()));
     (address, cx, exporter)
 }
@@ -100,6 +103,22 @@ fn what_is_wrong_is_said_at_its_key() {
         (json!({"path": "up"}), "path", "path must start with /"),
         (json!({"use_v2": true}), "", "must specify at least one protocol"),
         (
+            json!({"use_v2": true, "http": {"endpoint": ""}}),
+            "http::endpoint",
+            "http endpoint required",
+        ),
+        (
+            json!({"use_v2": true, "grpc": {"endpoint": ""}}),
+            "grpc::endpoint",
+            "grpc endpoint required",
+        ),
+        (
+            json!({"use_v2": true, "http": {"config": {"enabled": true, "path": "x"}}}),
+            "http::config::path",
+            "path must start with /",
+        ),
+        (json!({"transport": "pigeon"}), "transport", "invalid transport type: \"pigeon\""),
+        (
             json!({"use_v2": true, "http": {"status": {"path": "x"}}}),
             "http::status::path",
             "path must start with /",
@@ -109,4 +128,57 @@ fn what_is_wrong_is_said_at_its_key() {
         let wrong = HealthCheck::new(config).err().expect("a mistake");
         assert_eq!((wrong.0[0].path.as_str(), wrong.0[0].message.as_str()), (path, message));
     }
+}
+
+#[test]
+fn a_protocol_without_keys_has_its_defaults() {
+    let config: Config =
+        serde_json::from_value(json!({"use_v2": true, "http": null, "grpc": null})).expect("valid");
+    assert!(config.check().0.is_empty());
+    let (http, grpc) = (config.http.expect("there"), config.grpc.expect("there"));
+    assert_eq!(
+        (http.endpoint.as_str(), grpc.endpoint.as_str()),
+        ("localhost:13133", "localhost:13132")
+    );
+    assert!(http.status.enabled && !http.config.enabled);
+}
+
+#[tokio::test]
+async fn the_configuration_is_a_page_if_it_is_asked_for() {
+    let config =
+        json!({"use_v2": true, "http": {"endpoint": "127.0.0.1:0", "config": {"enabled": true}}});
+    let (address, cx, _) = serving(config).await;
+    assert_eq!(ask(&address, "/config").await.0, 503, "there is none yet");
+    cx.statuses.configure(&json!({"receivers": {"x": null}}));
+    assert_eq!(ask(&address, "/config").await, (200, "{\"receivers\":{\"x\":null}}".to_owned()));
+}
+
+#[tokio::test]
+async fn grpc_says_how_a_pipeline_is_and_when_that_changes() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let config = json!({"use_v2": true, "grpc": {"endpoint": "127.0.0.1:0"},
+        "component_health": {"include_recoverable_errors": true, "recovery_duration": "0s"}});
+    let (address, cx, exporter) = serving(config).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+    let channel = endpoint.expect("a URL").connect().await.expect("it accepts");
+    let mut client = HealthClient::new(channel);
+    let of = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    let (serving, not, unknown) = (1, 2, 3);
+    let mut watched = client.watch(of("metrics/a")).await.expect("it answers").into_inner();
+    let mut next = async || watched.message().await.map(|m| m.map(|m| m.status));
+    assert_eq!(next().await.expect("a status"), Some(not), "it is starting");
+    exporter.set(Status::Ok, String::new());
+    assert_eq!(next().await.expect("a status"), Some(serving));
+    for service in ["", "metrics/a"] {
+        let answer = client.check(of(service)).await.expect("a status").into_inner();
+        assert_eq!(answer.status, serving, "{service:?}");
+    }
+    exporter.recoverable("away");
+    assert_eq!(next().await.expect("a status"), Some(not), "it has lasted long enough");
+    let error = client.check(of("traces")).await.expect_err("there is none");
+    assert_eq!((error.code(), error.message()), (tonic::Code::NotFound, "Service not found."));
+    let mut other = client.watch(of("traces")).await.expect("it answers").into_inner();
+    assert_eq!(other.message().await.expect("a status").map(|m| m.status), Some(unknown));
+    cx.stop.cancel();
+    assert_eq!(next().await.expect_err("it ends").code(), tonic::Code::Cancelled);
 }

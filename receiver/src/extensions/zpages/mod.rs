@@ -5,7 +5,7 @@ mod pages;
 
 use std::{sync::Arc, time::SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use axum::{
     Router,
     extract::{Query, State},
@@ -14,29 +14,25 @@ use axum::{
     routing::get,
 };
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     batch::Signal,
     component::{Component, Context, Extension},
     config::Mistakes,
-    exporters::prometheus::serve,
-    extensions::auth::{self, Guard},
+    extensions::{
+        auth::Authenticators,
+        server::{Server, server_config},
+    },
     status::Statuses,
     telemetry::recent,
 };
 
-/// The configuration of `zpages`.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where it listens.
-    pub endpoint: String,
-    /// Who may ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth: Option<auth::ServerConfig>,
-    /// Read for the sake of existing files: there are no variables of Go to show.
-    pub expvar: Expvar,
+server_config! {
+    /// The configuration of `zpages`.
+    pub struct Config at "localhost:55679" {
+        /// Read for the sake of existing files: there are no variables of Go to show.
+        pub expvar: Expvar = Expvar::default(),
+    }
 }
 
 /// `expvar`.
@@ -47,17 +43,10 @@ pub struct Expvar {
     pub enabled: bool,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { endpoint: "localhost:55679".to_owned(), auth: None, expvar: Expvar::default() }
-    }
-}
-
 /// The extension.
 pub struct ZPages {
     config: Config,
-    guard: Option<Guard>,
-    listeners: Vec<TcpListener>,
+    server: Option<Server>,
 }
 
 impl Component for ZPages {
@@ -75,32 +64,27 @@ impl Component for ZPages {
             "endpoint",
             "\"endpoint\" is required when using the \"zpages\" extension",
         );
-        if let Some(auth) = &config.auth {
-            wrong.nest("auth", auth.check());
-        }
-        wrong.or(Self { config, guard: None, listeners: Vec::new() })
+        wrong.nest("", config.server().check());
+        wrong.or(Self { config, server: None })
     }
 }
 
 impl Extension for ZPages {
+    fn secured(&self, known: &Authenticators) -> Mistakes {
+        self.config.server().secured(known)
+    }
+
     async fn start(&mut self, cx: &Context) -> Result<()> {
-        let auth = self.config.auth.as_ref();
-        self.guard = auth.map(|auth| auth.guard(&cx.authenticators)).transpose()?;
-        self.listeners = serve::bind(&self.config.endpoint, "zPages", "/debug/servicez").await?;
+        let settings = self.config.server();
+        let server = settings.start(&cx.authenticators, "zPages", "/debug/servicez", &["http/1.1"]);
+        self.server = Some(server.await?);
         Ok(())
     }
 
     async fn run(self, cx: Context) -> Result<()> {
         let about = About { started: SystemTime::now(), statuses: cx.statuses.clone() };
-        let mut router = router(Arc::new(about));
-        if let Some(guard) = self.guard {
-            router = guard.before(router);
-        }
-        let mut listening = JoinSet::new();
-        for listener in self.listeners {
-            listening.spawn(serve::accept(listener, router.clone(), cx.stop.clone()));
-        }
-        listening.join_all().await;
+        let server = self.server.context("it was not started")?;
+        server.run(router(Arc::new(about)), cx.stop.clone()).await;
         Ok(())
     }
 }

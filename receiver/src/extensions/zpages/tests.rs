@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     config::Id,
     exporters::queue::testing::context,
-    extensions::basicauth::BasicAuth,
+    extensions::{auth, basicauth::BasicAuth},
     status::{Flow, Probe, Reporter, Status},
 };
 
@@ -74,7 +74,10 @@ async fn serving() -> (String, Context, Reporter) {
     let config = serde_json::from_value(json!({"endpoint": "127.0.0.1:0"})).expect("valid");
     let mut made = ZPages::new(config).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     made.start(&cx).await.expect("it listens");
-    let address = made.listeners[0].local_addr().expect("an address").to_string();
+    let address = made.server.as_ref().expect("started").listeners[0]
+        .local_addr()
+        .expect("an address")
+        .to_string();
     tokio::spawn(made.run(cx.clone()));
     (address, cx, exporter)
 }
@@ -155,7 +158,10 @@ async fn asked_with(auth: &str, made: auth::Auth, path: &str, line: &str) -> Str
     if let Err(error) = made.start(&cx).await {
         return format!("{error:#}");
     }
-    let address = made.listeners[0].local_addr().expect("an address").to_string();
+    let address = made.server.as_ref().expect("started").listeners[0]
+        .local_addr()
+        .expect("an address")
+        .to_string();
     tokio::spawn(made.run(cx.clone()));
     let mut stream = TcpStream::connect(address).await.expect("it accepts");
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{line}connection: close\r\n\r\n");

@@ -1,7 +1,6 @@
 //! What the actions do.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use regex::Regex;
 use sha2::{Digest as _, Sha256};
 
 use super::{Action, Does, Source, Type, Verb};
@@ -9,29 +8,35 @@ use crate::value;
 
 impl Action {
     pub(super) fn apply(&self, attributes: &mut Vec<KeyValue>) {
-        let meant = |keys: &Option<Regex>, key: &str| {
-            key == self.key || keys.as_ref().is_some_and(|keys| keys.is_match(key))
-        };
         match &self.does {
-            Does::Put { verb, source } => {
+            Does::Put { verb, source, default } => {
                 let value = match source {
                     Source::Value(value) => Some(value.clone()),
                     Source::Attribute(from) => {
                         attributes.iter().find(|a| a.key == *from).and_then(|a| a.value.clone())
                     }
+                    Source::None => None,
                 };
-                let Some(value) = value else { return };
+                let Some(value) = value.or_else(|| default.clone()) else { return };
                 let at = attributes.iter().position(|a| a.key == self.key);
                 match (at, verb) {
                     (Some(_), Verb::Insert) | (None, Verb::Update) => {}
                     _ => put(attributes, &self.key, value),
                 }
             }
-            Does::Delete(keys) => attributes.retain(|a| !meant(keys, &a.key)),
+            Does::Delete(keys) => attributes.retain(|a| {
+                a.key != self.key && !keys.as_ref().is_some_and(|keys| keys.is_match(&a.key))
+            }),
             Does::Hash(keys) => {
-                for attribute in attributes.iter_mut().filter(|a| meant(keys, &a.key)) {
-                    let hashed = hash(attribute.value.take().and_then(|v| v.value));
-                    attribute.value = Some(AnyValue { value: Some(Value::StringValue(hashed)) });
+                for attribute in attributes {
+                    // As in the Collector, what is meant by its key and by the pattern is hashed twice.
+                    let by_pattern =
+                        keys.as_ref().is_some_and(|keys| keys.is_match(&attribute.key));
+                    for _ in 0..usize::from(attribute.key == self.key) + usize::from(by_pattern) {
+                        let hashed = hash(attribute.value.take().and_then(|v| v.value));
+                        attribute.value =
+                            Some(AnyValue { value: Some(Value::StringValue(hashed)) });
+                    }
                 }
             }
             Does::Extract(pattern) => {
@@ -71,19 +76,16 @@ fn put(attributes: &mut Vec<KeyValue>, key: &str, value: AnyValue) {
     }
 }
 
-/// SHA-256 in hexadecimal digits, of the bytes that the Collector hashes; of what is empty or no
-/// scalar it is empty.
+/// SHA-256 in hexadecimal digits, of the bytes that the Collector hashes; of what is no scalar it is
+/// empty.
 fn hash(value: Option<Value>) -> String {
     let bytes = match value {
         Some(Value::StringValue(text)) => text.into_bytes(),
         Some(Value::BoolValue(value)) => vec![u8::from(value)],
         Some(Value::IntValue(value)) => value.to_le_bytes().to_vec(),
         Some(Value::DoubleValue(value)) => value.to_bits().to_le_bytes().to_vec(),
-        _ => Vec::new(),
+        _ => return String::new(),
     };
-    if bytes.is_empty() {
-        return String::new();
-    }
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

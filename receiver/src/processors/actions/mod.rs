@@ -22,8 +22,11 @@ pub struct Config {
     pub value: Option<Value>,
     /// The attribute whose value it gives.
     pub from_attribute: String,
-    /// Not available: no receiver has the metadata of requests.
+    /// A part of the request that the data came with, such as `metadata.key`, whose value it gives. What receivers make
+    /// here comes with no request: there is nothing of it but an empty `client.address`.
     pub from_context: String,
+    /// The value that it gives if `from_attribute` or `from_context` leads to none.
+    pub default_value: Option<Value>,
     /// A regular expression. `extract` finds new attributes with its named groups; `delete` and
     /// `hash` act on all attributes whose keys it matches.
     pub pattern: String,
@@ -80,7 +83,7 @@ struct Action {
 
 #[derive(Clone, Debug)]
 enum Does {
-    Put { verb: Verb, source: Source },
+    Put { verb: Verb, source: Source, default: Option<AnyValue> },
     Delete(Option<Regex>),
     Hash(Option<Regex>),
     Extract(Regex),
@@ -91,6 +94,8 @@ enum Does {
 enum Source {
     Value(AnyValue),
     Attribute(String),
+    /// Only the default.
+    None,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,80 +131,76 @@ impl Actions {
 
 /// What the `i`-th action does, or the Collector's text about what is wrong with it.
 fn does(i: usize, config: Config) -> Result<Does, String> {
-    let Config { key, action, value, from_attribute, from_context, pattern, converted_type } =
-        config;
+    let Config {
+        key, action, value, from_attribute, from_context, pattern, converted_type, ..
+    } = config;
     let name = action.to_lowercase();
-    let Some(verb) = Verb::named(&name) else {
-        return Err(format!(
-            "error creating AttrProc due to unsupported action {name:?} at the {i}-th actions"
-        ));
+    let wrong = |what: String| {
+        format!("error with key \"{key}\" ({i}-th action): error creating AttrProc{what}")
     };
-    if key.is_empty() && (pattern.is_empty() || !matches!(verb, Verb::Delete | Verb::Hash)) {
-        let field = match verb {
-            Verb::Delete | Verb::Hash => {
-                "(at least one of \"key\" and \"pattern\" have to be used)"
-            }
-            _ => "\"key\"",
+    let verb = Verb::named(&name);
+    let by_pattern = matches!(verb, Some(Verb::Delete | Verb::Hash));
+    if key.is_empty() && (pattern.is_empty() || !by_pattern) {
+        let field = match by_pattern {
+            true => "(at least one of \"key\" and \"pattern\" have to be used)",
+            false => "\"key\"",
         };
         return Err(format!(
-            "error creating AttrProc due to missing required field {field} at the {i}-th actions"
+            "error creating AttrProc due to missing required field {field} at the {i}-th action"
         ));
     }
+    let Some(verb) = verb else {
+        return Err(wrong(format!(" due to unsupported action {name:?}")));
+    };
     let unused = |what: &str, many: &str| {
-        format!(
-            "error creating AttrProc. Action \"{name}\" does not use {what}. {many} must not be \
-             specified for {i}-th action"
-        )
+        wrong(format!(". Action \"{name}\" does not use {what}. {many} must not be specified"))
     };
     let regex = || {
-        Regex::new(&pattern).map_err(|_| {
-            format!(
-                "error creating AttrProc. Field \"pattern\" has invalid pattern: \"{pattern}\" to \
-                 be set at the {i}-th actions"
-            )
-        })
+        Regex::new(&pattern)
+            .map_err(|_| wrong(format!(". Field \"pattern\" has invalid pattern: \"{pattern}\"")))
     };
     let sources = usize::from(value.is_some())
         + usize::from(!from_attribute.is_empty())
         + usize::from(!from_context.is_empty());
-    if verb != Verb::Convert && !converted_type.is_empty() {
-        return Err(unused("the \"converted_type\" field", "This"));
-    }
+    let typed = !converted_type.is_empty();
+    let no_type = || match typed {
+        true => Err(unused("the \"converted_type\" field", "This")),
+        false => Ok(()),
+    };
     match verb {
         Verb::Insert | Verb::Update | Verb::Upsert => {
-            if sources > 1 {
-                return Err(format!(
-                    "error creating AttrProc due to multiple value sources being set at the {i}-th \
-                     actions"
+            if sources == 0 && config.default_value.is_none() {
+                return Err(wrong(
+                    ". Either field \"value\", \"from_attribute\", \"from_context\", or \
+                     \"default_value\" must be specified"
+                        .to_owned(),
                 ));
+            }
+            if sources > 1 {
+                return Err(wrong(" due to multiple value sources being set".to_owned()));
             }
             if !pattern.is_empty() {
                 return Err(unused("the \"pattern\" field", "This"));
             }
+            no_type()?;
             let source = match value {
                 Some(value) => Source::Value(value::from_config(&value)),
                 None if !from_attribute.is_empty() => Source::Attribute(from_attribute),
-                None if !from_context.is_empty() => {
-                    return Err(
-                        "from_context is not available: no receiver of this agent has the \
-                                metadata of requests"
-                            .to_owned(),
-                    );
+                // There is no request, so its address is empty and it has nothing else.
+                None if from_context == "client.address" => {
+                    Source::Value(value::from_config(&Value::String(String::new())))
                 }
-                None => {
-                    return Err(format!(
-                        "error creating AttrProc. Either field \"value\", \"from_attribute\" or \
-                         \"from_context\" setting must be specified for {i}-th action"
-                    ));
-                }
+                None => Source::None,
             };
-            Ok(Does::Put { verb, source })
+            let default = config.default_value.as_ref().map(value::from_config);
+            Ok(Does::Put { verb, source, default })
         }
         Verb::Delete | Verb::Hash => {
-            if sources > 0 {
+            if value.is_some() || !from_attribute.is_empty() {
                 return Err(unused("\"value\" or \"from_attribute\" field", "These"));
             }
             let keys = if pattern.is_empty() { None } else { Some(regex()?) };
+            no_type()?;
             Ok(if verb == Verb::Delete { Does::Delete(keys) } else { Does::Hash(keys) })
         }
         Verb::Extract => {
@@ -207,23 +208,18 @@ fn does(i: usize, config: Config) -> Result<Does, String> {
                 return Err(unused("a value source field", "These"));
             }
             if pattern.is_empty() {
-                return Err(format!(
-                    "error creating AttrProc due to missing required field \"pattern\" for action \
-                     \"{name}\" at the {i}-th action"
-                ));
+                return Err(wrong(format!(
+                    " due to missing required field \"pattern\" for action \"{name}\""
+                )));
             }
+            no_type()?;
             let regex = regex()?;
+            let holds = |what: &str| wrong(format!(". Field \"pattern\" contains {what}"));
             if regex.captures_len() <= 1 {
-                return Err(format!(
-                    "error creating AttrProc. Field \"pattern\" contains no named matcher groups at \
-                     the {i}-th actions"
-                ));
+                return Err(holds("no named matcher groups"));
             }
             if regex.capture_names().skip(1).any(|name| name.is_none()) {
-                return Err(format!(
-                    "error creating AttrProc. Field \"pattern\" contains at least one unnamed \
-                     matcher group at the {i}-th actions"
-                ));
+                return Err(holds("at least one unnamed matcher group"));
             }
             Ok(Does::Extract(regex))
         }
@@ -231,19 +227,23 @@ fn does(i: usize, config: Config) -> Result<Does, String> {
             if sources > 0 || !pattern.is_empty() {
                 return Err(unused("value sources or \"pattern\" field", "These"));
             }
-            match converted_type.as_str() {
-                "string" => Ok(Does::Convert(Type::Text)),
-                "int" => Ok(Does::Convert(Type::Int)),
-                "double" => Ok(Does::Convert(Type::Double)),
-                "" => Err(format!(
-                    "error creating AttrProc due to missing required field \"converted_type\" for \
-                     action \"{name}\" at the {i}-th action"
-                )),
-                other => Err(format!(
-                    "error creating AttrProc due to invalid value \"{other}\" in field \
-                     \"converted_type\" for action \"{name}\" at the {i}-th action"
-                )),
-            }
+            let to = match converted_type.as_str() {
+                "string" => Type::Text,
+                "int" => Type::Int,
+                "double" => Type::Double,
+                "" => {
+                    return Err(wrong(format!(
+                        " due to missing required field \"converted_type\" for action \"{name}\""
+                    )));
+                }
+                other => {
+                    return Err(wrong(format!(
+                        " due to invalid value \"{other}\" in field \"converted_type\" for action \
+                         \"{name}\""
+                    )));
+                }
+            };
+            Ok(Does::Convert(to))
         }
     }
 }

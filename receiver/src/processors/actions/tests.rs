@@ -40,6 +40,20 @@ fn actions_run_in_order_and_copy() {
 }
 
 #[test]
+fn where_a_source_leads_to_nothing_the_default_is_given() {
+    let list = serde_json::json!([
+        {"key": "a", "action": "insert", "from_attribute": "x", "default_value": "1"},
+        {"key": "b", "action": "upsert", "from_context": "metadata.x", "default_value": "2"},
+        {"key": "c", "action": "insert", "default_value": "3"},
+        {"key": "d", "action": "insert", "from_attribute": "a", "default_value": "4"},
+        {"key": "e", "action": "update", "from_context": "auth.x"},
+        {"key": "f", "action": "insert", "from_context": "client.address"},
+    ]);
+    let expected = [("b", "2"), ("e", "0"), ("a", "1"), ("c", "3"), ("d", "1"), ("f", "")];
+    assert_eq!(applied(list, &[("b", "0"), ("e", "0")]), pairs(&expected));
+}
+
+#[test]
 fn values_keep_their_type() {
     let list = serde_json::json!([{"key": "a", "action": "insert", "value": 7}]);
     let value = applied(list, &[]).remove(0).value.and_then(|v| v.value);
@@ -66,6 +80,11 @@ fn delete_and_hash_take_keys_by_pattern() {
     // printf '\x18\0\0\0\0\0\0\0' | sha256sum
     let hashed = "cbb032642036ec7043fa4529f06c9c9d8b12fa70ea6799a19ca8321a808d86fa";
     assert_eq!(applied(numbers, &[]), pairs(&[("n", hashed)]));
+    // printf '' | sha256sum, and once more of that.
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let twice = "cd372fb85148700fa88095e3492d3f9f5beb43e555e5ff26d95f5a6adc36f8e6";
+    let hash = serde_json::json!([{"action": "hash", "key": "n", "pattern": "^n"}]);
+    assert_eq!(applied(hash, &[("n", ""), ("nn", "")]), pairs(&[("n", twice), ("nn", empty)]));
 }
 
 #[test]
@@ -106,18 +125,24 @@ fn types_are_converted_where_that_is_possible() {
 #[test]
 fn every_mistake_is_reported() {
     let cases = [
-        (serde_json::json!({"key": "a"}), "due to unsupported action \"\" at the 0-th actions"),
+        (
+            serde_json::json!({"key": "a"}),
+            "with key \"a\" (0-th action): error creating AttrProc due to unsupported action \"\"",
+        ),
         (serde_json::json!({"key": "a", "action": "Fix"}), "unsupported action \"fix\""),
         (serde_json::json!({"action": "delete"}), "at least one of \"key\" and \"pattern\""),
         (serde_json::json!({"action": "extract", "pattern": "a"}), "required field \"key\""),
-        (serde_json::json!({"key": "a", "action": "insert"}), "\"from_context\" setting must be"),
+        (
+            serde_json::json!({"key": "a", "action": "insert"}),
+            "\"from_context\", or \"default_value\" must be",
+        ),
         (
             serde_json::json!({"key": "a", "action": "insert", "value": 1, "from_attribute": "b"}),
             "multiple value sources",
         ),
         (
-            serde_json::json!({"key": "a", "action": "insert", "from_context": "metadata.b"}),
-            "from_context is not available",
+            serde_json::json!({"key": "a", "action": "upsert", "value": 1, "converted_type": "int"}),
+            "Action \"upsert\" does not use the \"converted_type\" field. This must not be specified",
         ),
         (
             serde_json::json!({"key": "a", "action": "upsert", "value": 1, "pattern": "b"}),
@@ -129,11 +154,11 @@ fn every_mistake_is_reported() {
         ),
         (
             serde_json::json!({"action": "delete", "pattern": "("}),
-            "Field \"pattern\" has invalid pattern: \"(\" to be set at the 0-th actions",
+            "Field \"pattern\" has invalid pattern: \"(\"",
         ),
         (
             serde_json::json!({"key": "a", "action": "extract"}),
-            "missing required field \"pattern\" for action \"extract\" at the 0-th action",
+            "missing required field \"pattern\" for action \"extract\"",
         ),
         (
             serde_json::json!({"key": "a", "action": "extract", "pattern": "b"}),

@@ -16,19 +16,24 @@ use crate::{
 pub struct Config {
     /// What to do when a condition fails, such as by a division by zero: `propagate` drops the block and reports
     /// the failure, `ignore` reports it and goes on with the next condition, `silent` goes on.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub error_mode: ErrorMode,
     /// Conditions on metrics, data points, scopes and resources; their paths say which: `metric.name`.
-    pub metric_conditions: Vec<Group>,
+    pub metric_conditions: Vec<Option<Group>>,
     /// Conditions on log records, scopes and resources.
-    pub log_conditions: Vec<Group>,
+    pub log_conditions: Vec<Option<Group>>,
     /// Conditions on spans, their events, scopes and resources.
-    pub trace_conditions: Vec<Group>,
+    pub trace_conditions: Vec<Option<Group>>,
+    /// Accepted as the Collector's; no profiles come here.
+    pub profile_conditions: Vec<Option<Group>>,
     /// Which metrics and data points are dropped, in the form that says beforehand what conditions are about.
     pub metrics: MetricsConfig,
     /// Which log records are dropped.
     pub logs: LogsConfig,
     /// Which spans are dropped.
     pub traces: TracesConfig,
+    /// Accepted as the Collector's; no profiles come here.
+    pub profiles: ProfilesConfig,
     /// Which spans are kept, in the older form.
     pub spans: SpansConfig,
 }
@@ -53,6 +58,7 @@ pub struct Several {
     /// The conditions.
     pub conditions: Vec<String>,
     /// What to do when one of them fails, if it is not what is done for all.
+    #[serde(deserialize_with = "crate::config::any_case_option")]
     pub error_mode: Option<ErrorMode>,
 }
 
@@ -145,6 +151,16 @@ pub struct TracesConfig {
     pub spanevent: Option<Vec<String>>,
 }
 
+/// Which profiles are dropped.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProfilesConfig {
+    /// Conditions on resources.
+    pub resource: Option<Vec<String>>,
+    /// Conditions on profiles.
+    pub profile: Option<Vec<String>>,
+}
+
 /// Which spans are kept, in the older form.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -157,31 +173,71 @@ pub struct SpansConfig {
 
 /// Checks everything.
 pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
-    let Config { error_mode, metrics, logs, traces, spans, .. } = config;
-    let (metric_groups, log_groups, trace_groups) =
+    let Config { error_mode, metrics, logs, traces, profiles, spans, .. } = config;
+    let (mut metric_groups, mut log_groups, mut trace_groups) =
         (config.metric_conditions, config.log_conditions, config.trace_conditions);
     let mut wrong = Mistakes::default();
+    let on_metrics =
+        metrics.resource.is_some() || metrics.metric.is_some() || metrics.datapoint.is_some();
+    let metrics_have = metrics.include.is_some() || metrics.exclude.is_some();
+    let on_logs = logs.resource.is_some() || logs.log_record.is_some();
+    let logs_have = logs.include.is_some() || logs.exclude.is_some();
+    let on_traces =
+        traces.resource.is_some() || traces.span.is_some() || traces.spanevent.is_some();
+    let on_profiles = profiles.resource.is_some() || profiles.profile.is_some();
     wrong.require(
-        (metrics.resource.is_none() && metrics.metric.is_none() && metrics.datapoint.is_none())
-            || (metrics.include.is_none() && metrics.exclude.is_none()),
+        trace_groups.is_empty() || !on_traces,
+        "trace_conditions",
+        "cannot use context inferred trace conditions \"trace_conditions\" and the settings \
+         \"traces.resource\", \"traces.span\", \"traces.spanevent\" at the same time",
+    );
+    wrong.require(
+        metric_groups.is_empty() || !(on_metrics || metrics_have),
+        "metric_conditions",
+        "cannot use context inferred metric conditions \"metric_conditions\" and the settings \
+         \"metrics.resource\", \"metrics.metric\", \"metrics.datapoint\", \"metrics.include\", \
+         \"metrics.exclude\" at the same time",
+    );
+    wrong.require(
+        log_groups.is_empty() || !(on_logs || logs_have),
+        "log_conditions",
+        "cannot use context inferred log conditions \"log_conditions\" and the settings \
+         \"logs.resource\", \"logs.log\", \"logs.include\", \"logs.exclude\" at the same time",
+    );
+    wrong.require(
+        config.profile_conditions.is_empty() || !on_profiles,
+        "profile_conditions",
+        "cannot use context inferred profile conditions \"profile_conditions\" and the settings \
+         \"profiles.resource\", \"profiles.profile\" at the same time",
+    );
+    wrong.require(
+        !(on_metrics && metrics_have),
         "metrics",
         "cannot use \"metrics.resource\", \"metrics.metric\", \"metrics.datapoint\" and the settings \
          \"metrics.include\", \"metrics.exclude\" at the same time",
     );
     wrong.require(
-        (logs.resource.is_none() && logs.log_record.is_none())
-            || (logs.include.is_none() && logs.exclude.is_none()),
+        !(on_logs && logs_have),
         "logs",
         "cannot use \"logs.resource\", \"logs.log\" and the settings \"logs.include\", \
          \"logs.exclude\" at the same time",
     );
     wrong.require(
-        (traces.resource.is_none() && traces.span.is_none() && traces.spanevent.is_none())
-            || (spans.include.is_none() && spans.exclude.is_none()),
+        !(on_traces && (spans.include.is_some() || spans.exclude.is_some())),
         "traces",
         "cannot use \"traces.resource\", \"traces.span\", \"traces.spanevent\" and the span settings \
          \"spans.include\", \"spans.exclude\" at the same time",
     );
+    // Conditions that stand beside the other form are the mistake, whatever they say.
+    for (groups, mixed) in [
+        (&mut metric_groups, on_metrics || metrics_have),
+        (&mut log_groups, on_logs || logs_have),
+        (&mut trace_groups, on_traces),
+    ] {
+        if mixed {
+            groups.clear();
+        }
+    }
     let mut conditions = |path: &str, context, list: Option<Vec<String>>| {
         Conditions::new(context, &list?, error_mode)
             .map_err(|all| {
@@ -261,42 +317,50 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
 fn add_groups(
     asked: &mut Asked,
     path: &str,
-    groups: Vec<Group>,
+    groups: Vec<Option<Group>>,
     contexts: &[Context],
     mode: ErrorMode,
     wrong: &mut Mistakes,
 ) {
+    let basic =
+        groups.iter().flatten().filter(|group| matches!(group, Group::Condition(_))).count();
+    wrong.require(
+        basic == 0 || basic == groups.iter().flatten().count(),
+        path,
+        "configuring multiple configuration styles is not supported, please use only Basic \
+         configuration or only Advanced configuration",
+    );
     for (i, group) in groups.into_iter().enumerate() {
         let at = format!("{path}::{i}");
-        let (several, one) = match group {
-            Group::Condition(text) => {
-                (Several { conditions: vec![text], ..Several::default() }, true)
-            }
-            Group::Several(several) => (several, false),
-        };
-        let mode = several.error_mode.unwrap_or(mode);
-        let known = contexts.iter().find(|context| context.name() == several.context);
-        let parsed = match (known, several.context.as_str()) {
-            (None, "") => Conditions::inferred(contexts, &several.conditions, mode),
-            (Some(context), _) => Conditions::new(*context, &several.conditions, mode)
-                .map(|conditions| (*context, conditions)),
-            (None, name) => {
-                let names = contexts.iter().map(|context| context.name());
-                wrong.unknown(
-                    format!("{at}::context"),
-                    format!("unknown context {name}"),
-                    name,
-                    names,
-                );
+        let (group, one) = match group {
+            None => {
+                wrong.add(at, "condition cannot be empty");
                 continue;
             }
+            Some(Group::Condition(text)) => {
+                (Several { conditions: vec![text], ..Several::default() }, true)
+            }
+            Some(Group::Several(group)) => (group, false),
         };
-        match parsed {
-            Ok((context, conditions)) => asked.add(context, Some(conditions)),
-            Err(all) => {
-                for (j, message) in all {
+        let known = contexts.iter().find(|context| context.name() == group.context.to_lowercase());
+        if known.is_none() && !group.context.is_empty() {
+            let names = contexts.iter().map(|context| context.name());
+            let message = format!("unknown context {}", group.context);
+            wrong.unknown(format!("{at}::context"), message, &group.context, names);
+            continue;
+        }
+        let mode = group.error_mode.unwrap_or(mode);
+        // What each is about is its own affair.
+        for (j, text) in group.conditions.iter().map(std::slice::from_ref).enumerate() {
+            let parsed = match known {
+                None => Conditions::inferred(contexts, text, mode),
+                Some(context) => Conditions::new(*context, text, mode).map(|made| (*context, made)),
+            };
+            match parsed {
+                Ok((context, conditions)) => asked.add(context, Some(conditions)),
+                Err(all) => {
                     let at = if one { at.clone() } else { format!("{at}::conditions::{j}") };
-                    wrong.add(at, message);
+                    all.into_iter().for_each(|(_, message)| wrong.add(at.clone(), message));
                 }
             }
         }

@@ -273,12 +273,22 @@ impl Metrics {
         let rest = match &mut data {
             Some(Data::Gauge(d)) => retain!(d, p => Point { number: p.value, ..none }),
             Some(Data::Sum(d)) => retain!(d, p => Point { number: p.value, ..none }),
-            Some(Data::Histogram(d)) => {
-                retain!(d, p => Point { count: Some(p.count), sum: p.sum, ..none })
-            }
-            Some(Data::ExponentialHistogram(d)) => {
-                retain!(d, p => Point { count: Some(p.count), sum: p.sum, ..none })
-            }
+            Some(Data::Histogram(d)) => retain!(d, p => Point {
+                count: Some(p.count),
+                sum: p.sum,
+                bounds: Some(&p.explicit_bounds),
+                buckets: Some(&p.bucket_counts),
+                ..none
+            }),
+            Some(Data::ExponentialHistogram(d)) => retain!(d, p => Point {
+                count: Some(p.count),
+                sum: p.sum,
+                scale: Some(p.scale),
+                zero_count: Some(p.zero_count),
+                positive: p.positive.as_ref(),
+                negative: p.negative.as_ref(),
+                ..none
+            }),
             Some(Data::Summary(d)) => {
                 retain!(d, p => Point { count: Some(p.count), sum: Some(p.sum), ..none })
             }

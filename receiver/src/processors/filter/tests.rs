@@ -294,23 +294,46 @@ async fn conditions_say_themselves_what_they_are_about() {
     }
     let config = json!({"log_conditions": ["log.severity_number < SEVERITY_NUMBER_WARN"]});
     assert_eq!(left(config, logs()).await, 1);
-    let config = json!({"trace_conditions": ["span.name == \"GET\"", "spanevent.name == \"a\"",
+    let config = json!({"trace_conditions": [
+        {"conditions": ["span.name == \"GET\"", "spanevent.name == \"a\""]},
         {"context": "span", "conditions": ["IsRootSpan() and name == \"X\""]}]});
     assert_eq!(left(config, spans()).await, 1);
+    let config = json!({"profile_conditions": ["profile.time_unix_nano == 1"], "traces": {}});
+    assert_eq!(left(config, spans()).await, 2);
 
     let wrong = filter(json!({
-        "metric_conditions": ["name == 1", {"conditions": ["metric.name == 1", "span.name == 1"]}],
+        "metric_conditions": [{"conditions": ["name == 1"]}, {"conditions": ["metric.name == 1", "span.name == 1"]}],
         "log_conditions": [{"context": "span", "conditions": []}],
     }));
     let wrong = wrong.err().expect("wrong");
     let paths: Vec<_> = wrong.iter().map(|(path, _)| path.as_str()).collect();
     let expected = [
-        "metric_conditions::0",
+        "metric_conditions::0::conditions::0",
         "metric_conditions::1::conditions::1",
         "log_conditions::0::context",
     ];
     assert_eq!(paths, expected, "{wrong:#?}");
     assert_eq!(wrong[2].1, "unknown context span");
+    let wrong = filter(json!({
+        "metric_conditions": ["metric.name == \"a\""],
+        "metrics": {"metric": []},
+        "log_conditions": ["log.body == 1", {"conditions": []}, null],
+        "trace_conditions": ["what == 1"],
+        "traces": {"span": []},
+        "profile_conditions": ["a"],
+        "profiles": {"profile": []},
+    }));
+    let wrong = wrong.err().expect("wrong");
+    let texts: Vec<_> = wrong.iter().map(|(_, text)| text.as_str()).collect();
+    let expected = [
+        "inferred trace conditions \"trace_conditions\" and the settings",
+        "inferred metric conditions \"metric_conditions\" and the settings",
+        "inferred profile conditions \"profile_conditions\" and the settings",
+        "configuring multiple configuration styles is not supported",
+        "condition cannot be empty",
+    ];
+    assert_eq!(texts.len(), expected.len(), "{texts:#?}");
+    assert!(texts.iter().zip(expected).all(|(text, part)| text.contains(part)), "{texts:#?}");
 }
 
 #[tokio::test]

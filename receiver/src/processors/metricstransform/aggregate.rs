@@ -30,7 +30,11 @@ pub(super) enum Aggregation {
 impl Aggregation {
     pub(super) const NAMES: [&'static str; 6] = ["sum", "mean", "min", "max", "median", "count"];
 
+    /// Without a name it is the sum: the Collector has none then, and loses all points but the first.
     pub(super) fn named(name: &str) -> Option<Self> {
+        if name.is_empty() {
+            return Some(Self::Sum);
+        }
         let all = [Self::Sum, Self::Mean, Self::Min, Self::Max, Self::Median, Self::Count];
         Self::NAMES.iter().position(|known| *known == name).map(|at| all[at])
     }

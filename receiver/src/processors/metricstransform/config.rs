@@ -56,7 +56,7 @@ pub struct OperationConfig {
     pub new_label: String,
     /// The attributes that `aggregate_labels` keeps.
     pub label_set: Vec<String>,
-    /// How points are made one: `sum`, `mean`, `min`, `max`, `median` or `count`.
+    /// How points are made one: `sum` (the default), `mean`, `min`, `max`, `median` or `count`.
     pub aggregation_type: String,
     /// The values that `aggregate_label_values` makes one.
     pub aggregated_values: Vec<String>,
@@ -132,19 +132,19 @@ impl TransformConfig {
         check.one_of("action", &self.action, &ACTIONS);
         let named = !self.new_name.is_empty();
         let aggregation = Aggregation::named(&self.aggregation_type);
-        let (unset, action) = (self.aggregation_type.is_empty(), self.action.as_str());
+        let action = self.action.as_str();
         match action {
             "insert" => check.needs(named, "new_name", action),
             "combine" => {
                 check.needs(named, "new_name", action);
-                check.needs(!unset, "aggregation_type", action);
+                check.needs(!self.aggregation_type.is_empty(), "aggregation_type", action);
             }
             "group" => {
                 check.needs(self.group_resource_labels.is_some(), "group_resource_labels", action);
             }
             _ => {}
         }
-        if !unset {
+        if aggregation.is_none() {
             check.one_of("aggregation_type", &self.aggregation_type, &Aggregation::NAMES);
         }
         if !self.submatch_case.is_empty() {
@@ -197,16 +197,13 @@ impl OperationConfig {
             "experimental_scale_value" => {
                 check.needs(self.experimental_scale != 0.0, "experimental_scale", action);
             }
-            "aggregate_labels" | "aggregate_label_values" => {
-                check.needs(!self.aggregation_type.is_empty(), "aggregation_type", action);
-            }
             _ => {}
         }
-        if !self.aggregation_type.is_empty() {
+        let aggregation = Aggregation::named(&self.aggregation_type);
+        if aggregation.is_none() {
             check.one_of("aggregation_type", &self.aggregation_type, &Aggregation::NAMES);
         }
         let versioned = |text: String| text.replace("{{version}}", env!("CARGO_PKG_VERSION"));
-        let aggregation = Aggregation::named(&self.aggregation_type);
         let (label, value) = (self.label, versioned(self.new_value));
         let operation = match (action, aggregation) {
             ("add_label", _) => Operation::AddLabel { label: self.new_label, value },

@@ -227,6 +227,19 @@ fn only_points_that_are_meant_are_combined_and_grouped() {
 }
 
 #[test]
+fn points_are_added_unless_it_is_said_otherwise() {
+    let two = || vec![gauge("a", &[(&[("l", "x")], 1), (&[("l", "y")], 2)])];
+    let update = |operation: &str| {
+        processor(&format!("[{{include: a, action: update, operations: [{{{operation}}}]}}]"))
+    };
+    let labels = update("action: aggregate_labels, label_set: []");
+    assert_eq!(transformed(labels, two()), [gauge("a", &[(&[], 3)])]);
+    let values =
+        "action: aggregate_label_values, label: l, aggregated_values: [x, y], new_value: z";
+    assert_eq!(transformed(update(values), two()), [gauge("a", &[(&[("l", "z")], 3)])]);
+}
+
+#[test]
 fn a_label_that_takes_another_s_name_takes_its_place() {
     let processor = processor(
         "[{include: a, action: update, operations: [
@@ -345,7 +358,7 @@ fn mistakes_have_the_collector_s_text() {
             r#""match_type" must be in ["strict" "regexp"]"#.into(),
         ),
         (
-            "include: '[\\da', action: update, match_type: regexp".into(),
+            "include: 'old[\\da', action: update, match_type: regexp".into(),
             "include",
             "\"include\", error parsing regexp: missing closing ]: `[\\da`".into(),
         ),
@@ -379,11 +392,6 @@ fn mistakes_have_the_collector_s_text() {
             operation("action: experimental_scale_value"),
             "operations::0::experimental_scale",
             format!("operation 1: {}", missing("experimental_scale", "experimental_scale_value")),
-        ),
-        (
-            operation("action: aggregate_labels"),
-            "operations::0::aggregation_type",
-            format!("operation 1: {}", missing("aggregation_type", "aggregate_labels")),
         ),
         (
             operation("action: aggregate_labels, aggregation_type: x"),

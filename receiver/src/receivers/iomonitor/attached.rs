@@ -20,7 +20,7 @@ use super::{
     pressure::Pressure,
     signal::{AnySignal, Disabled},
     swap::Swap,
-    tier::Tier,
+    tier::{Read, Tier},
 };
 use crate::{
     batch::Batch,
@@ -109,7 +109,13 @@ impl Attached {
             needed,
         };
 
-        let requests = wanted.iter().map(|signal| signal.request(globals.clone(), &settings));
+        let requests = wanted.iter().map(|signal| {
+            let mut globals = globals.clone();
+            if let Some(sampling) = config.sampling(signal.name()) {
+                sampling.set(&mut globals);
+            }
+            signal.request(globals, &settings)
+        });
         let requests = requests.collect::<Result<Vec<_>>>()?;
         let memory: u64 = requests.iter().map(|r| r.memory(&kernel)).sum::<Result<u64>>().context(
             "cannot compute \
@@ -149,7 +155,9 @@ impl Attached {
             });
             match loaded {
                 Ok((loaded, statuses)) => {
-                    attached.tiers[config.tier(name)].signals.push((signal, loaded));
+                    let rate = config.sampling(name).map(|sampling| sampling.rate);
+                    let read = Read { signal, loaded, rate };
+                    attached.tiers[config.tier(name)].signals.push(read);
                     attached.statuses.extend(statuses);
                 }
                 Err(error) => attached.statuses.extend(probes.iter().map(|probe| Status {
@@ -181,13 +189,13 @@ impl Attached {
         }
         let nothing = self.statuses.first().map(Status::reason).unwrap_or_default();
         ensure!(
-            self.statuses.is_empty() || self.signals().any(|(_, l)| l.has_any()),
+            self.statuses.is_empty() || self.signals().any(|read| read.loaded.has_any()),
             "no probe attached: {nothing}",
         );
         Ok(())
     }
 
-    fn signals(&self) -> impl Iterator<Item = &(Box<dyn AnySignal>, Loaded)> {
+    fn signals(&self) -> impl Iterator<Item = &Read> {
         self.tiers.iter().flat_map(|tier| &tier.signals)
     }
 
@@ -210,8 +218,8 @@ impl Attached {
             if let Some(swap) = &mut self.swap {
                 swap.read(meant(&self.scope, &self.resolved), &mut points);
             }
-            for (_, loaded) in self.tiers.iter().flat_map(|tier| &tier.signals) {
-                own::accounts(&mut points, loaded, &mut self.probes);
+            for read in self.tiers.iter().flat_map(|tier| &tier.signals) {
+                own::accounts(&mut points, &read.loaded, &mut self.probes);
             }
         }
         let turn = Turn::take();
@@ -263,7 +271,8 @@ impl Attached {
         if resolved == self.resolved {
             return;
         }
-        for (signal, loaded) in self.tiers.iter_mut().flat_map(|tier| &mut tier.signals) {
+        for Read { signal, loaded, .. } in self.tiers.iter_mut().flat_map(|tier| &mut tier.signals)
+        {
             if let Err(error) = loaded.set_scope(&resolved.cgroups, &resolved.processes) {
                 error!(signal = signal.name(), "cannot change its scope: {error:#}");
                 return;

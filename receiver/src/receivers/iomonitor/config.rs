@@ -9,7 +9,7 @@ use abi::group::DEFAULT_GROUPS;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{METRICS, SIGNALS, signal::Switch};
+use super::{METRICS, SIGNALS, sampling::Sampling, signal::Switch};
 use crate::{
     config::{Mistakes, Raw, schema},
     ebpf::{group::GroupBy, ladder::Mode, scope},
@@ -17,6 +17,9 @@ use crate::{
 
 /// Reading the maps takes some fraction of this.
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// More groups than processes that Linux can number (`PID_MAX_LIMIT`) have no use, and the kernel makes no map for them.
+const MOST_GROUPS: u32 = 1 << 22;
 
 /// The configuration of `iomonitor`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -27,6 +30,8 @@ pub struct Config {
     pub collection_interval: Duration,
     /// Signals that are read at intervals of their own, such as the few that are watched closely.
     pub overrides: Vec<Override>,
+    /// Signals of which some events are counted for all.
+    pub sampling: Vec<Sampling>,
     /// When readings are to be at whole multiples of their interval, such as the slots of a protocol.
     pub align: Align,
     /// Time before the first reading.
@@ -64,6 +69,7 @@ impl Default for Config {
         Self {
             collection_interval: Duration::from_secs(10),
             overrides: Vec::new(),
+            sampling: Vec::new(),
             align: Align::default(),
             initial_delay: Duration::from_secs(1),
             mode: ModeChoice::Auto,
@@ -85,6 +91,11 @@ impl Config {
     pub(super) fn check(&self, wrong: &mut Mistakes) {
         check_interval(self.collection_interval, "collection_interval", wrong);
         wrong.require(self.max_groups > 0, "max_groups", "must be a positive number");
+        wrong.require(
+            self.max_groups <= MOST_GROUPS,
+            "max_groups",
+            &format!("must be at most {MOST_GROUPS}"),
+        );
         wrong.require(self.memory_budget_mib > 0, "memory_budget_mib", "must be a positive number");
     }
 
@@ -111,6 +122,12 @@ impl Config {
     pub(super) fn intervals(&self) -> Vec<Duration> {
         let overrides = self.overrides.iter().map(|tier| tier.collection_interval);
         std::iter::once(self.collection_interval).chain(overrides).collect()
+    }
+
+    /// What is left out of a signal, if anything is.
+    pub(super) fn sampling(&self, signal: &str) -> Option<&Sampling> {
+        let named = |sampling: &&Sampling| sampling.signals.iter().any(|name| name == signal);
+        self.sampling.iter().filter(|sampling| sampling.leaves_out()).find(named)
     }
 
     /// The place in [`Self::intervals`] of a signal's.

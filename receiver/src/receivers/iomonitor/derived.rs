@@ -42,7 +42,8 @@ const AMPLIFICATION: Metric = Metric {
                   returned: below 1, caches help; above 1, more is fetched than is asked for.",
     caveat: "The calls are those of read, pread64, readv, preadv and preadv2 that signals::syscalls watches, with what they \
              read from sockets and pipes. What is read for files that are mapped, by io_uring, or ahead for later, is in \
-             the first alone; stacked devices are in it several times. Absent while no call returns a byte.",
+             the first alone; stacked devices are in it several times. Absent while no call returns a byte, and if \
+             calls are sampled.",
     attributes: &[],
 };
 

@@ -1,16 +1,22 @@
 //! File descriptors that system calls open and close.
 
-use abi::{descriptors::KINDS, errno};
+use abi::{
+    descriptors::{CALLS, KINDS},
+    errno,
+    syscalls::NUMBERS,
+};
 use anyhow::{Context as _, Result};
 
 use super::{
     errors,
     groups::Groups,
     signal::{Disabled, OptIn, Signal},
+    system_call,
 };
 use crate::{
     config::Mistakes,
     ebpf::{
+        globals::Globals,
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
@@ -61,6 +67,7 @@ impl Signal for Descriptors {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/descriptors.o");
     const METRICS: &'static [Metric] = &[OPENED, CLOSED, ERRORS];
     type Config = OptIn;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
@@ -78,6 +85,19 @@ impl Signal for Descriptors {
 
     fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
+    }
+
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        let mut opens = [0; NUMBERS];
+        for (name, does) in CALLS {
+            let call = system_call::named(name).with_context(|| format!("no number of {name}"))?;
+            // What this architecture does not have, nobody calls.
+            if let Some(number) = call.number() {
+                opens[number as usize] = *does;
+            }
+        }
+        globals.bytes("OPENS", opens);
+        Ok(())
     }
 
     fn read(

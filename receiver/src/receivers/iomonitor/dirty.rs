@@ -35,6 +35,7 @@ impl Signal for Dirty {
     const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/dirty.o");
     const METRICS: &'static [Metric] = &[DIRTIED];
     type Config = Switch;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "dirtied",

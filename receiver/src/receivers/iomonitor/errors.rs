@@ -18,13 +18,27 @@ pub fn emit(
     attributes: &[Pair<'_>],
     table: &[u64],
 ) {
-    // Slot 0 is success.
-    for (slot, count) in table.iter().enumerate().skip(1).filter(|(_, count)| **count > 0) {
-        let name = name(slot as u32);
-        let mut attributes = attributes.to_vec();
-        attributes.push((TYPE.name, &name));
-        points.counter(metric, &attributes, *count);
+    for (slot, count) in table.iter().enumerate() {
+        emit_one(points, metric, attributes, slot as u32, *count);
     }
+}
+
+/// The point of one error, by its [`errno::slot`], if it has happened.
+pub fn emit_one(
+    points: &mut Points<'_>,
+    metric: &'static Metric,
+    attributes: &[Pair<'_>],
+    slot: u32,
+    count: u64,
+) {
+    // Slot 0 is success.
+    if slot == 0 || count == 0 {
+        return;
+    }
+    let name = name(slot);
+    let mut attributes = attributes.to_vec();
+    attributes.push((TYPE.name, &name));
+    points.counter(metric, &attributes, count);
 }
 
 fn name(slot: u32) -> Cow<'static, str> {

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
+        architecture::page_size,
         globals::Globals,
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
@@ -89,9 +90,6 @@ const ERRORS: Metric = Metric {
     attributes: &[errors::TYPE],
 };
 
-/// Bytes of a page on this architecture.
-const PAGE: u64 = 4_096;
-
 /// Calls by advice.
 pub struct Fadvise;
 
@@ -110,8 +108,15 @@ impl Signal for Fadvise {
     }
 
     fn globals(&self, globals: &mut Globals) -> Result<()> {
-        globals.number("NR_FADVISE64", system_call::FADVISE64);
+        globals.number("NR_FADVISE64", system_call::number("fadvise64")?);
+        for (global, number) in COMPAT {
+            globals.number(*global, *number);
+        }
         Ok(())
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        system_call::named("fadvise64").map(|call| call.event()).into_iter().collect()
     }
 
     /// Success, and an error or two.
@@ -128,7 +133,7 @@ impl Signal for Fadvise {
                 points.about(groups.about(owner));
                 let pages = cells.iter().filter_map(|(_, cell)| cell.first()).sum();
                 points.counter(&DROPPED_PAGES, &[], pages);
-                groups.note(owner, Quantity::Dropped, pages * PAGE);
+                groups.note(owner, Quantity::Dropped, pages * page_size());
             }
             points.about(About::default());
         }
@@ -188,6 +193,13 @@ fn emit(points: &mut Points<'_>, calls: &[u64]) {
     errors::emit(points, &ERRORS, &[], &by_error);
 }
 
+/// The numbers by which 32-bit callers come (arch/x86/entry/syscalls/syscall_32.tbl, arch/arm/tools/syscall.tbl).
+const COMPAT: &[(&str, u32)] = if cfg!(target_arch = "x86_64") {
+    &[("NR_COMPAT_FADVISE64", 250), ("NR_COMPAT_FADVISE64_64", 272)]
+} else {
+    &[("NR_COMPAT_ARM_FADVISE64_64", 270)]
+};
+
 /// The arguments of a call that returns, for native and for 32-bit callers.
 const REGISTERS: &[&str] = &[
     "pt_regs.orig_ax",
@@ -195,9 +207,10 @@ const REGISTERS: &[&str] = &[
     "pt_regs.di",
     "pt_regs.si",
     "pt_regs.dx",
+    "pt_regs.r8",
     "pt_regs.bp",
-    "pt_regs.bx",
-    "pt_regs.cx",
+    "pt_regs.bx?",
+    "pt_regs.cx?",
     "task_struct.thread_info.status",
     "task_struct.files?",
     "files_struct.fdt?",
@@ -211,7 +224,9 @@ const CALLED: Probe = Probe {
     name: "calls",
     context: Context::Task,
     rungs: &[
-        // Costs nothing to other calls.
+        // Costs nothing to other calls. On arm64 the compiler puts the function's body into the one call that native
+        // callers come by, and the function itself is left to 32-bit ones.
+        #[cfg(target_arch = "x86_64")]
         Rung {
             mode: Mode::Fentry,
             programs: &[Attach { program: "calls_fexit", target: "ksys_fadvise64_64" }],
@@ -233,12 +248,13 @@ const CALLED: Probe = Probe {
         Rung {
             mode: Mode::SyscallTracepoint,
             programs: &[
-                Attach { program: "enter_tp", target: "syscalls/sys_enter_fadvise64" },
-                Attach { program: "exit_tp", target: "syscalls/sys_exit_fadvise64" },
+                Attach { program: "enter_tp", target: "syscalls/sys_enter_*" },
+                Attach { program: "exit_tp", target: "syscalls/sys_exit_*" },
             ],
             fields: RECORDS,
             values: &[],
         },
+        #[cfg(target_arch = "x86_64")]
         Rung {
             mode: Mode::Kprobe,
             programs: &[
@@ -315,6 +331,7 @@ const DROPPING: &[&str] = &[
     "pt_regs.orig_ax",
     "pt_regs.r10",
     "pt_regs.di",
+    "pt_regs.si",
     "pt_regs.bp",
     "task_struct.thread_info.status",
 ];
@@ -324,6 +341,7 @@ const DROPPING_RECORD: &[&str] = &[
     "pt_regs.orig_ax",
     "pt_regs.r10",
     "pt_regs.di",
+    "pt_regs.si",
     "pt_regs.bp",
     "task_struct.thread_info.status",
 ];

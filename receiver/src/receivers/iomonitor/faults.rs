@@ -39,6 +39,7 @@ impl Signal for Faults {
     const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/faults.o");
     const METRICS: &'static [Metric] = &[FAULTS];
     type Config = OptIn;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "served",

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Range,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -19,6 +20,7 @@ use abi::{
 use anyhow::Result;
 use nix::time::{ClockId, clock_gettime};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use smallvec::SmallVec;
 
 use super::derived::{Notes, Quantity};
 use crate::{
@@ -65,18 +67,39 @@ pub enum Owner {
     Overflow,
 }
 
+/// A cell: its entry and its columns, of which few signals have more. Of thousands of groups, an allocation for
+/// each cell would be most of what reading takes.
+pub type Cell = (u32, SmallVec<[u64; 12]>);
+
 /// The cells of a map, those of each owner together.
-pub struct Cells(BTreeMap<Owner, Vec<(u32, Vec<u64>)>>);
+pub struct Cells {
+    /// Ascending, each with the place of its cells.
+    owners: Vec<(Owner, Range<usize>)>,
+    cells: Vec<Cell>,
+}
 
 impl Cells {
-    /// Owners with their cells: entry and columns.
-    pub fn iter(&self) -> impl Iterator<Item = (Owner, &[(u32, Vec<u64>)])> {
-        self.0.iter().map(|(owner, cells)| (*owner, cells.as_slice()))
+    fn of_all(mut found: Vec<(Owner, Cell)>) -> Self {
+        found.sort_unstable_by_key(|(owner, (entry, _))| (*owner, *entry));
+        let mut owners: Vec<(Owner, Range<usize>)> = Vec::new();
+        for (place, (owner, _)) in found.iter().enumerate() {
+            match owners.last_mut() {
+                Some((last, cells)) if last == owner => cells.end = place + 1,
+                _ => owners.push((*owner, place..place + 1)),
+            }
+        }
+        Self { owners, cells: found.into_iter().map(|(_, cell)| cell).collect() }
+    }
+
+    /// Owners with their cells.
+    pub fn iter(&self) -> impl Iterator<Item = (Owner, &[Cell])> {
+        self.owners.iter().map(|(owner, cells)| (*owner, &self.cells[cells.clone()]))
     }
 
     /// One owner's.
-    pub fn of(&self, owner: Owner) -> &[(u32, Vec<u64>)] {
-        self.0.get(&owner).map(Vec::as_slice).unwrap_or_default()
+    pub fn of(&self, owner: Owner) -> &[Cell] {
+        let found = self.owners.binary_search_by_key(&owner, |(owner, _)| *owner);
+        found.map_or(&[], |place| &self.cells[self.owners[place].1.clone()])
     }
 }
 
@@ -90,15 +113,17 @@ pub struct Groups {
     folded: BTreeMap<(&'static str, &'static str, u32), Vec<u64>>,
     living: Living,
     notes: Notes,
+    /// Whether what is noted counts: of a share alone, no ratio can be made.
+    noting: bool,
 }
 
 /// Who lives, as of this collection.
 #[derive(Default)]
 struct Living {
-    /// The groups that the last collection found in any map.
-    known: BTreeSet<Group>,
-    /// Those that this one has found.
-    found: BTreeSet<Group>,
+    /// The groups that the last collection found in any map, ascending.
+    known: Vec<Group>,
+    /// Those that this one has found, some of them more than once.
+    found: Vec<Group>,
     /// The known ones that have ended since.
     ended: BTreeSet<Group>,
     /// Cgroups that have ended; something may still happen to the pages that they leave behind.
@@ -124,6 +149,7 @@ impl Groups {
             folded: BTreeMap::new(),
             living: Living::default(),
             notes: Notes::new(),
+            noting: true,
         }
     }
 
@@ -139,17 +165,17 @@ impl Groups {
         map: &'static str,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let mut cells: BTreeMap<Owner, Vec<(u32, Vec<u64>)>> = BTreeMap::new();
+        let mut cells = Vec::new();
         let owner = if self.is_host() { Owner::Host } else { Owner::Overflow };
         // Every entry of the host is there from the start, and counts; of the overflow, only what happened.
         let all = loaded.cells(map)?;
         for (key, values) in all.rows() {
             if self.is_host() || values.iter().any(|value| *value > 0) {
-                cells.entry(owner).or_default().push((key.entry, values.to_vec()));
+                cells.push((owner, (key.entry, values.into())));
             }
         }
         if self.is_host() {
-            return Ok(Cells(cells));
+            return Ok(Cells::of_all(cells));
         }
         self.placed(signal, map, loaded, cells)
     }
@@ -161,10 +187,10 @@ impl Groups {
         map: &'static str,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let mut cells: BTreeMap<Owner, Vec<(u32, Vec<u64>)>> = BTreeMap::new();
+        let mut cells = Vec::new();
         for (key, values) in loaded.cells(map)?.rows() {
             if values.iter().any(|value| *value > 0) {
-                cells.entry(Owner::Overflow).or_default().push((key.entry, values.to_vec()));
+                cells.push((Owner::Overflow, (key.entry, values.into())));
             }
         }
         self.placed(signal, map, loaded, cells)
@@ -176,10 +202,11 @@ impl Groups {
         signal: &'static str,
         map: &'static str,
         loaded: &Loaded,
-        mut cells: BTreeMap<Owner, Vec<(u32, Vec<u64>)>>,
+        mut cells: Vec<(Owner, Cell)>,
     ) -> Result<Cells> {
         let host = self.is_host();
         let by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
+        cells.reserve(by_group.keys.len());
         for (key, values) in by_group.rows() {
             let living = &mut self.living;
             let owner = if host {
@@ -189,22 +216,22 @@ impl Groups {
             } else if living.gone.contains(&key.group) {
                 Owner::Other
             } else {
-                living.found.insert(key.group);
+                living.found.push(key.group);
                 Owner::Group(key.group)
             };
             if !matches!(owner, Owner::Group(_) | Owner::Host) {
                 self.fold(signal, map, loaded, key, values)?;
             }
             if owner != Owner::Other {
-                cells.entry(owner).or_default().push((key.entry, values.to_vec()));
+                cells.push((owner, (key.entry, values.into())));
             }
         }
         for ((_, _, entry), values) in
             self.folded.iter().filter(|((s, m, _), _)| (*s, *m) == (signal, map))
         {
-            cells.entry(Owner::Other).or_default().push((*entry, values.clone()));
+            cells.push((Owner::Other, (*entry, values.as_slice().into())));
         }
-        Ok(Cells(cells))
+        Ok(Cells::of_all(cells))
     }
 
     fn fold(
@@ -227,6 +254,8 @@ impl Groups {
     pub fn begin(&mut self) {
         let living = &mut self.living;
         living.known = std::mem::take(&mut living.found);
+        living.known.sort_unstable();
+        living.known.dedup();
         living.ended.clear();
         if living.known.is_empty() {
             return;
@@ -240,7 +269,14 @@ impl Groups {
 
     /// Adds to a quantity that ratios are made of, of this collection.
     pub fn note(&mut self, owner: Owner, quantity: Quantity, amount: u64) {
-        *self.notes.entry((owner, quantity)).or_default() += amount;
+        if self.noting {
+            *self.notes.entry((owner, quantity)).or_default() += amount;
+        }
+    }
+
+    /// Whether what is noted from now on counts, or is a share of something.
+    pub fn notes(&mut self, whole: bool) {
+        self.noting = whole;
     }
 
     /// Takes what this collection has noted.

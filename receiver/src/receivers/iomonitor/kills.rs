@@ -15,6 +15,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
+        architecture::page_size,
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
@@ -136,7 +137,7 @@ fn record(event: &Event, groups: &Groups) -> LogRecord {
         key_value("process.core_dumped", Value::BoolValue(event.flags & DUMPED != 0)),
     ];
     if event.most_pages > 0 {
-        let bytes = event.most_pages.saturating_mul(page());
+        let bytes = event.most_pages.saturating_mul(page_size());
         attributes.push(key_value("process.memory.max_rss", number(bytes)));
     }
     LogRecord {
@@ -162,12 +163,6 @@ fn text(name: [u64; 2]) -> String {
     let bytes: Vec<u8> =
         name.iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Bytes of a page.
-fn page() -> u64 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
 const fn rung(mode: Mode, programs: &'static [Attach]) -> Rung {

@@ -10,10 +10,12 @@ use super::{
     errors,
     groups::Groups,
     signal::{Disabled, OptIn, Signal},
+    system_call,
 };
 use crate::{
     config::Mistakes,
     ebpf::{
+        globals::Globals,
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
     },
@@ -72,6 +74,7 @@ impl Signal for Madvise {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/madvise.o");
     const METRICS: &'static [Metric] = &[CALLED, BYTES, ERRORS];
     type Config = OptIn;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
@@ -96,8 +99,15 @@ impl Signal for Madvise {
         Ok(config.enabled.then_some(Self))
     }
 
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        for name in CALLS {
+            globals.number(format!("NR_{}", name.to_uppercase()), system_call::number(name)?);
+        }
+        Ok(())
+    }
+
     fn names(&self) -> Vec<&'static str> {
-        CALLS.iter().map(|(name, _)| *name).collect()
+        CALLS.to_vec()
     }
 
     /// One or two advices, and perhaps an error.
@@ -124,7 +134,7 @@ impl Signal for Madvise {
                 points.counter(&CALLED, &attributes, calls);
                 points.counter(&BYTES, &attributes, bytes);
             }
-            for (call, (name, _)) in (0..).zip(CALLS) {
+            for (call, name) in (0..).zip(CALLS) {
                 let mut by_error = [0; errno::SLOTS as usize];
                 let own = errors.of(owner).iter().filter(|(e, _)| e / errno::SLOTS == call);
                 own.for_each(|(e, count)| by_error[(e % errno::SLOTS) as usize] = count[0]);
@@ -139,7 +149,7 @@ impl Signal for Madvise {
 /// What a cell is of.
 fn attributes(entry: u32) -> Vec<Pair<'static>> {
     let (call, advice) = (entry / SLOTS, entry % SLOTS);
-    let name = CALLS.get(call as usize).map_or("", |(name, _)| *name);
+    let name = CALLS.get(call as usize).copied().unwrap_or_default();
     let mut attributes = vec![(CALL.name, name)];
     if call != READAHEAD {
         let advice = ADVICES.get(advice as usize).copied().unwrap_or("_OTHER");

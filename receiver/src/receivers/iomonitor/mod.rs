@@ -25,6 +25,7 @@ mod page_cache;
 mod page_states;
 mod pressure;
 mod reclaim;
+mod sampling;
 mod schedule;
 pub mod signal;
 mod swap;
@@ -145,6 +146,7 @@ impl Component for IoMonitor {
             }
         }
         config.check_overrides(&mut wrong);
+        sampling::check(&config, &mut wrong);
         for name in config.signals.keys().filter(|n| !SIGNALS.iter().any(|s| s.name == n.as_str()))
         {
             wrong.unknown(
@@ -215,6 +217,7 @@ impl Receiver for IoMonitor {
         let align = &self.config.align;
         let epoch = align.enabled.then_some(align.epoch);
         let mut schedule = Schedule::new(intervals, self.config.initial_delay, epoch);
+        let mut settled = false;
         loop {
             let (stopped, due) = tokio::select! {
                 biased;
@@ -244,6 +247,10 @@ impl Receiver for IoMonitor {
                 if out.send(batch).await.is_err() {
                     return Ok(());
                 }
+            }
+            // By now everything else has started, too.
+            if !std::mem::replace(&mut settled, true) {
+                memory::release();
             }
             if stopped {
                 return Ok(());

@@ -38,7 +38,8 @@ pub(super) const MISSED: Metric = Metric {
     unit: "{event}",
     kind: Kind::Counter,
     description: "Events for which the kernel did not run a program, because it was running already.",
-    caveat: "While it is 0, counts are exact. Kernels before 5.12 do not count it.",
+    caveat: "While it is 0, counts are exact. Kernels before 5.12 do not count it, and those before 6.7 not of classic \
+             tracepoints.",
     attributes: &[PROBE],
 };
 

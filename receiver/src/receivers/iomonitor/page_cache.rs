@@ -1,7 +1,7 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 
 use abi::page_cache::Counter;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
     derived::{HIT_RATIO, Quantity},
@@ -102,6 +102,8 @@ const FAULTED: Metric = Metric {
 pub struct PageCache {
     /// Whether it is of interest what reads find.
     followed: bool,
+    /// Whether anybody wants to know what reads ask for, which takes longer than the rest.
+    lookups: bool,
 }
 
 impl Signal for PageCache {
@@ -183,7 +185,7 @@ impl Signal for PageCache {
             ],
         },
         Probe {
-            name: "lookups",
+            name: LOOKUPS,
             context: Context::Task,
             // The classic record lacks the size of the file, beyond which a request may reach; a pair of kprobe and
             // kretprobe lost a fifth of the reads of three threads on Linux 5.10.
@@ -254,20 +256,23 @@ impl Signal for PageCache {
     fn new(config: Switch, disabled: &Disabled) -> Result<Option<Self>, Mistakes> {
         let told = [FOLLOWED.name, MISSES.name, READAHEAD.name, FAULTED.name, HIT_RATIO.name];
         let followed = told.iter().any(|name| !disabled.contains(name));
-        Ok(config.enabled.then_some(Self { followed }))
+        let lookups = followed || !disabled.contains(READ_ATTEMPTS.name);
+        Ok(config.enabled.then_some(Self { followed, lookups }))
     }
 
     fn wants(&self, probe: &str) -> bool {
-        self.followed || probe != "misses"
+        match probe {
+            LOOKUPS => self.lookups,
+            "misses" => self.followed,
+            _ => true,
+        }
     }
 
     fn globals(&self, globals: &mut Globals) -> Result<()> {
-        let calls = ["read", "pread64", "readv", "preadv", "preadv2", "readahead"];
-        for name in calls {
-            let call = system_call::named(name).context("a call that the table lacks")?;
-            globals.number(format!("NR_{}", name.to_uppercase()), call.number);
+        for name in ["read", "pread64", "readv", "preadv", "preadv2", "readahead", "fadvise64"] {
+            let number = system_call::number(name)?;
+            globals.number(format!("NR_{}", name.to_uppercase()), number);
         }
-        globals.number("NR_FADVISE64", system_call::FADVISE64);
         globals.number("FOLLOWED", self.followed.into());
         Ok(())
     }
@@ -279,7 +284,7 @@ impl Signal for PageCache {
         points: &mut Points<'_>,
     ) -> Result<()> {
         let [adds, deletes, lookups, misses] =
-            ["adds", "deletes", "lookups", "misses"].map(|probe| loaded.has(probe));
+            ["adds", "deletes", LOOKUPS, "misses"].map(|probe| loaded.has(probe));
         let followed = lookups && misses;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
@@ -332,6 +337,8 @@ impl Signal for PageCache {
         Ok(())
     }
 }
+
+const LOOKUPS: &str = "lookups";
 
 /// Records without an order are of kernels whose page cache has events for single pages alone.
 const RECORD: &[&str] = &["trace_event_raw_mm_filemap_op_page_cache.order|page.compound_order"];

@@ -53,6 +53,7 @@ impl Signal for PageStates {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/page_states.o");
     const METRICS: &'static [Metric] = &[REFAULTS, WRITTEN];
     type Config = OptIn;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[Probe {
         name: "changes",

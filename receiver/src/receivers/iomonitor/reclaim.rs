@@ -1,5 +1,7 @@
 //! Memory reclaim: how hard the kernel looks for pages, and who has to wait for it.
 
+use std::fs;
+
 use abi::{
     duration::OCTAVES,
     group::Group,
@@ -17,6 +19,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
+        globals::Globals,
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
         process::start_ticks,
@@ -43,8 +46,8 @@ const SCANNED: Metric = Metric {
     unit: "{page}",
     kind: Kind::Counter,
     description: "Pages scanned on the inactive lists, on the whole machine, by who did it.",
-    caveat: "Never limited to the scope: most of it is kswapd's work. With the multi-generational LRU, \
-             pages scanned again in a retry are counted again, and Linux 6.1 does not report them at all.",
+    caveat: "Never limited to the scope: most of it is kswapd's work. Linux 6.1 does not report what its \
+             multi-generational LRU scans. Turning that LRU on or off makes it wrong until the agent is restarted.",
     attributes: &[TYPE],
 };
 
@@ -119,20 +122,29 @@ impl Signal for Reclaim {
             rungs: &[
                 rung(
                     Mode::TpBtf,
-                    &[Attach { program: "shrink_btf", target: "mm_vmscan_lru_shrink_inactive" }],
+                    &[
+                        Attach { program: "shrink_btf", target: "mm_vmscan_lru_shrink_inactive" },
+                        Attach { program: "isolate_btf", target: "mm_vmscan_lru_isolate" },
+                    ],
                     &[],
                 ),
                 rung(
                     Mode::RawTp,
-                    &[Attach { program: "shrink_raw", target: "mm_vmscan_lru_shrink_inactive" }],
+                    &[
+                        Attach { program: "shrink_raw", target: "mm_vmscan_lru_shrink_inactive" },
+                        Attach { program: "isolate_raw", target: "mm_vmscan_lru_isolate" },
+                    ],
                     &[],
                 ),
                 rung(
                     Mode::Tracepoint,
-                    &[Attach {
-                        program: "shrink_tp",
-                        target: "vmscan/mm_vmscan_lru_shrink_inactive",
-                    }],
+                    &[
+                        Attach {
+                            program: "shrink_tp",
+                            target: "vmscan/mm_vmscan_lru_shrink_inactive",
+                        },
+                        Attach { program: "isolate_tp", target: "vmscan/mm_vmscan_lru_isolate" },
+                    ],
                     SHRUNK,
                 ),
             ],
@@ -254,6 +266,11 @@ impl Signal for Reclaim {
         Ok(config.enabled.then_some(Self { ended: 0 }))
     }
 
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        globals.number("GENERATIONS", has_generations().into());
+        Ok(())
+    }
+
     /// Begins, and durations in a few octaves.
     const CELLS: u32 = 8;
 
@@ -351,6 +368,13 @@ impl Reclaim {
     }
 }
 
+/// Whether the lists of pages are multi-generational (Documentation/admin-guide/mm/multigen_lru.rst).
+fn has_generations() -> bool {
+    let enabled = fs::read_to_string("/sys/kernel/mm/lru_gen/enabled").unwrap_or_default();
+    let components = enabled.trim().trim_start_matches("0x");
+    u32::from_str_radix(components, 16).is_ok_and(|components| components & 1 != 0)
+}
+
 /// Whether this very process lives, and not a later one with its pid.
 fn alive(process: &Group) -> bool {
     start_ticks(process.id as u32).is_some_and(|ticks| process.start / NANOS_PER_TICK == ticks)
@@ -363,6 +387,7 @@ const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'stati
 const SHRUNK: &[&str] = &[
     "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_scanned",
     "trace_event_raw_mm_vmscan_lru_shrink_inactive.nr_reclaimed",
+    "trace_event_raw_mm_vmscan_lru_isolate.nr_taken",
 ];
 const THROTTLED: &[&str] = &[
     "trace_event_raw_mm_vmscan_throttled.usec_delayed",

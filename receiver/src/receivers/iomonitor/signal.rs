@@ -54,6 +54,9 @@ pub trait Signal: Sized + Send + 'static {
         Vec::new()
     }
 
+    /// Whether each of its events stands alone, so that some can be left out.
+    const SAMPLED: bool = false;
+
     /// Cells that a group is expected to need in each of its maps.
     const CELLS: u32 = 1;
 
@@ -165,6 +168,8 @@ pub struct Factory {
     pub description: &'static str,
     /// See [`Signal::METRICS`].
     pub metrics: &'static [Metric],
+    /// See [`Signal::SAMPLED`].
+    pub sampled: bool,
     /// See [`Signal::PROBES`].
     pub probes: &'static [Probe],
     /// See [`Signal::OBJECT`].
@@ -185,6 +190,7 @@ pub const fn signal<S: Signal>() -> Factory {
         name: S::NAME,
         description: S::DESCRIPTION,
         metrics: S::METRICS,
+        sampled: S::SAMPLED,
         probes: S::PROBES,
         object: S::OBJECT,
         default_config: || {

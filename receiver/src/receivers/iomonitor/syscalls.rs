@@ -4,14 +4,14 @@ use abi::{
     errno,
     syscalls::{Counter, MAX_WATCHED, NUMBERS, OCTAVES, RETURNS_BYTES, TIMED, UNWATCHED, WATCHED},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
     derived::Quantity,
     durations::Durations,
     errors,
-    groups::Groups,
+    groups::{Cell, Groups},
     signal::{Disabled, Signal},
     system_call::{self, SystemCall},
 };
@@ -99,6 +99,7 @@ impl Signal for Syscalls {
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/syscalls.o");
     const METRICS: &'static [Metric] = &[CALLS, DURATION, IO, ERRORS];
     type Config = Config;
+    const SAMPLED: bool = true;
 
     const PROBES: &'static [Probe] = &[TIMED_CALLS, COUNTED_CALLS];
 
@@ -110,12 +111,16 @@ impl Signal for Syscalls {
                 Some(call) if calls.contains(&call) => {
                     wrong.add(format!("calls::{i}"), format!("{name} is named twice"));
                 }
+                Some(call) if call.number().is_none() => wrong.add(
+                    format!("calls::{i}"),
+                    format!("{name} is not a system call of this architecture"),
+                ),
                 Some(call) => calls.push(call),
                 None => wrong.unknown(
                     format!("calls::{i}"),
                     format!("{name} is not a system call that can be watched"),
                     name,
-                    system_call::ALL.iter().map(|call| call.name),
+                    system_call::ALL.iter().filter(|c| c.number().is_some()).map(|c| c.name),
                 ),
             }
         }
@@ -137,7 +142,8 @@ impl Signal for Syscalls {
         let mut watched = [UNWATCHED; NUMBERS];
         let mut bytes = 0;
         for (entry, call) in (0_u8..).zip(&self.calls) {
-            watched[call.number as usize] = entry;
+            let number = call.number().with_context(|| format!("no number of {}", call.name))?;
+            watched[number as usize] = entry;
             bytes |= u32::from(call.bytes) << entry;
         }
         globals.bytes(WATCHED, watched);
@@ -147,7 +153,7 @@ impl Signal for Syscalls {
     }
 
     fn names(&self) -> Vec<&'static str> {
-        self.calls.iter().map(|call| call.name).collect()
+        self.calls.iter().map(|call| call.event()).collect()
     }
 
     /// A few calls, each in a few octaves.
@@ -170,6 +176,7 @@ impl Signal for Syscalls {
         let errors = groups.read(Self::NAME, "ERRORS", loaded)?;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
+            let failed = errors.of(owner);
             for (place, call) in (0..).zip(&self.calls) {
                 let cells = entries(cells, place * OCTAVES as u32, OCTAVES as u32);
                 let sum = Sum::of(cells);
@@ -185,10 +192,9 @@ impl Signal for Syscalls {
                 if call.reads() {
                     groups.note(owner, Quantity::Read, sum.bytes);
                 }
-                let mut by_error = [0; errno::SLOTS as usize];
-                let slots = entries(errors.of(owner), place * errno::SLOTS, errno::SLOTS);
-                slots.for_each(|(slot, count)| by_error[slot] = count[0]);
-                errors::emit(points, &ERRORS, &attributes, &by_error);
+                for (slot, count) in entries(failed, place * errno::SLOTS, errno::SLOTS) {
+                    errors::emit_one(points, &ERRORS, &attributes, slot as u32, count[0]);
+                }
                 if self.timed {
                     points.histogram(&DURATION, &attributes, sum.durations.histogram());
                 }
@@ -208,11 +214,7 @@ impl Signal for Syscalls {
 }
 
 /// Of an owner's cells, those of `count` entries from `first` on, counted from there.
-fn entries(
-    cells: &[(u32, Vec<u64>)],
-    first: u32,
-    count: u32,
-) -> impl Iterator<Item = (usize, &[u64])> {
+fn entries(cells: &[Cell], first: u32, count: u32) -> impl Iterator<Item = (usize, &[u64])> {
     cells
         .iter()
         .filter(move |(entry, _)| (first..first + count).contains(entry))

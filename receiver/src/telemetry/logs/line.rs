@@ -37,17 +37,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         };
         let mut said = Said::default();
         event.record(&mut said);
-        if self.sampler.as_ref().is_some_and(|sampler| !sampler.takes(level, &said.message)) {
+        let owner = Owner::of(event, &cx);
+        let takes = |sampler: &Sampler| sampler.takes(level, owner.as_ref(), &said.message);
+        if !self.sampler.as_ref().is_none_or(takes) {
             return;
         }
         let mut fields: Vec<(&str, Value)> =
             self.fixed.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-        let owner = cx
-            .event_scope(event)
-            .and_then(|mut scope| scope.find_map(|span| span.extensions().get::<Owner>().cloned()));
-        if let Some(Owner { kind, id }) = owner {
-            fields.push(("otelcol.component.id", id.into()));
-            fields.push(("otelcol.component.kind", kind.into()));
+        if let Some(owner) = owner {
+            fields.extend(owner.fields().map(|(key, value)| (key, value.into())));
         }
         fields.extend(said.fields);
         let time = format_rfc3339_millis(SystemTime::now()).to_string();
@@ -68,7 +66,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
                 if let Some(caller) = caller {
                     line = line + &caller + "\t";
                 }
-                line.push_str(&said.message);
+                escape(&said.message, &mut line);
                 if !fields.is_empty() {
                     line.push('\t');
                     line.push_str(&object(&fields, ": ", ", "));
@@ -80,6 +78,17 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 }
 
+/// A text from elsewhere on one line of a terminal: what moves the cursor or changes colours is shown, not done.
+fn escape(text: &str, line: &mut String) {
+    for character in text.chars() {
+        match character {
+            '\t' => line.push(character),
+            _ if character.is_control() => line.extend(character.escape_default()),
+            _ => line.push(character),
+        }
+    }
+}
+
 /// A file in its folder.
 fn short(file: &str) -> &str {
     let mut slashes = file.rmatch_indices('/').map(|(at, _)| at);
@@ -88,7 +97,16 @@ fn short(file: &str) -> &str {
 
 fn object(fields: &[(&str, Value)], colon: &str, comma: &str) -> String {
     let field = |(key, value): &(&str, Value)| format!("{}{colon}{value}", Value::from(*key));
-    format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(comma))
+    let text = format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(comma));
+    // JSON leaves these as they are.
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => escaped += &format!("\\u{:04x}", u32::from(character)),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 /// What an event says.

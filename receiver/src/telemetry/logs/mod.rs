@@ -1,21 +1,32 @@
 //! The agent's logs, as the Collector's logger (zap) writes them: for people, or as JSON.
 
+mod export;
 mod line;
 mod output;
 mod sampling;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, mem, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
+use opentelemetry::KeyValue;
+use opentelemetry_proto::tonic::{logs::v1::LogRecord, trace::v1::Span};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, filter::LevelFilter, layer::SubscriberExt as _, reload,
+    EnvFilter, Layer as _, Registry,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
-use self::{line::Lines, output::Outputs, sampling::Sampler};
-use super::recent;
+use self::{export::Export, line::Lines, output::Outputs, sampling::Sampler};
+use super::{
+    metrics::Telemetry,
+    push::{Processor, Sending, Source, Waiting},
+    recent,
+    traces::TARGET,
+};
 use crate::config::Mistakes;
 
 /// `service::telemetry::logs`.
@@ -23,6 +34,7 @@ use crate::config::Mistakes;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The least severe level that is written.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub level: Level,
     /// How a record looks.
     pub encoding: Encoding,
@@ -43,6 +55,8 @@ pub struct Config {
     pub error_output_paths: Vec<String>,
     /// What every record says besides.
     pub initial_fields: BTreeMap<String, Value>,
+    /// Where records go as OTLP, too. Sampling does not concern them.
+    pub processors: Vec<Processor>,
 }
 
 impl Default for Config {
@@ -59,6 +73,7 @@ impl Default for Config {
             output_paths: stderr(),
             error_output_paths: stderr(),
             initial_fields: BTreeMap::new(),
+            processors: Vec::new(),
         }
     }
 }
@@ -70,26 +85,21 @@ impl Default for Config {
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Everything.
-    #[serde(alias = "DEBUG", alias = "Debug")]
     Debug,
     /// What is worth knowing.
     #[default]
-    #[serde(alias = "INFO", alias = "Info")]
+    #[serde(alias = "")]
     Info,
     /// What may be wrong.
-    #[serde(alias = "WARN", alias = "Warn")]
+    #[serde(alias = "warning")]
     Warn,
     /// What is wrong.
-    #[serde(alias = "ERROR", alias = "Error")]
     Error,
     /// Nothing, as the levels below: the agent logs no worse than errors.
-    #[serde(alias = "DPANIC")]
     Dpanic,
     /// Nothing.
-    #[serde(alias = "PANIC")]
     Panic,
     /// Nothing.
-    #[serde(alias = "FATAL")]
     Fatal,
 }
 
@@ -144,6 +154,9 @@ impl Config {
                 }
             }
         }
+        for (i, processor) in self.processors.iter().enumerate() {
+            wrong.nest(&format!("processors::{i}"), processor.check("log"));
+        }
         wrong
     }
 
@@ -168,25 +181,87 @@ impl Config {
     }
 }
 
-/// The logs at work.
-pub struct Logs(reload::Handle<EnvFilter, Registry>);
+/// The logs and spans at work.
+pub struct Logs {
+    level: reload::Handle<EnvFilter, Registry>,
+    source: Source,
+    /// Of each processor, until it is started.
+    records: Vec<Waiting<LogRecord>>,
+    spans: Vec<Waiting<Span>>,
+}
 
 /// Starts logging. Once per process.
 pub fn init(config: &super::Config) -> Result<Logs> {
-    let (filter, handle) = reload::Layer::new(filter(config.logs.level)?);
-    let lines = config.logs.lines(&super::metrics::attributes(config))?;
+    let (filter, level) = reload::Layer::new(filter(config.logs.level)?);
+    let lines = config.logs.lines(&config.resource.attributes())?;
+    let (queues, records): (Vec<_>, _) = config.logs.processors.iter().map(Waiting::new).unzip();
+    let export = (!queues.is_empty()).then_some(Export(queues));
+    let on = config.traces.is_on();
+    let processors = config.traces.processors.iter().filter(|_| on);
+    let (queues, spans): (Vec<_>, _) = processors.map(Waiting::new).unzip();
+    let traced = config.traces.spans(queues).with_filter(filter_fn(|metadata| {
+        // The spans of components say whose the others are.
+        metadata.is_span() && (metadata.target() == TARGET || metadata.name() == "component")
+    }));
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(lines.and_then(export).with_filter(filter))
         .with(recent::all().clone().with_filter(LevelFilter::WARN))
+        .with(on.then_some(traced))
         .try_init()
         .map_err(|e| anyhow!("cannot start logging: {e}"))?;
-    Ok(Logs(handle))
+    Ok(Logs { level, source: config.resource.source(), records, spans })
 }
 
 impl Logs {
+    /// Begins to send what goes elsewhere than into files.
+    pub async fn start(&mut self, telemetry: &Telemetry) -> Result<Exports> {
+        let mut sending = Vec::new();
+        for (i, waiting) in mem::take(&mut self.records).into_iter().enumerate() {
+            let started = waiting.start(self.source.clone()).await;
+            let at = || format!("service::telemetry::logs::processors::{i}");
+            sending.push(("logs", started.with_context(at)?));
+        }
+        for (i, waiting) in mem::take(&mut self.spans).into_iter().enumerate() {
+            let started = waiting.start(self.source.clone()).await;
+            let at = || format!("service::telemetry::traces::processors::{i}");
+            sending.push(("traces", started.with_context(at)?));
+        }
+        let dropped: Vec<_> =
+            sending.iter().map(|(signal, sending)| (*signal, sending.dropped.clone())).collect();
+        if !dropped.is_empty() {
+            telemetry
+                .meter()
+                .u64_observable_counter("otelcol_telemetry_dropped_records")
+                .with_description(
+                    "Records and spans of the agent itself that found no room in a queue",
+                )
+                .with_callback(move |counter| {
+                    for signal in ["logs", "traces"] {
+                        let of = dropped.iter().filter(|(of, _)| *of == signal);
+                        let all = of.map(|(_, dropped)| dropped.load(Ordering::Relaxed)).sum();
+                        counter.observe(all, &[KeyValue::new("otel.signal", signal)]);
+                    }
+                })
+                .build();
+        }
+        Ok(Exports(sending.into_iter().map(|(_, sending)| sending).collect()))
+    }
+
     /// Writes what this configuration's level asks for from now on.
     pub fn set_level(&self, config: &super::Config) -> Result<()> {
-        self.0.reload(filter(config.logs.level)?).context("cannot change the level of the logs")
+        self.level.reload(filter(config.logs.level)?).context("cannot change the level of the logs")
+    }
+}
+
+/// What sends logs and spans.
+pub struct Exports(Vec<Sending>);
+
+impl Exports {
+    /// Sends what is left.
+    pub async fn end(self) {
+        for sending in self.0 {
+            sending.end().await;
+        }
     }
 }
 

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::Sampling;
+use crate::telemetry::recent::Owner;
 
 /// Messages that are counted on their own; more than that share, as in zap.
 const BUCKETS: usize = 4096;
 
-/// Counts records by level and message.
+/// Counts records by level, component and message.
 pub(super) struct Sampler {
     config: Sampling,
     start: Instant,
@@ -25,10 +26,11 @@ impl Sampler {
         Self { config: config.clone(), start: Instant::now(), buckets }
     }
 
-    /// Whether the next record of this level and message is written.
-    pub(super) fn takes(&self, level: &str, message: &str) -> bool {
+    /// Whether the next record of this level, component and message is written. What one component says again and
+    /// again must not silence another that says the same.
+    pub(super) fn takes(&self, level: &str, owner: Option<&Owner>, message: &str) -> bool {
         let mut hasher = DefaultHasher::new();
-        (level, message).hash(&mut hasher);
+        (level, owner, message).hash(&mut hasher);
         let at = (hasher.finish() % BUCKETS as u64) as usize;
         let Sampling { tick, initial, thereafter, .. } = self.config;
         let now = self.start.elapsed().as_nanos().checked_div(tick.as_nanos());

@@ -80,6 +80,37 @@ fn what_is_said_again_and_again_is_sampled() {
 }
 
 #[test]
+fn one_component_does_not_silence_another() {
+    let sampling = json!({"sampling": {"initial": 2, "thereafter": 0, "tick": "1h"}});
+    let text = written(sampling, || {
+        let of = |id: &str| error_span!("component", otelcol.component.id = %id, otelcol.component.kind = "exporter");
+        for exporter in [of("otlp/a"), of("otlp/b")] {
+            exporter.in_scope(|| (0..5).for_each(|_| error!("Exporting failed")));
+        }
+        for pipeline in ["metrics/a", "metrics/b"] {
+            error_span!("component", otelcol.component.id = %"batch", otelcol.component.kind = "processor", otelcol.pipeline.id = %pipeline)
+                .in_scope(|| (0..5).for_each(|_| error!("Exporting failed")));
+        }
+    });
+    for whose in ["\"otlp/a\"", "\"otlp/b\"", "\"metrics/a\"", "\"metrics/b\""] {
+        assert_eq!(text.matches(whose).count(), 2, "{whose} in {text}");
+    }
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let hostile = "a\u{1b}[2J\r\nb\u{9b}31m\u{7f}\tc";
+    for encoding in ["console", "json"] {
+        let config = json!({"encoding": encoding});
+        let text = written(config, || error!(peer = hostile, "it says {hostile}"));
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.trim_end().contains(|c: char| c.is_control() && c != '\t'), "{text:?}");
+    }
+    let text = written(json!({}), || error!("it says {hostile}"));
+    assert!(text.ends_with("it says a\\u{1b}[2J\\r\\nb\\u{9b}31m\\u{7f}\tc\n"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_written_to_is_said() {
     let config: Config = serde_json::from_value(json!({
         "output_paths": ["kafka://x", "file://host/x", "stderr"],

@@ -261,8 +261,9 @@ fn protobuf_has_native_histograms() {
     assert_eq!((native.sample_count, native.zero_count), (Some(4), Some(1)));
     let spans: Vec<_> =
         native.positive_span.iter().map(|span| (span.offset, span.length)).collect();
-    assert_eq!(spans, [(Some(1), Some(2)), (Some(1), Some(1))]);
-    assert_eq!(native.positive_delta, [1, 0, 0]);
+    // The third of four is empty.
+    assert_eq!(spans, [(Some(1), Some(4))]);
+    assert_eq!(native.positive_delta, [1, 0, -1, 1]);
     assert!(native.negative_span.is_empty() && native.negative_delta.is_empty());
     assert_eq!((native.bucket.len(), native.exemplars.len()), (5, 1));
     assert_eq!(native.created_timestamp, created);

@@ -88,8 +88,14 @@ async fn a_scraper_that_never_reads_is_cut_off_and_its_memory_is_free() {
     let address = listeners[0].local_addr().expect("bound");
     let stop = CancellationToken::new();
     let options = serve::Options { write: Duration::from_millis(200), ..Default::default() };
-    let serving =
-        tokio::spawn(serve::serve(listeners, options, None, Arc::clone(&exposition), stop.clone()));
+    let front = Config::default().server().front(&Default::default()).expect("nobody is asked for");
+    let serving = tokio::spawn(serve::serve(
+        listeners,
+        options,
+        front,
+        Arc::clone(&exposition),
+        stop.clone(),
+    ));
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small one");
     let mut silent = socket.connect(address).await.expect("listening");

@@ -1,20 +1,11 @@
 //! A cgroup with a memory limit, in whichever hierarchy has the memory controller, and what the
 //! kernel counts when it reclaims.
 
-#![expect(unsafe_code, reason = "there is no safe wrapper that turns swapping on and off")]
-
-use std::{
-    ffi::CString,
-    fs::{self, File, Permissions},
-    io::{self, Write as _},
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
-    path::Path,
-    process::Command,
-};
+use std::{fs, io, path::Path, process::Command};
 
 use anyhow::{Context, Result};
-use nix::{errno::Errno, libc, unistd::Pid};
-use tempfile::{NamedTempFile, TempDir};
+use nix::unistd::Pid;
+use tempfile::NamedTempFile;
 
 use crate::cgroup::{Cgroup, hierarchy};
 
@@ -184,42 +175,5 @@ impl Swapped {
             text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
         };
         Some(Self { pages_in: value("pswpin ")?, pages_out: value("pswpout ")? })
-    }
-}
-
-/// A file that the kernel swaps to, while the value lives.
-#[derive(Debug)]
-pub struct SwapFile(CString);
-
-impl SwapFile {
-    /// A new one of so many bytes.
-    pub fn new(directory: &TempDir, bytes: u64) -> Result<Self> {
-        const PAGE: usize = 4096;
-        let path = directory.path().join("swap");
-        let mut file = File::create_new(&path)?;
-        // include/linux/swap.h: the version, the last page and the bad ones behind the boot block; the magic at the end.
-        let mut head = vec![0; PAGE];
-        head[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());
-        let last = u32::try_from(bytes / PAGE as u64)? - 1;
-        head[1028..1032].copy_from_slice(&last.to_ne_bytes());
-        head[PAGE - 10..].copy_from_slice(b"SWAPSPACE2");
-        file.write_all(&head)?;
-        // A file with holes is refused.
-        file.write_all(&vec![0; (u64::from(last) * PAGE as u64) as usize])?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.sync_all()?;
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: the path ends with a zero.
-        Errno::result(unsafe { libc::swapon(path.as_ptr(), 0) }).context("swapon")?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for SwapFile {
-    fn drop(&mut self) {
-        // SAFETY: the path ends with a zero.
-        if let Err(error) = Errno::result(unsafe { libc::swapoff(self.0.as_ptr()) }) {
-            eprintln!("{:?} is still swapped to: {error}", self.0);
-        }
     }
 }

@@ -22,8 +22,11 @@ fn swap(host: bool) -> Result<()> {
     let directory = file::directory()?;
     let limit = rng.u64(16 << 20..20 << 20);
     let size = 2 * limit;
-    let _file = SwapFile::new(&directory, 4 * limit)?;
-    let limited = Limited::new(limit)?;
+    let Some(_swap) = Swap::new(directory.path(), 4 * limit)? else {
+        println!("not run here: this machine cannot swap");
+        return Ok(());
+    };
+    let limited = Limited::swapping(limit)?;
     if !host && limited.swapped()?.is_none() {
         println!("not run here: this kernel does not count what a cgroup swaps");
         return Ok(());

@@ -5,7 +5,7 @@ use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
     file,
-    memory::{Limited, SwapFile, Swapped},
+    memory::{Limited, Swap, Swapped},
     plan::{Call, Open, Plan, Step},
     random,
     worker::Worker,

@@ -61,6 +61,12 @@ impl Limited {
         Ok(count.parse()?)
     }
 
+    /// Pages that it has swapped, as its `memory.stat` says; `None` if that does not say.
+    pub fn swapped(&self) -> Result<Option<Swapped>> {
+        let path = self.scope.path().join("memory.stat");
+        Ok(fs::read_to_string(path).ok().and_then(|stat| Swapped::parse(&stat)))
+    }
+
     /// The cgroup that its memory is charged to.
     fn charged(&self) -> &Path {
         self.limit.as_ref().unwrap_or(&self.scope).path()
@@ -147,4 +153,27 @@ pub fn oom_kills() -> Result<u64> {
     let vmstat = fs::read_to_string("/proc/vmstat")?;
     let line = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill "));
     Ok(line.context("/proc/vmstat has no oom_kill")?.parse()?)
+}
+
+/// Pages read from swap devices and written to them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Swapped {
+    /// Read.
+    pub pages_in: u64,
+    /// Written.
+    pub pages_out: u64,
+}
+
+impl Swapped {
+    /// Of the whole machine.
+    pub fn of_host() -> Result<Self> {
+        Self::parse(&fs::read_to_string("/proc/vmstat")?).context("/proc/vmstat has no pswpin")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+        };
+        Some(Self { pages_in: value("pswpin ")?, pages_out: value("pswpout ")? })
+    }
 }

@@ -74,6 +74,8 @@ pub enum Reading {
     Level(u64),
     /// Of a gauge.
     Gauge(u64),
+    /// A value of the moment that is a share of something.
+    Ratio(f64),
     /// Of an exponential histogram that is cumulative.
     Exponential(Box<ExponentialHistogramDataPoint>),
 }
@@ -148,13 +150,17 @@ impl OtlpServer {
 pub fn points(data: &Data) -> Result<Vec<Point>> {
     /// `AGGREGATION_TEMPORALITY_CUMULATIVE`
     const CUMULATIVE: i32 = 2;
+    /// `DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`
+    const ENDED: u32 = 1;
     match data {
         Data::Sum(sum) if sum.aggregation_temporality == CUMULATIVE => {
             let reading = if sum.is_monotonic { Reading::Counter } else { Reading::Level };
-            sum.data_points.iter().map(|point| number(point, reading)).collect()
+            sum.data_points.iter().map(|point| number(point, reading, Reading::Sum)).collect()
         }
         Data::Gauge(gauge) => {
-            gauge.data_points.iter().map(|point| number(point, Reading::Gauge)).collect()
+            // One that says no more than that its series has ended is no value of the moment.
+            let values = gauge.data_points.iter().filter(|point| point.flags & ENDED == 0);
+            values.map(|point| number(point, Reading::Gauge, Reading::Ratio)).collect()
         }
         Data::ExponentialHistogram(histogram)
             if histogram.aggregation_temporality == CUMULATIVE =>
@@ -173,10 +179,14 @@ pub fn points(data: &Data) -> Result<Vec<Point>> {
     }
 }
 
-fn number(point: &NumberDataPoint, reading: impl Fn(u64) -> Reading) -> Result<Point> {
+fn number(
+    point: &NumberDataPoint,
+    reading: impl Fn(u64) -> Reading,
+    fraction: impl Fn(f64) -> Reading,
+) -> Result<Point> {
     let value = match point.value {
         Some(number_data_point::Value::AsInt(value)) => reading(u64::try_from(value)?),
-        Some(number_data_point::Value::AsDouble(value)) => Reading::Sum(value),
+        Some(number_data_point::Value::AsDouble(value)) => fraction(value),
         None => bail!("no value"),
     };
     Ok(Point {

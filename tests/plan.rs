@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Everything that one workload process does.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Plan {
-    /// Threads, each of which opens the files for itself and takes every step.
+    /// Threads, each of which opens the files for itself and takes every step. One alone is the process's own, and
+    /// makes no call that no step asks for.
     pub threads: usize,
     /// What is opened before the work starts.
     pub files: Vec<Open>,
@@ -24,6 +25,8 @@ pub enum Open {
     Write(PathBuf),
     /// A number that is no open descriptor.
     Never,
+    /// An `epoll` on which so many descriptors are always ready.
+    Epoll(usize),
 }
 
 /// The system calls that are counted.
@@ -56,7 +59,52 @@ pub enum Call {
     /// Opens and closes [`DESCRIPTORS`], tries to open a file that there is not, to duplicate a descriptor that
     /// there is not, and to close it.
     Descriptors,
+    /// `readv(2)` with a vector of [`VECTORS`].
+    Readv,
+    /// `preadv(2)`
+    Preadv,
+    /// `preadv2(2)` with the flags [`Step::advice`]
+    Preadv2,
+    /// `writev(2)`
+    Writev,
+    /// `pwritev(2)`
+    Pwritev,
+    /// `pwritev2(2)` with the flags [`Step::advice`]
+    Pwritev2,
+    /// `sync_file_range(2)` with the flags [`Step::advice`]
+    SyncFileRange,
+    /// `msync(2)` of memory of its own, with the flags [`Step::advice`]
+    Msync,
+    /// `mmap(2)`, of nothing if the file is [`Open::Never`] and the offset 0; the mapping goes again.
+    Mmap,
+    /// `futex(2)` with the operation [`Step::advice`] on a word that is 0; it waits if that is [`Step::size`], for
+    /// [`Step::offset`] ns.
+    Futex,
+    /// `epoll_wait(2)` for [`Step::size`] events, for [`Step::offset`] ns.
+    EpollWait,
+    /// `epoll_pwait(2)`
+    EpollPwait,
+    /// `epoll_pwait2(2)`
+    EpollPwait2,
+    /// `io_uring_enter(2)`, with nothing to submit.
+    IoUringEnter,
+    /// A request through a ring of its own, of the operation [`Step::advice`], perhaps with one of [`ring`]'s marks. A
+    /// timeout is one of [`Step::offset`] ns.
+    Ring,
 }
+
+/// What else [`Step::advice`] says of [`Call::Ring`].
+pub mod ring {
+    /// Done by a worker of the kernel.
+    pub const ELSEWHERE: i32 = 1 << 8;
+    /// No completion, if it succeeds.
+    pub const SILENT: i32 = 1 << 9;
+    /// With a flag that makes no sense.
+    pub const WRONG: i32 = 1 << 10;
+}
+
+/// Parts of a vector.
+pub const VECTORS: usize = 3;
 
 /// What [`Call::Descriptors`] opens and closes each time, by kind.
 pub const DESCRIPTORS: [(&str, u64); 6] =
@@ -78,7 +126,32 @@ impl Call {
             Self::ProcessMadvise => "process_madvise",
             Self::Readahead => "readahead",
             Self::Descriptors => "close",
+            Self::Readv => "readv",
+            Self::Preadv => "preadv",
+            Self::Preadv2 => "preadv2",
+            Self::Writev => "writev",
+            Self::Pwritev => "pwritev",
+            Self::Pwritev2 => "pwritev2",
+            Self::SyncFileRange => "sync_file_range",
+            Self::Msync => "msync",
+            Self::Mmap => "mmap",
+            Self::Futex => "futex",
+            Self::EpollWait => "epoll_wait",
+            Self::EpollPwait => "epoll_pwait",
+            Self::EpollPwait2 => "epoll_pwait2",
+            Self::IoUringEnter | Self::Ring => "io_uring_enter",
         }
+    }
+}
+
+impl Call {
+    /// Whether what it returns is a number of bytes.
+    pub fn moves_bytes(self) -> bool {
+        use Call::{
+            Pread64, Preadv, Preadv2, Pwrite64, Pwritev, Pwritev2, Read, Readv, Write, Writev,
+        };
+        let vectored = matches!(self, Readv | Preadv | Preadv2 | Writev | Pwritev | Pwritev2);
+        vectored || matches!(self, Read | Pread64 | Write | Pwrite64)
     }
 }
 

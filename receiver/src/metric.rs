@@ -118,6 +118,13 @@ impl<'a> Points<'a> {
         self.about = about;
     }
 
+    /// The points that `emit` adds say that their series have ended.
+    pub fn ended(&mut self, emit: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.about.ended, true);
+        emit(self);
+        self.about.ended = before;
+    }
+
     /// Of the events of the following points, this share was counted.
     pub fn sampled(&mut self, rate: Option<f64>) {
         self.sampled = rate.map(|rate| key_value(SAMPLING_RATE, Value::DoubleValue(rate)));
@@ -162,6 +169,18 @@ impl<'a> Points<'a> {
         debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
         // A gauge stands for the moment: it has no start.
         let point = NumberDataPoint { start_time_unix_nano: 0, ..self.number(attributes, value) };
+        if let Some(Data::Gauge(data)) = self.data(metric) {
+            data.data_points.push(point);
+        }
+    }
+
+    /// A gauge's value now, of a metric that is a share of something.
+    pub fn ratio(&mut self, metric: &'static Metric, attributes: &[Pair<'_>], value: f64) {
+        debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
+        let value = number_data_point::Value::AsDouble(value);
+        let point = self.number(attributes, 0);
+        let value = point.value.and(Some(value));
+        let point = NumberDataPoint { start_time_unix_nano: 0, value, ..point };
         if let Some(Data::Gauge(data)) = self.data(metric) {
             data.data_points.push(point);
         }

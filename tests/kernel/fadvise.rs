@@ -2,25 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use abi::fadvise::ADVICES;
-use anyhow::{Result, ensure};
+use abi::fadvise::{ADVICES, bytes};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
-    file::{self, pipe},
+    file::{self, PAGE, pipe},
     plan::{Call, Open, Plan, Step},
     random,
+    worker::Worker,
 };
 
-use crate::{in_each_mode, work};
+use crate::{WORKLOAD, in_each_mode, work};
 
 in_each_mode!(["fadvise/calls"] every_advice_is_counted_by_name_and_result);
+
+/// Bytes of the file that advice is about.
+const SIZE: u64 = 100_000;
 
 fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
     let mut rng = random::rng();
     let directory = file::directory()?;
-    let data = file::cold(&directory, &mut rng, 100_000)?;
+    let data = file::cold(&directory, &mut rng, SIZE)?;
     let (pipe, _ends) = pipe(&directory)?;
     let files = vec![Open::Read(data), Open::Never, Open::Read(pipe)];
     // What the kernel must say, by file; a bad descriptor is found first, then a pipe, then the advice.
@@ -34,8 +38,13 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
     let mut steps = Vec::new();
     for file in 0..files.len() {
         for advice in advices {
-            let step = Step::advise(file, advice).at(rng.u64(0..1 << 40));
-            steps.push(Step { size: rng.usize(1..100_000), ..step }.times(rng.u64(1..60)));
+            // In the file, and far behind it.
+            let reach = rng.u32(10..40);
+            let offset = rng.u64(0..1 << reach);
+            let step = Step::advise(file, advice).at(offset);
+            let size = if rng.bool() { 0 } else { rng.usize(1..100_000) };
+            let step = Step { size, ..step };
+            steps.push(step.times(rng.u64(1..60)));
             // Classic tracepoints of one system call do not see a 32-bit program's.
             if mode != Mode::SyscallTracepoint && cfg!(target_arch = "x86_64") {
                 let step = Step { call: Call::Fadvise64Compat, ..step };
@@ -53,6 +62,7 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
 
     let mut by_advice = BTreeMap::<_, u64>::new();
     let mut by_errno = BTreeMap::<_, u64>::new();
+    let mut by_bytes = BTreeMap::<_, u64>::new();
     let (mut calls, mut successes) = (0, 0);
     for step in &steps {
         let name = usize::try_from(step.advice).ok().and_then(|advice| ADVICES.get(advice));
@@ -62,7 +72,11 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
         }
         match advised(step.file, step.advice) {
             Some(errno) => *by_errno.entry(errno).or_default() += step.count,
-            None => successes += step.count,
+            None => {
+                successes += step.count;
+                let bytes = bytes(SIZE as i64, step.offset as i64, step.size as i64);
+                *by_bytes.entry(*name.context("a name")?).or_default() += step.count * bytes;
+            }
         }
         calls += step.count;
     }
@@ -78,6 +92,10 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
         let shown = scrape.count("ebpf_fadvise_advice_total", &[("advice", advice)])?;
         ensure!(shown == made, "{advice}: {shown} calls shown, {made} made");
     }
+    for (advice, about) in by_bytes {
+        let shown = scrape.sum("ebpf_fadvise_advised_bytes_total", &[("advice", advice)])?;
+        ensure!(shown == about, "{advice}: {shown} bytes shown, {about} advised about");
+    }
     let named = scrape.all("ebpf_fadvise_advice_total", &[]).count();
     ensure!(named == ADVICES.len(), "{named} advices shown");
     for (errno, met) in by_errno {
@@ -88,4 +106,50 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
     let shown = scrape.sum("ebpf_fadvise_errors_total", &[])?;
     ensure!(shown == calls - successes, "{shown} errors shown, {} met", calls - successes);
     Ok(())
+}
+
+in_each_mode!(["fadvise/dropped"] what_advice_drops_is_counted);
+
+/// Times that a case may be repeated because the kernel dropped pages of its own accord.
+const ATTEMPTS: u32 = 5;
+
+fn what_advice_drops_is_counted(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    for attempt in 1..=ATTEMPTS {
+        let size = rng.u64(1..4 << 20) + 10 * *PAGE;
+        let path = file::cold(&directory, &mut rng, size)?;
+        let read = Step::new(Call::Read, 0, size as usize);
+        // A part, with pages at its ends of which a part is meant, and then all.
+        let (offset, length) = (rng.u64(1..size / 2), rng.usize(1..size as usize / 2));
+        let drop = Step::advise(0, libc::POSIX_FADV_DONTNEED);
+        let part = Step { size: length, ..drop.at(offset) };
+        // Other advice drops nothing.
+        let other = Step::advise(0, libc::POSIX_FADV_SEQUENTIAL);
+        let phases = vec![vec![read, other], vec![part], vec![drop.times(3)]];
+        let plan = Plan { threads: 1, files: vec![Open::Read(path.clone())], phases };
+        let cgroup = Cgroup::new()?;
+        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let mut worker = Worker::start(WORKLOAD, &plan)?;
+        worker.join(&cgroup)?;
+        worker.phase()?;
+        let mut there = file::resident(&path)?;
+        let whole = there == file::pages(&path)?;
+        let mut dropped = 0;
+        for _ in 0..2 {
+            worker.phase()?;
+            let left = file::resident(&path)?;
+            dropped += there - left;
+            there = left;
+        }
+        worker.finish()?;
+        let shown = agent.settled()?.count("ebpf_fadvise_dropped_total", &[])?;
+        if !whole || there != 0 || shown < dropped {
+            println!("attempt {attempt}: the kernel dropped pages of its own accord, or kept some");
+            continue;
+        }
+        ensure!(shown == dropped, "{shown} pages shown, {dropped} dropped");
+        return Ok(());
+    }
+    bail!("the kernel dropped pages of its own accord in {ATTEMPTS} attempts");
 }

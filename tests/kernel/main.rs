@@ -2,6 +2,8 @@
 //! its own, and what the agent shows must equal what was done, not merely be greater than zero.
 
 mod block;
+mod cache;
+mod calls;
 mod cgroups;
 mod compaction;
 mod descriptors;
@@ -10,6 +12,7 @@ mod fadvise;
 mod faults;
 mod file;
 mod groups;
+mod io_uring;
 mod kills;
 mod latency;
 mod lifecycle;
@@ -24,6 +27,7 @@ mod reload;
 mod sampling;
 mod scope;
 mod sidecar;
+mod swap;
 mod syscalls;
 mod tiers;
 mod tracers;

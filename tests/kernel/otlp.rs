@@ -82,7 +82,9 @@ fn every_point_equals_the_scrape(mode: Mode) -> Result<()> {
     for received in server.received() {
         for (series, point) in all(&received.request)? {
             match point.value {
-                Reading::Gauge(_) => ensure!(point.start == 0, "{series:?}: {point:?}"),
+                Reading::Gauge(_) | Reading::Ratio(_) => {
+                    ensure!(point.start == 0, "{series:?}: {point:?}")
+                }
                 _ => {
                     let known = began <= point.start && point.start <= attached;
                     ensure!(known, "{series:?} starts at {}", point.start);
@@ -126,6 +128,7 @@ fn name(metric: &Metric, point: &Point) -> String {
         "By" => "_bytes",
         "s" => "_seconds",
         "%" => "_percent",
+        "1" if !metric.name.ends_with("_ratio") => "_ratio",
         _ => "",
     };
     let total =
@@ -146,7 +149,7 @@ fn same(sent: &BTreeMap<Series, Point>, scrape: &Scrape, time: i64) -> Result<()
     };
     for (series, point) in sent {
         match &point.value {
-            Reading::Sum(value) => {
+            Reading::Sum(value) | Reading::Ratio(value) => {
                 let shown = take(series, "")?;
                 ensure!(shown == *value, "{series:?}: {shown} shown, {value} sent");
             }

@@ -37,11 +37,11 @@ pub(crate) fn equal(scrape: &Scrape, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn counts(scrape: &Scrape, call: Call, told: &Tally) -> Result<()> {
+pub(crate) fn counts(scrape: &Scrape, call: Call, told: &Tally) -> Result<()> {
     let name = [("syscall", call.name())];
     let calls = scrape.count("ebpf_syscall_calls_total", &name)?;
     ensure!(calls == told.calls, "{call:?}: {calls} calls shown, {} made", told.calls);
-    if !matches!(call, Call::Fsync | Call::Fdatasync) {
+    if call.moves_bytes() {
         let bytes = scrape.count("ebpf_syscall_io_bytes_total", &name)?;
         ensure!(bytes == told.bytes, "{call:?}: {bytes} bytes shown, {} moved", told.bytes);
     }
@@ -58,7 +58,7 @@ fn counts(scrape: &Scrape, call: Call, told: &Tally) -> Result<()> {
 }
 
 /// The histogram of `call` against what its callers measured: the kernel's time lies inside theirs.
-fn durations(scrape: &Scrape, call: Call, measured: &[u64]) -> Result<()> {
+pub(crate) fn durations(scrape: &Scrape, call: Call, measured: &[u64]) -> Result<()> {
     let name = [("syscall", call.name())];
     let total = measured.len() as u64;
     let count = scrape.sum("ebpf_syscall_duration_seconds_count", &name)?;

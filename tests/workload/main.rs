@@ -5,6 +5,8 @@
 mod descriptors;
 mod memory;
 mod raw;
+mod ring;
+mod wait;
 
 use std::{
     fs, io,
@@ -27,13 +29,31 @@ const NEVER_OPENED: i32 = i32::MAX;
 fn main() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let plan: Plan = serde_json::from_reader(io::stdin().lock()).context("the plan")?;
-    let actors = (0..plan.threads).map(|_| Actor::new(&plan)).collect::<Result<Vec<_>>>()?;
+    let mut actors = (0..plan.threads).map(|_| Actor::new(&plan)).collect::<Result<Vec<_>>>()?;
+    let total = match &mut actors[..] {
+        [alone] => {
+            // No other thread, so no call for the sake of one.
+            raise(Signal::SIGSTOP)?;
+            for phase in &plan.phases {
+                phase.iter().for_each(|step| alone.take(step));
+                raise(Signal::SIGSTOP)?;
+            }
+            std::mem::take(&mut alone.report)
+        }
+        _ => together(&plan, actors)?,
+    };
+    serde_json::to_writer(io::stdout(), &total)?;
+    Ok(())
+}
+
+/// Each actor in a thread of its own.
+fn together(plan: &Plan, actors: Vec<Actor>) -> Result<Report> {
     // One more than the threads: this one opens and closes every phase.
     let barrier = Barrier::new(plan.threads + 1);
     let (reports, reported) = mpsc::sync_channel(plan.threads);
     thread::scope(|scope| {
         for mut actor in actors {
-            let (plan, barrier, reports) = (&plan, &barrier, reports.clone());
+            let (barrier, reports) = (&barrier, reports.clone());
             scope.spawn(move || {
                 for phase in &plan.phases {
                     barrier.wait();
@@ -56,8 +76,7 @@ fn main() -> Result<()> {
     for (call, tally) in reported.into_iter().flat_map(|report: Report| report.tallies) {
         total.tallies.entry(call).or_default().merge(tally);
     }
-    serde_json::to_writer(io::stdout(), &total)?;
-    Ok(())
+    Ok(total)
 }
 
 /// One thread's files, buffer and tallies.
@@ -75,6 +94,7 @@ impl Actor {
                 Open::Read(path) => Some(fs::File::open(path)?.into()),
                 Open::Write(path) => Some(fs::OpenOptions::new().write(true).open(path)?.into()),
                 Open::Never => None,
+                Open::Epoll(ready) => Some(wait::epoll(*ready)?),
             })
         };
         let files = plan.files.iter().map(open).collect::<Result<_>>()?;

@@ -4,7 +4,8 @@
 use nix::{errno::Errno, libc};
 use tests::plan::{Call, Step};
 
-/// Maps `size` bytes, reads one of each page, or writes one if no file is behind it, and unmaps them. A file is mapped whole, so that the advice against
+/// Maps `size` bytes, reads one of each page, or writes one if no file is behind it, as many times more as `advice`
+/// says, and unmaps them. A file is mapped whole, so that the advice against
 /// readahead holds for all of it.
 pub(crate) fn touch(fd: i32, step: &Step) -> Result<u64, Errno> {
     const PAGE: usize = 4096;
@@ -21,7 +22,8 @@ pub(crate) fn touch(fd: i32, step: &Step) -> Result<u64, Errno> {
     // SAFETY: what is advised about, read and unmapped lies in the mapping, which the file covers.
     unsafe {
         let advised = Errno::result(libc::madvise(map, size, libc::MADV_RANDOM));
-        for at in (first..size).step_by(PAGE) {
+        let times = 0..=step.advice.max(0);
+        for at in times.flat_map(|_| (first..size).step_by(PAGE)) {
             let byte = map.cast::<u8>().add(at);
             if anonymous {
                 byte.write_volatile(1);
@@ -61,4 +63,29 @@ pub(crate) fn advise(step: &Step) -> Result<u64, Errno> {
         Errno::result(libc::munmap(map, step.size))?;
         advised
     }
+}
+
+/// Maps `size` bytes of the file at the offset, or of nothing, and unmaps them.
+pub(crate) fn map(fd: i32, step: &Step) -> Result<u64, Errno> {
+    let anonymous = fd == i32::MAX && step.offset == 0;
+    let kind = if anonymous { libc::MAP_ANONYMOUS } else { 0 };
+    let (flags, none) = (libc::MAP_PRIVATE | kind, std::ptr::null_mut::<u8>());
+    let (call, size, fd) = (libc::SYS_mmap, step.size, if anonymous { -1 } else { fd });
+    // SAFETY: a new mapping, of which nothing but this knows, is made, and goes again.
+    unsafe {
+        let map = libc::syscall(call, none, size, libc::PROT_READ, flags, fd, step.offset);
+        let map = Errno::result(map)?;
+        Errno::result(libc::syscall(libc::SYS_munmap, map, size))?;
+    }
+    Ok(0)
+}
+
+/// Syncs the pages of `buffer`, or what lies so many bytes behind it.
+pub(crate) fn sync(step: &Step, buffer: &[u8]) -> Result<u64, Errno> {
+    const PAGE: usize = 4096;
+    let first = buffer.as_ptr() as usize / PAGE * PAGE;
+    let (call, address) = (libc::SYS_msync, first + step.offset as usize);
+    // SAFETY: the kernel writes to no memory.
+    let ret = unsafe { libc::syscall(call, address, step.size, step.advice) };
+    Errno::result(ret).map(|_| 0)
 }

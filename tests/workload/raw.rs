@@ -10,9 +10,9 @@ use nix::{
     sys::wait::{WaitStatus, waitpid},
     unistd::{ForkResult, fork},
 };
-use tests::plan::{Call, Step};
+use tests::plan::{Call, Step, VECTORS};
 
-use crate::{descriptors, memory};
+use crate::{descriptors, memory, ring, wait};
 
 /// Makes the call of `step`; `buffer` is what it may read or write.
 pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
@@ -37,9 +37,54 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
             let ret = unsafe { libc::syscall(libc::SYS_fadvise64, fd, offset, size, step.advice) };
             return Errno::result(ret).map(|_| 0);
         }
+        Call::Readv | Call::Preadv | Call::Preadv2 => return vectored(fd, step, buffer),
+        Call::Writev | Call::Pwritev | Call::Pwritev2 => return vectored(fd, step, buffer),
+        Call::SyncFileRange => {
+            let (call, offset, size) = (libc::SYS_sync_file_range, step.offset, step.size);
+            // SAFETY: no argument is a pointer.
+            let ret = unsafe { libc::syscall(call, fd, offset, size, step.advice) };
+            return Errno::result(ret).map(|_| 0);
+        }
+        Call::Msync => return memory::sync(step, buffer),
+        Call::Ring => return ring::request(fd, step, buffer),
+        Call::Mmap => return memory::map(fd, step),
+        Call::Futex => return wait::futex(step),
+        Call::EpollWait | Call::EpollPwait | Call::EpollPwait2 => return wait::events(fd, step),
+        Call::IoUringEnter => {
+            let nothing = std::ptr::null::<u8>();
+            // SAFETY: nothing is submitted, and no argument points anywhere.
+            let ret = unsafe {
+                libc::syscall(libc::SYS_io_uring_enter, fd, 0, 0, step.advice, nothing, 0)
+            };
+            return Errno::result(ret).map(|_| 0);
+        }
     };
     // SAFETY: the kernel reads or writes at most `len` bytes of the buffer, which is exclusively ours.
     let ret = unsafe { libc::syscall(number, fd, buffer.as_mut_ptr(), buffer.len(), step.offset) };
+    Errno::result(ret).map(|bytes| bytes as u64)
+}
+
+/// The same with parts of the buffer.
+fn vectored(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno> {
+    let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let mut vectors = [nothing; VECTORS];
+    let parts = buffer.chunks_mut(step.size.div_ceil(VECTORS).max(1));
+    for (vector, part) in vectors.iter_mut().zip(parts) {
+        *vector = libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() };
+    }
+    let number = match step.call {
+        Call::Readv => libc::SYS_readv,
+        Call::Preadv => libc::SYS_preadv,
+        Call::Preadv2 => libc::SYS_preadv2,
+        Call::Writev => libc::SYS_writev,
+        Call::Pwritev => libc::SYS_pwritev,
+        _ => libc::SYS_pwritev2,
+    };
+    let (offset, high, flags) = (step.offset, 0_u64, step.advice);
+    // SAFETY: the vectors are disjoint parts of the buffer, which is exclusively ours.
+    let ret = unsafe {
+        libc::syscall(number, fd, vectors.as_mut_ptr(), vectors.len(), offset, high, flags)
+    };
     Errno::result(ret).map(|bytes| bytes as u64)
 }
 

@@ -12,6 +12,7 @@ pub mod exponential;
 pub mod fadvise;
 pub mod faults;
 pub mod group;
+pub mod io_uring;
 pub mod kills;
 pub mod madvise;
 pub mod page_cache;

@@ -8,8 +8,10 @@
 pub mod cgroup;
 pub mod duration;
 pub mod field;
+pub mod file;
 pub mod folio;
 pub mod group;
+pub mod reads;
 pub mod registers;
 pub mod sample;
 pub mod scope;

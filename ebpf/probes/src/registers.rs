@@ -14,10 +14,13 @@ use crate::{
 crate::fields! {
     OFFSET_PT_REGS_ORIG_AX,
     OFFSET_PT_REGS_R10,
+    OFFSET_PT_REGS_R8,
     OFFSET_PT_REGS_DI,
     OFFSET_PT_REGS_SI,
     OFFSET_PT_REGS_DX,
     OFFSET_PT_REGS_BP,
+    OFFSET_PT_REGS_BX,
+    OFFSET_PT_REGS_CX,
     OFFSET_TASK_STRUCT_THREAD_INFO_STATUS,
 }
 
@@ -63,6 +66,36 @@ pub fn argument_2(regs: impl Memory) -> u64 {
 #[inline(always)]
 pub fn argument_3(regs: impl Memory) -> u64 {
     regs.read(&OFFSET_PT_REGS_R10)
+}
+
+/// The fifth argument of a call.
+#[inline(always)]
+pub fn argument_4(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_R8)
+}
+
+/// The first argument of a 32-bit call on x86-64.
+#[inline(always)]
+pub fn compat_argument_0(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_BX)
+}
+
+/// The second argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_1(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_CX)
+}
+
+/// The third argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_2(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_DX)
+}
+
+/// The fourth argument of a 32-bit call.
+#[inline(always)]
+pub fn compat_argument_3(regs: impl Memory) -> u64 {
+    regs.read(&OFFSET_PT_REGS_SI)
 }
 
 /// The fifth argument of a 32-bit call on x86-64 (arch/x86/entry: bx, cx, dx, si, di, bp).

@@ -4,13 +4,14 @@ use super::btf::Types;
 
 /// Ladders and programs call registers and flags as x86-64 does, where the arguments of a call are in di, si,
 /// dx, r10 and r8. Where the kernel's types do not have such a name, what arm64 has instead.
-const INSTEAD: [(&str, &str); 7] = [
+const INSTEAD: [(&str, &str); 8] = [
     ("pt_regs.orig_ax", "pt_regs.syscallno"),
     // The result takes the place of the first argument (arch/arm64/kernel/syscall.c).
     ("pt_regs.di", "pt_regs.orig_x0"),
     ("pt_regs.si", "pt_regs.regs[1]"),
     ("pt_regs.dx", "pt_regs.regs[2]"),
     ("pt_regs.r10", "pt_regs.regs[3]"),
+    ("pt_regs.r8", "pt_regs.regs[4]"),
     ("pt_regs.bp", "pt_regs.regs[5]"),
     (STATUS, "task_struct.thread_info.flags"),
 ];

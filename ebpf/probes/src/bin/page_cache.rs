@@ -1,47 +1,52 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
+
+use core::intrinsics::{AtomicOrdering, atomic_and, atomic_or};
 
 use abi::{
     group::Group,
-    page_cache::{Cell, Counter, Lookup, MAX_TASKS},
+    page_cache::{
+        CHUNK, Cell, Chunk, Counter, FOLIO_CHUNKS, Lookup, MAX_AHEAD, MAX_TASKS, READ_CHUNKS, bits,
+    },
 };
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, fexit, map, raw_tracepoint},
     maps::{HashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext, RawTracePointContext, TracePointContext},
 };
 use probes::{
     NO_PREALLOC, count,
-    field::{Address, Memory, Trusted, present, probe_at, record, set},
+    field::{Address, Memory, Trusted, present, record, set},
+    file,
     folio::pages,
-    group, registers, task,
+    group, reads, registers, task,
 };
 
 probes::program!();
 
+const RELAXED: AtomicOrdering = AtomicOrdering::Relaxed;
+
 probes::fields! {
     OFFSET_TRACE_EVENT_RAW_MM_FILEMAP_OP_PAGE_CACHE_ORDER,
-    OFFSET_ADDRESS_SPACE_HOST,
-    OFFSET_INODE_I_SIZE,
     OFFSET_TASK_STRUCT_IOAC_SYSCR,
-    OFFSET_TASK_STRUCT_FILES,
-    OFFSET_FILES_STRUCT_FDT,
-    OFFSET_FDTABLE_FD,
-    OFFSET_FILE_F_POS,
     OFFSET_KIOCB_KI_POS,
+    ARG_MM_FILEMAP_GET_PAGES_ADDRESS_SPACE,
+    OFFSET_FOLIO_MAPPING,
+    OFFSET_FOLIO_INDEX,
 }
 
-/// The number of `read` on this architecture.
+/// Whether it is told what a read finds: then the other programs remember what is read ahead.
 #[unsafe(no_mangle)]
-static NR_READ: u32 = 0;
-/// The number of `pread64` on this architecture.
+static FOLLOWED: u32 = 0;
+/// The numbers on this architecture of calls that have files read ahead.
 #[unsafe(no_mangle)]
-static NR_PREAD64: u32 = 0;
-
-/// The bits of a position in a file that lie within a page.
+static NR_FADVISE64: u32 = u32::MAX;
 #[unsafe(no_mangle)]
-static PAGE_SHIFT: u32 = 12;
+static NR_READAHEAD: u32 = u32::MAX;
 
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -55,10 +60,9 @@ probes::cells! {
 #[map]
 static LOOKUPS: HashMap<u64, Lookup> = HashMap::with_max_entries(MAX_TASKS, NO_PREALLOC);
 
-#[inline(always)]
-fn page_shift() -> u32 {
-    set(&PAGE_SHIFT) & 63
-}
+/// Pages that have been read ahead and not read, by their bits.
+#[map]
+static AHEAD: HashMap<Chunk, u64> = HashMap::with_max_entries(MAX_AHEAD, NO_PREALLOC);
 
 /// Adds `pages` to the field of the group's cell that `field` picks.
 #[inline(always)]
@@ -142,7 +146,7 @@ probes::tracepoint! {
 /// finds, with the end of the whole request each time, which may lie behind the end of the file.
 ///
 /// The first event of a read counts all of it. A batch whose last folio is still being read raises
-/// none, so even the first event may lie behind the read's start: see [`start`].
+/// none, so even the first event may lie behind the read's start, which is known from the call's arguments.
 #[inline(always)]
 fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
     let Some(group) = group::in_scope() else { return };
@@ -169,16 +173,31 @@ fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
             }
         }
     }
-    let size: i64 = mapping.follow(&OFFSET_ADDRESS_SPACE_HOST).read(&OFFSET_INODE_I_SIZE);
+    let size = file::size(mapping);
     if size <= 0 {
         // Truncated since the pages were found.
         return;
     }
-    let first = start(index, last_index);
-    let last_of_file = ((size - 1) >> page_shift()) as u64;
+    // Only the read that the call's arguments describe: one inside it, of a file system for itself, is another.
+    let read = reads::current();
+    let is_the_calls = read.known && read.first <= index && read.last == last_index;
+    let first = if is_the_calls { read.first } else { index };
+    let last_of_file = ((size - 1) >> reads::page_shift()) as u64;
     let last = if last_index < last_of_file { last_index } else { last_of_file };
-    if first <= last {
-        add(group, last - first + 1, |cell| &mut cell.lookups);
+    if first > last {
+        return;
+    }
+    let asked = last - first + 1;
+    let followed = is_the_calls && set(&FOLLOWED) != 0;
+    let ahead = if followed { taken(mapping.address(), first, last) } else { 0 };
+    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+        // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
+        let cell = unsafe { &mut *cell };
+        cell.lookups += asked;
+        if followed {
+            cell.followed += asked;
+            cell.ahead += ahead;
+        }
     }
 }
 
@@ -196,44 +215,16 @@ pub fn lookups_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The first page of the read that the current task is in, which is `index` or lies before it. Known
-/// for `read` and `pread64`, from their arguments; of any other way to read, `index` is taken.
-#[inline(always)]
-fn start(index: u64, last_index: u64) -> u64 {
-    let regs = registers::current();
-    let number = registers::number(regs);
-    let position = if number == u64::from(set(&NR_PREAD64)) {
-        registers::argument_3(regs)
-    } else if number == u64::from(set(&NR_READ)) {
-        // The file's own position, which moves when the call returns.
-        let files = task::current().follow(&OFFSET_TASK_STRUCT_FILES);
-        let table = files.follow(&OFFSET_FILES_STRUCT_FDT);
-        let array = table.follow(&OFFSET_FDTABLE_FD);
-        let descriptor = registers::argument_0(regs) as u32;
-        let file = Address(probe_at(array.address() + 8 * u64::from(descriptor)));
-        file.read(&OFFSET_FILE_F_POS)
-    } else {
-        return index;
-    };
-    // Only the read that these arguments describe: one inside it, of a file system for itself, is
-    // another.
-    let end = position + registers::argument_2(regs);
-    let first = position >> page_shift();
-    if first < index && end > position && (end - 1) >> page_shift() == last_index {
-        first
-    } else {
-        index
-    }
-}
-
 /// What a read of `read_bytes` that ended at `position` has looked for.
 #[inline(always)]
 fn served(group: Group, position: u64, read_bytes: i64) {
     if read_bytes <= 0 {
         return;
     }
-    let (first, last) =
-        ((position - read_bytes as u64) >> page_shift(), (position - 1) >> page_shift());
+    let (first, last) = (
+        (position - read_bytes as u64) >> reads::page_shift(),
+        (position - 1) >> reads::page_shift(),
+    );
     add(group, last - first + 1, |cell| &mut cell.lookups);
 }
 
@@ -267,5 +258,138 @@ pub fn thread_exit_btf(_: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
     ended();
+    0
+}
+
+/// Remembers that pages have been read ahead.
+#[inline(always)]
+fn remember(mapping: u64, first: u64, last: u64) {
+    let mut at = first;
+    let mut i = 0;
+    while i < FOLIO_CHUNKS && at <= last {
+        let (key, bits) = (Chunk { mapping, number: at / CHUNK }, bits(at, last));
+        let room = AHEAD.get_ptr_mut(&key).is_some()
+            || AHEAD.insert(&key, &0, u64::from(BPF_NOEXIST)).is_ok();
+        match AHEAD.get_ptr_mut(&key) {
+            // SAFETY: the kernel keeps the value while a program has it, and all who change it do it so.
+            Some(value) => {
+                unsafe { atomic_or::<_, _, RELAXED>(value, bits) };
+            }
+            None if !room => count(&COUNTERS, Counter::AheadFull as u32, 1),
+            None => {}
+        }
+        at = (at | (CHUNK - 1)) + 1;
+        i += 1;
+    }
+}
+
+/// Forgets what is remembered of pages in so many chunks: how many of them were, and where it has come to.
+#[inline(always)]
+fn forgotten<const CHUNKS: u32>(mapping: u64, first: u64, last: u64) -> (u64, u64) {
+    let mut found = 0;
+    let mut at = first;
+    let mut i = 0;
+    while i < CHUNKS && at <= last {
+        let (key, bits) = (Chunk { mapping, number: at / CHUNK }, bits(at, last));
+        if let Some(value) = AHEAD.get_ptr_mut(&key) {
+            // SAFETY: as in `remember`.
+            let before = unsafe { atomic_and::<_, _, RELAXED>(value, !bits) };
+            found += u64::from((before & bits).count_ones());
+            if before & !bits == 0 {
+                let _ = AHEAD.remove(&key);
+            }
+        }
+        at = (at | (CHUNK - 1)) + 1;
+        i += 1;
+    }
+    (found, at)
+}
+
+/// A read has come for pages: how many of them it finds for the first time, since they were read ahead.
+#[inline(always)]
+fn taken(mapping: u64, first: u64, last: u64) -> u64 {
+    let (found, at) = forgotten::<READ_CHUNKS>(mapping, first, last);
+    if at <= last {
+        count(&COUNTERS, Counter::TooLong as u32, 1);
+    }
+    found
+}
+
+/// Pages are added to the page cache by the current task: for a read, which misses those that it asks for and has the
+/// others read ahead, by a call that has them read ahead, by a fault, or to be written to.
+#[inline(always)]
+fn filled(folio: impl Memory) {
+    // What is remembered is for lookups, which older kernels do not tell.
+    if !present(&ARG_MM_FILEMAP_GET_PAGES_ADDRESS_SPACE) {
+        return;
+    }
+    let Some(group) = group::in_scope() else { return };
+    let first: u64 = folio.read(&OFFSET_FOLIO_INDEX);
+    let mapping: u64 = folio.read(&OFFSET_FOLIO_MAPPING);
+    let pages = pages(folio);
+    let last = first + pages - 1;
+    let read = reads::current();
+    if !read.known {
+        let number = registers::number(registers::current()) as u32;
+        if number == set(&NR_FADVISE64) || number == set(&NR_READAHEAD) {
+            remember(mapping, first, last);
+        } else if number == u32::MAX {
+            // Not in a call, but on the way from a fault.
+            add(group, pages, |cell| &mut cell.faulted);
+        }
+        return;
+    }
+    if file::mapping(read.file).address() != mapping {
+        // The file system reads something for itself.
+        return;
+    }
+    let from = if first > read.first { first } else { read.first };
+    let to = if last < read.last { last } else { read.last };
+    if from > to {
+        remember(mapping, first, last);
+        return;
+    }
+    add(group, to - from + 1, |cell| &mut cell.misses);
+    if first < from {
+        remember(mapping, first, from - 1);
+    }
+    if to < last {
+        remember(mapping, to + 1, last);
+    }
+}
+
+/// See [`adds_btf`].
+#[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
+pub fn fills_btf(ctx: BtfTracePointContext) -> i32 {
+    filled(Trusted::new(ctx.arg(0)));
+    0
+}
+
+/// See [`adds_btf`].
+#[raw_tracepoint(tracepoint = "mm_filemap_add_to_page_cache")]
+pub fn fills_raw(ctx: RawTracePointContext) -> i32 {
+    filled(Address(ctx.arg(0)));
+    0
+}
+
+/// Whoever deletes pages: they are not there any more.
+#[inline(always)]
+fn gone(folio: impl Memory) {
+    let first: u64 = folio.read(&OFFSET_FOLIO_INDEX);
+    let mapping = folio.read(&OFFSET_FOLIO_MAPPING);
+    forgotten::<FOLIO_CHUNKS>(mapping, first, first + pages(folio) - 1);
+}
+
+/// See [`deletes_btf`].
+#[btf_tracepoint(function = "mm_filemap_delete_from_page_cache")]
+pub fn gone_btf(ctx: BtfTracePointContext) -> i32 {
+    gone(Trusted::new(ctx.arg(0)));
+    0
+}
+
+/// See [`deletes_btf`].
+#[raw_tracepoint(tracepoint = "mm_filemap_delete_from_page_cache")]
+pub fn gone_raw(ctx: RawTracePointContext) -> i32 {
+    gone(Address(ctx.arg(0)));
     0
 }

@@ -14,10 +14,12 @@ use tracing::{error, info, warn};
 
 use super::{
     config::Config,
+    derived::{Derived, Notes},
     groups::Groups,
     own::{self, Scraped},
     pressure::Pressure,
     signal::{AnySignal, Disabled},
+    swap::Swap,
     tier::{Read, Tier},
 };
 use crate::{
@@ -46,6 +48,8 @@ pub(super) struct Attached {
     /// What is known of the probes.
     probes: Vec<Probe>,
     pressure: Option<Pressure>,
+    swap: Option<Swap>,
+    derived: Derived,
     scope: Scope,
     /// What the scope meant at the last collection.
     resolved: Resolved,
@@ -125,6 +129,7 @@ impl Attached {
         };
         let resolved = scope.resolve();
         let pressure = config.pressure.enabled.then(|| Pressure::new(meant(&scope, &resolved)));
+        let swap = config.swap.enabled.then(|| Swap::new(meant(&scope, &resolved)));
         let mut attached = Self {
             // Every counter is zero at this moment.
             start: SystemTime::now(),
@@ -132,6 +137,8 @@ impl Attached {
             statuses: Vec::new(),
             probes: Vec::new(),
             pressure,
+            swap,
+            derived: Derived::default(),
             resolved,
             scope,
             memory,
@@ -208,15 +215,23 @@ impl Attached {
             if let Some(pressure) = &mut self.pressure {
                 pressure.read(meant(&self.scope, &self.resolved), &mut points);
             }
+            if let Some(swap) = &mut self.swap {
+                swap.read(meant(&self.scope, &self.resolved), &mut points);
+            }
             for read in self.tiers.iter().flat_map(|tier| &tier.signals) {
                 own::accounts(&mut points, &read.loaded, &mut self.probes);
             }
         }
         let turn = Turn::take();
+        let mut notes = Notes::new();
         for (tier, _) in self.tiers.iter_mut().zip(due).filter(|(_, due)| **due) {
             tier.read(&mut points, scraped);
+            notes.extend(tier.groups.noted());
         }
         drop(turn);
+        if let Some(tier) = self.tiers.first() {
+            self.derived.emit(&notes, &tier.groups, &mut points);
+        }
         at.probes(self.probes.clone());
         let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();
         points.into_batch(&resource, SCOPE)

@@ -51,6 +51,8 @@ pub struct Config {
     pub run_time: bool,
     /// Pressure stall information of the scope's cgroups, or of the host if the scope names none.
     pub pressure: Switch,
+    /// Pages swapped in and out, of the scope's cgroups, or of the host if the scope names none.
+    pub swap: Switch,
     /// Which tasks are counted.
     pub scope: scope::Config,
     /// The signals' own sections, by name. A signal that is not named has its defaults.
@@ -76,6 +78,7 @@ impl Default for Config {
             memory_budget_mib: 256,
             run_time: false,
             pressure: Switch::default(),
+            swap: Switch::default(),
             scope: scope::Config::default(),
             signals: BTreeMap::new(),
             metrics: BTreeMap::new(),

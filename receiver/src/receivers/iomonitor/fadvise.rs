@@ -2,12 +2,14 @@
 
 use abi::{
     errno,
-    fadvise::{ADVICES, Counter, INVALID, SLOTS},
+    fadvise::{ADVICES, Counter, DONTNEED, INVALID, SLOTS},
 };
 use anyhow::Result;
 
 use super::{
+    derived::Quantity,
     errors,
+    folio::{FOLIO, HEAD},
     groups::Groups,
     signal::{Disabled, Signal, Switch},
     system_call,
@@ -15,6 +17,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
+        architecture::page_size,
         globals::Globals,
         ladder::{Attach, Context, Mode, Probe, Rung},
         load::Loaded,
@@ -38,10 +41,34 @@ const ADVICE: Metric = Metric {
     kind: Kind::Counter,
     description: "Calls of fadvise64 by advice, successful or not.",
     caveat: "Calls whose advice does not exist are in ebpf.fadvise.calls alone.",
-    attributes: &[Attribute {
-        name: "advice",
-        description: "`normal`, `random`, `sequential`, `willneed`, `dontneed` or `noreuse`",
-    }],
+    attributes: &[NAME],
+};
+
+const ADVISED: Metric = Metric {
+    name: "ebpf.fadvise.advised",
+    unit: "By",
+    kind: Kind::Counter,
+    description: "Bytes of files that accepted advice was about: from its offset on as many as it says, or all if it says \
+                  0, and no more than the file had when the call was made.",
+    caveat: "A series appears with its first byte. What was asked, not what was done: what is read ahead or dropped are \
+             whole pages, and not those that are there already, or not at all.",
+    attributes: &[NAME],
+};
+
+const DROPPED_PAGES: Metric = Metric {
+    name: "ebpf.fadvise.dropped",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that advice of `dontneed` dropped from the page cache: those deleted by the thread that made the \
+                  call, while it was in it. Reads of them afterwards are misses by policy, not by pressure.",
+    caveat: "Pages of which only a part is meant stay, and so do dirty and mapped ones. io_uring's advice is not in it.",
+    attributes: &[],
+};
+
+/// Which advice.
+const NAME: Attribute = Attribute {
+    name: "advice",
+    description: "`normal`, `random`, `sequential`, `willneed`, `dontneed` or `noreuse`",
 };
 
 const SUCCESS: Metric = Metric {
@@ -49,8 +76,8 @@ const SUCCESS: Metric = Metric {
     unit: "{call}",
     kind: Kind::Counter,
     description: "Calls of fadvise64 that returned 0.",
-    caveat: "The kernel accepted the advice. Whether pages were read or dropped is in the page cache's \
-             metrics: dirty or mapped pages, for instance, stay.",
+    caveat: "The kernel accepted the advice. Whether pages were dropped is in ebpf.fadvise.dropped: dirty or mapped pages, \
+             for instance, stay.",
     attributes: &[],
 };
 
@@ -71,55 +98,10 @@ impl Signal for Fadvise {
     const DESCRIPTION: &'static str = "What programs advise the kernel about their files.";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/fadvise.o");
-    const METRICS: &'static [Metric] = &[CALLS, ADVICE, SUCCESS, ERRORS];
+    const METRICS: &'static [Metric] = &[CALLS, ADVICE, SUCCESS, ERRORS, ADVISED, DROPPED_PAGES];
     type Config = Switch;
 
-    const PROBES: &'static [Probe] = &[Probe {
-        name: "calls",
-        context: Context::Task,
-        rungs: &[
-            // Costs nothing to other calls. On arm64 the compiler puts the function's body into the one call that native
-            // callers come by, and the function itself is left to 32-bit ones.
-            #[cfg(target_arch = "x86_64")]
-            Rung {
-                mode: Mode::Fentry,
-                programs: &[Attach { program: "calls_fexit", target: "ksys_fadvise64_64" }],
-                fields: &[],
-                values: &[],
-            },
-            Rung {
-                mode: Mode::TpBtf,
-                programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
-                fields: REGISTERS,
-                values: &[],
-            },
-            Rung {
-                mode: Mode::RawTp,
-                programs: &[Attach { program: "exit_raw", target: "sys_exit" }],
-                fields: REGISTERS,
-                values: &[],
-            },
-            Rung {
-                mode: Mode::SyscallTracepoint,
-                programs: &[
-                    Attach { program: "enter_tp", target: "syscalls/sys_enter_*" },
-                    Attach { program: "exit_tp", target: "syscalls/sys_exit_*" },
-                ],
-                fields: &["trace_event_raw_sys_enter.args", "trace_event_raw_sys_exit.ret"],
-                values: &[],
-            },
-            #[cfg(target_arch = "x86_64")]
-            Rung {
-                mode: Mode::Kprobe,
-                programs: &[
-                    Attach { program: "exit_kprobe", target: "ksys_fadvise64_64" },
-                    Attach { program: "enter_kprobe", target: "ksys_fadvise64_64" },
-                ],
-                fields: &[],
-                values: &[],
-            },
-        ],
-    }];
+    const PROBES: &'static [Probe] = &[CALLED, DROPPED_BY_ADVICE];
 
     fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
         Ok(config.enabled.then_some(Self))
@@ -146,6 +128,15 @@ impl Signal for Fadvise {
         groups: &mut Groups,
         points: &mut Points<'_>,
     ) -> Result<()> {
+        if loaded.has("dropped") {
+            for (owner, cells) in groups.read(Self::NAME, "DROPPED", loaded)?.iter() {
+                points.about(groups.about(owner));
+                let pages = cells.iter().filter_map(|(_, cell)| cell.first()).sum();
+                points.counter(&DROPPED_PAGES, &[], pages);
+                groups.note(owner, Quantity::Dropped, pages * page_size());
+            }
+            points.about(About::default());
+        }
         if !loaded.has("calls") {
             return Ok(());
         }
@@ -156,6 +147,18 @@ impl Signal for Fadvise {
                 calls[*slot as usize] = cell.first().copied().unwrap_or(0);
             }
             emit(points, &calls);
+        }
+        for (owner, cells) in groups.read(Self::NAME, "ADVISED", loaded)?.iter() {
+            points.about(groups.about(owner));
+            for (advice, cell) in cells {
+                let Some(name) = ADVICES.get(*advice as usize) else { continue };
+                if cell[0] > 0 {
+                    points.counter(&ADVISED, &[(NAME.name, name)], cell[0]);
+                }
+                if *advice == DONTNEED {
+                    groups.note(owner, Quantity::NotNeeded, cell[0]);
+                }
+            }
         }
         points.about(About::default());
         let counters = loaded.counters("COUNTERS")?;
@@ -199,6 +202,142 @@ const COMPAT: &[(&str, u32)] = if cfg!(target_arch = "x86_64") {
 
 /// The arguments of a call that returns, for native and for 32-bit callers.
 const REGISTERS: &[&str] = &[
+    "pt_regs.orig_ax",
+    "pt_regs.r10",
+    "pt_regs.di",
+    "pt_regs.si",
+    "pt_regs.dx",
+    "pt_regs.r8",
+    "pt_regs.bp",
+    "pt_regs.bx?",
+    "pt_regs.cx?",
+    "task_struct.thread_info.status",
+    "task_struct.files?",
+    "files_struct.fdt?",
+    "fdtable.fd?",
+    "file.f_mapping?",
+    "address_space.host?",
+    "inode.i_size?",
+];
+
+const CALLED: Probe = Probe {
+    name: "calls",
+    context: Context::Task,
+    rungs: &[
+        // Costs nothing to other calls. On arm64 the compiler puts the function's body into the one call that native
+        // callers come by, and the function itself is left to 32-bit ones.
+        #[cfg(target_arch = "x86_64")]
+        Rung {
+            mode: Mode::Fentry,
+            programs: &[Attach { program: "calls_fexit", target: "ksys_fadvise64_64" }],
+            fields: FILE,
+            values: &[],
+        },
+        Rung {
+            mode: Mode::TpBtf,
+            programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
+            fields: REGISTERS,
+            values: &[],
+        },
+        Rung {
+            mode: Mode::RawTp,
+            programs: &[Attach { program: "exit_raw", target: "sys_exit" }],
+            fields: REGISTERS,
+            values: &[],
+        },
+        Rung {
+            mode: Mode::SyscallTracepoint,
+            programs: &[
+                Attach { program: "enter_tp", target: "syscalls/sys_enter_*" },
+                Attach { program: "exit_tp", target: "syscalls/sys_exit_*" },
+            ],
+            fields: RECORDS,
+            values: &[],
+        },
+        #[cfg(target_arch = "x86_64")]
+        Rung {
+            mode: Mode::Kprobe,
+            programs: &[
+                Attach { program: "exit_kprobe", target: "ksys_fadvise64_64" },
+                Attach { program: "enter_kprobe", target: "ksys_fadvise64_64" },
+            ],
+            fields: FILE,
+            values: &[],
+        },
+    ],
+};
+
+/// Pages that are deleted while the thread that deletes them is in the call.
+const DROPPED_BY_ADVICE: Probe = Probe {
+    name: "dropped",
+    // With interrupts off.
+    context: Context::Interrupt,
+    rungs: &[
+        Rung {
+            mode: Mode::TpBtf,
+            programs: &[Attach {
+                program: "dropped_btf",
+                target: "mm_filemap_delete_from_page_cache",
+            }],
+            fields: DROPPING,
+            values: HEAD,
+        },
+        Rung {
+            mode: Mode::RawTp,
+            programs: &[Attach {
+                program: "dropped_raw",
+                target: "mm_filemap_delete_from_page_cache",
+            }],
+            fields: DROPPING,
+            values: HEAD,
+        },
+        Rung {
+            mode: Mode::Tracepoint,
+            programs: &[Attach {
+                program: "dropped_tp",
+                target: "filemap/mm_filemap_delete_from_page_cache",
+            }],
+            fields: DROPPING_RECORD,
+            values: &[],
+        },
+    ],
+};
+
+/// The file behind a descriptor, for the bytes that advice is about.
+const FILE: &[&str] = &[
+    "task_struct.files?",
+    "files_struct.fdt?",
+    "fdtable.fd?",
+    "file.f_mapping?",
+    "address_space.host?",
+    "inode.i_size?",
+];
+/// The same beside records.
+const RECORDS: &[&str] = &[
+    "trace_event_raw_sys_enter.args",
+    "trace_event_raw_sys_exit.ret",
+    "task_struct.files?",
+    "files_struct.fdt?",
+    "fdtable.fd?",
+    "file.f_mapping?",
+    "address_space.host?",
+    "inode.i_size?",
+];
+/// The advice of the call that the current task is in, beside a folio.
+const DROPPING: &[&str] = &[
+    FOLIO[0],
+    FOLIO[1],
+    FOLIO[2],
+    "pt_regs.orig_ax",
+    "pt_regs.r10",
+    "pt_regs.di",
+    "pt_regs.si",
+    "pt_regs.bp",
+    "task_struct.thread_info.status",
+];
+/// The same beside a record.
+const DROPPING_RECORD: &[&str] = &[
+    "trace_event_raw_mm_filemap_op_page_cache.order|page.compound_order",
     "pt_regs.orig_ax",
     "pt_regs.r10",
     "pt_regs.di",

@@ -22,6 +22,7 @@ use nix::time::{ClockId, clock_gettime};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use smallvec::SmallVec;
 
+use super::derived::{Notes, Quantity};
 use crate::{
     ebpf::{group::GroupBy, load::Loaded, process},
     metric::{About, Attribute, key_value, nanos},
@@ -111,6 +112,9 @@ pub struct Groups {
     /// The ended groups' counts by signal, map and entry.
     folded: BTreeMap<(&'static str, &'static str, u32), Vec<u64>>,
     living: Living,
+    notes: Notes,
+    /// Whether what is noted counts: of a share alone, no ratio can be made.
+    noting: bool,
 }
 
 /// Who lives, as of this collection.
@@ -138,7 +142,15 @@ impl Groups {
         let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
         let boot = Duration::from_nanos(nanos(SystemTime::now()))
             .saturating_sub(since_boot.unwrap_or_default());
-        Self { by, mounts, boot, folded: BTreeMap::new(), living: Living::default() }
+        Self {
+            by,
+            mounts,
+            boot,
+            folded: BTreeMap::new(),
+            living: Living::default(),
+            notes: Notes::new(),
+            noting: true,
+        }
     }
 
     /// Whether the host is one group.
@@ -253,6 +265,23 @@ impl Groups {
             GroupBy::Process => living.processes(),
             GroupBy::Cgroup => living.cgroups(&self.mounts),
         }
+    }
+
+    /// Adds to a quantity that ratios are made of, of this collection.
+    pub fn note(&mut self, owner: Owner, quantity: Quantity, amount: u64) {
+        if self.noting {
+            *self.notes.entry((owner, quantity)).or_default() += amount;
+        }
+    }
+
+    /// Whether what is noted from now on counts, or is a share of something.
+    pub fn notes(&mut self, whole: bool) {
+        self.noting = whole;
+    }
+
+    /// Takes what this collection has noted.
+    pub fn noted(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
     }
 
     /// How the points of an owner's cells are marked.

@@ -7,6 +7,7 @@ mod attached;
 mod block;
 mod compaction;
 pub mod config;
+mod derived;
 mod descriptors;
 mod dirty;
 mod durations;
@@ -15,6 +16,8 @@ mod fadvise;
 mod faults;
 mod folio;
 mod groups;
+mod io_uring;
+mod kept;
 mod kills;
 mod madvise;
 mod own;
@@ -25,6 +28,7 @@ mod reclaim;
 mod sampling;
 mod schedule;
 pub mod signal;
+mod swap;
 mod syscalls;
 mod system_call;
 mod tier;
@@ -64,6 +68,7 @@ pub const SIGNALS: &[Factory] = &[
     signal::<compaction::Compaction>(),
     signal::<kills::Kills>(),
     signal::<syscalls::Syscalls>(),
+    signal::<io_uring::IoUring>(),
     signal::<block::Block>(),
     signal::<descriptors::Descriptors>(),
 ];
@@ -72,7 +77,7 @@ pub const SIGNALS: &[Factory] = &[
 const METRICS: &[Metric] = &all_metrics();
 
 /// Metrics that are no signal's.
-const OTHERS: [&[Metric]; 2] = [own::METRICS, pressure::METRICS];
+const OTHERS: [&[Metric]; 4] = [own::METRICS, pressure::METRICS, swap::METRICS, derived::METRICS];
 
 /// Joins the lists of the signals at compile time.
 const fn all_metrics() -> [Metric; count_metrics()] {
@@ -93,7 +98,12 @@ const fn all_metrics() -> [Metric; count_metrics()] {
 }
 
 const fn count_metrics() -> usize {
-    let (mut count, mut i) = (own::METRICS.len() + pressure::METRICS.len(), 0);
+    let (mut count, mut i) = (0, 0);
+    while i < OTHERS.len() {
+        count += OTHERS[i].len();
+        i += 1;
+    }
+    i = 0;
     while i < SIGNALS.len() {
         count += SIGNALS[i].metrics.len();
         i += 1;

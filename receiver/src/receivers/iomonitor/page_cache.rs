@@ -4,6 +4,7 @@ use abi::page_cache::Counter;
 use anyhow::{Result, bail};
 
 use super::{
+    derived::{HIT_RATIO, Quantity},
     folio::{FOLIO, HEAD},
     groups::Groups,
     signal::{Disabled, Signal, Switch},
@@ -47,13 +48,60 @@ const READ_ATTEMPTS: Metric = Metric {
     kind: Kind::Counter,
     description: "Pages that buffered reads looked for in the page cache.",
     caveat: "A read of one byte looks for one page. Direct I/O, DAX, tmpfs, mmap and writes do not \
-             look here. Exact for read and pread64; of vectored reads, splice and io_uring, pages whose \
-             neighbours are still being read may be missing.",
+             look here. Exact for read, pread64 and their vectored forms of up to 16 parts; of splice and io_uring, \
+             pages whose neighbours are still being read may be missing.",
+    attributes: &[],
+};
+
+const FOLLOWED: Metric = Metric {
+    name: "ebpf.cache.followed",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that read, pread64, readv, preadv and preadv2 looked for in the page cache. What of them is neither \
+                  in ebpf.cache.misses nor in ebpf.cache.readahead is a hit: it was there because something had used it \
+                  before.",
+    caveat: "Vectors of more than 16 parts, splice, sendfile and io_uring are in ebpf.cache.read_attempts alone: of these \
+             it is not known for which page they came.",
+    attributes: &[],
+};
+
+const MISSES: Metric = Metric {
+    name: "ebpf.cache.misses",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that reads looked for and that were not in the page cache: the read waited for the disk. Of those in \
+                  ebpf.cache.followed.",
+    caveat: "What the kernel reads ahead beside them is none. A page that a read of many asks for is one even if readahead \
+             fetches it while the read is under way. Reads that fail have misses without having been followed.",
+    attributes: &[],
+};
+
+const READAHEAD: Metric = Metric {
+    name: "ebpf.cache.readahead",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that reads found in the page cache for the first time since they, or advice to do so, had them read \
+                  ahead: no hit, since a cache of any size would have had to fetch them, and no miss, since they were there \
+                  in time. Of those in ebpf.cache.followed.",
+    caveat: "The read may have waited for a page that was still under way. Pages that tasks outside the scope had read ahead \
+             count as hits, and so do those behind the first 16 MiB of one read.",
+    attributes: &[],
+};
+
+const FAULTED: Metric = Metric {
+    name: "ebpf.cache.faulted",
+    unit: "{page}",
+    kind: Kind::Counter,
+    description: "Pages that faults of programs which map their files added to the page cache.",
+    caveat: "With what the kernel reads around and ahead of them. Faults that the kernel takes on a program's behalf inside a \
+             system call are not in it. How many faults waited is in ebpf.memory.page_faults.",
     attributes: &[],
 };
 
 /// Pages by the page cache's own events.
 pub struct PageCache {
+    /// Whether it is of interest what reads find.
+    followed: bool,
     /// Whether anybody wants to know what reads ask for, which takes longer than the rest.
     lookups: bool,
 }
@@ -64,7 +112,8 @@ impl Signal for PageCache {
         "What enters and leaves the page cache, and what reads ask it for.";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/page_cache.o");
-    const METRICS: &'static [Metric] = &[ADDS, DELETES, READ_ATTEMPTS];
+    const METRICS: &'static [Metric] =
+        &[ADDS, DELETES, READ_ATTEMPTS, FOLLOWED, MISSES, READAHEAD, FAULTED];
     type Config = Switch;
 
     const PROBES: &'static [Probe] = &[
@@ -177,21 +226,54 @@ impl Signal for PageCache {
                 },
             ],
         },
+        Probe {
+            name: "misses",
+            context: Context::Task,
+            // Lookups have no other rungs to tell a page by.
+            rungs: &[
+                Rung {
+                    mode: Mode::TpBtf,
+                    programs: &[
+                        Attach { program: "gone_btf", target: "mm_filemap_delete_from_page_cache" },
+                        Attach { program: "fills_btf", target: "mm_filemap_add_to_page_cache" },
+                    ],
+                    fields: FILL,
+                    values: HEAD,
+                },
+                Rung {
+                    mode: Mode::RawTp,
+                    programs: &[
+                        Attach { program: "gone_raw", target: "mm_filemap_delete_from_page_cache" },
+                        Attach { program: "fills_raw", target: "mm_filemap_add_to_page_cache" },
+                    ],
+                    fields: FILL,
+                    values: HEAD,
+                },
+            ],
+        },
     ];
 
     fn new(config: Switch, disabled: &Disabled) -> Result<Option<Self>, Mistakes> {
-        let lookups = !disabled.contains(READ_ATTEMPTS.name);
-        Ok(config.enabled.then_some(Self { lookups }))
+        let told = [FOLLOWED.name, MISSES.name, READAHEAD.name, FAULTED.name, HIT_RATIO.name];
+        let followed = told.iter().any(|name| !disabled.contains(name));
+        let lookups = followed || !disabled.contains(READ_ATTEMPTS.name);
+        Ok(config.enabled.then_some(Self { followed, lookups }))
     }
 
     fn wants(&self, probe: &str) -> bool {
-        self.lookups || probe != LOOKUPS
+        match probe {
+            LOOKUPS => self.lookups,
+            "misses" => self.followed,
+            _ => true,
+        }
     }
 
     fn globals(&self, globals: &mut Globals) -> Result<()> {
-        for (name, call) in [("NR_READ", "read"), ("NR_PREAD64", "pread64")] {
-            globals.number(name, system_call::number(call)?);
+        for name in ["read", "pread64", "readv", "preadv", "preadv2", "readahead", "fadvise64"] {
+            let number = system_call::number(name)?;
+            globals.number(format!("NR_{}", name.to_uppercase()), number);
         }
+        globals.number("FOLLOWED", self.followed.into());
         Ok(())
     }
 
@@ -201,21 +283,31 @@ impl Signal for PageCache {
         groups: &mut Groups,
         points: &mut Points<'_>,
     ) -> Result<()> {
-        let (adds, deletes, lookups) =
-            (loaded.has("adds"), loaded.has("deletes"), loaded.has(LOOKUPS));
+        let [adds, deletes, lookups, misses] =
+            ["adds", "deletes", LOOKUPS, "misses"].map(|probe| loaded.has(probe));
+        let followed = lookups && misses;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
             for (_, cell) in cells {
-                let &[added, deleted, looked_up] = cell.as_slice() else {
+                let &[added, deleted, looked_up, asked, ahead, missed, faulted] = cell.as_slice()
+                else {
                     bail!("a cell of {} numbers", cell.len())
                 };
                 let metrics = [
                     (adds, &ADDS, added),
                     (deletes, &DELETES, deleted),
                     (lookups, &READ_ATTEMPTS, looked_up),
+                    (followed, &FOLLOWED, asked),
+                    (misses, &MISSES, missed),
+                    (followed, &READAHEAD, ahead),
+                    (misses, &FAULTED, faulted),
                 ];
                 for (_, metric, value) in metrics.into_iter().filter(|(attached, ..)| *attached) {
                     points.counter(metric, &[], value);
+                }
+                if followed {
+                    groups.note(owner, Quantity::Asked, asked);
+                    groups.note(owner, Quantity::NotHit, missed + ahead);
                 }
             }
         }
@@ -227,6 +319,20 @@ impl Signal for PageCache {
                 &[("probe", "page_cache/lookups"), ("reason", "too many threads")],
                 counters[Counter::LookupsUntracked as usize],
             );
+        }
+        if followed {
+            let counters = loaded.counters("COUNTERS")?;
+            let reasons = [
+                ("too many chunks read ahead", Counter::AheadFull),
+                ("too long a read", Counter::TooLong),
+            ];
+            for (reason, counter) in reasons {
+                points.counter(
+                    &DROPPED,
+                    &[("probe", "page_cache/misses"), ("reason", reason)],
+                    counters[counter as usize],
+                );
+            }
         }
         Ok(())
     }
@@ -247,6 +353,26 @@ const LOOKUP: &[&str] = &[
     "file.f_pos",
     "pt_regs.orig_ax",
     "pt_regs.di",
+    "pt_regs.si",
+    "pt_regs.dx",
+    "pt_regs.r10",
+];
+/// Where a page is added, and the read that it is for.
+const FILL: &[&str] = &[
+    "mm_filemap_get_pages(address_space)",
+    "folio.flags|page.flags",
+    "folio._folio_order|folio._flags_1|page.compound_order",
+    "page",
+    "folio.mapping",
+    "folio.index",
+    "task_struct.files",
+    "files_struct.fdt",
+    "fdtable.fd",
+    "file.f_pos",
+    "file.f_mapping",
+    "pt_regs.orig_ax",
+    "pt_regs.di",
+    "pt_regs.si",
     "pt_regs.dx",
     "pt_regs.r10",
 ];

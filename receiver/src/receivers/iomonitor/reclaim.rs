@@ -11,8 +11,9 @@ use abi::{
 use anyhow::Result;
 
 use super::{
+    derived::Quantity,
     durations::by_kind,
-    groups::Groups,
+    groups::{Groups, Owner},
     signal::{Disabled, Signal, Switch},
 };
 use crate::{
@@ -308,7 +309,7 @@ impl Signal for Reclaim {
             }
         }
         points.about(About::default());
-        self.whole_machine(loaded, points, global && memcg)
+        self.whole_machine(loaded, groups, points, global && memcg)
     }
 }
 
@@ -317,12 +318,15 @@ impl Reclaim {
     fn whole_machine(
         &mut self,
         loaded: &mut Loaded,
+        groups: &mut Groups,
         points: &mut Points<'_>,
         direct: bool,
     ) -> Result<()> {
         if loaded.has("shrink") {
             let pages = loaded.counters("SHRUNK")?;
             let (scanned, reclaimed) = pages.split_at(TYPES.len());
+            groups.note(Owner::Host, Quantity::Scanned, scanned.iter().sum());
+            groups.note(Owner::Host, Quantity::Reclaimed, reclaimed.iter().sum());
             for (metric, pages) in [(&SCANNED, scanned), (&RECLAIMED, reclaimed)] {
                 if !direct {
                     // Tasks that reclaim cannot be told from the others.

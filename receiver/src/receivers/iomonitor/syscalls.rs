@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    derived::Quantity,
     durations::Durations,
     errors,
     groups::{Cell, Groups},
@@ -43,7 +44,8 @@ const DURATION: Metric = Metric {
     unit: "s",
     kind: Kind::ExponentialHistogram,
     description: "Time from entering a call to leaving it.",
-    caveat: "Waiting is part of it: a read of an idle socket takes as long as the peer is silent.",
+    caveat: "Waiting is part of it: a read of an idle socket takes as long as the peer is silent, and futex and \
+             epoll_wait are there to wait.",
     attributes: &[SYSCALL],
 };
 
@@ -52,7 +54,8 @@ const IO: Metric = Metric {
     unit: "By",
     kind: Kind::Counter,
     description: "Bytes that calls returned having moved.",
-    caveat: "Not what reached a disk: the page cache, pipes and sockets count alike.",
+    caveat: "Not what reached a disk: the page cache, pipes and sockets count alike. What io_uring moves is in \
+             no call.",
     attributes: &[SYSCALL],
 };
 
@@ -185,6 +188,9 @@ impl Signal for Syscalls {
                 points.counter(&CALLS, &attributes, sum.calls);
                 if call.bytes {
                     points.counter(&IO, &attributes, sum.bytes);
+                }
+                if call.reads() {
+                    groups.note(owner, Quantity::Read, sum.bytes);
                 }
                 for (slot, count) in entries(failed, place * errno::SLOTS, errno::SLOTS) {
                     errors::emit_one(points, &ERRORS, &attributes, slot as u32, count[0]);

@@ -24,6 +24,11 @@ impl SystemCall {
         if cfg!(target_arch = "x86_64") { self.x86_64 } else { self.aarch64 }
     }
 
+    /// Whether it reads from a descriptor into memory.
+    pub fn reads(&self) -> bool {
+        ["read", "pread64", "readv", "preadv", "preadv2"].contains(&self.name)
+    }
+
     /// What its tracepoints are called, which is the function behind it.
     pub fn event(&self) -> &'static str {
         match self.name {
@@ -43,6 +48,8 @@ pub const ALL: &[SystemCall] = &[
     moves_bytes("write", at(1), at(64)),
     call("open", at(2), NONE),
     call("close", at(3), at(57)),
+    // What it returns is an address.
+    call("mmap", at(9), at(222)),
     moves_bytes("pread64", at(17), at(67)),
     moves_bytes("pwrite64", at(18), at(68)),
     moves_bytes("readv", at(19), at(65)),
@@ -62,13 +69,16 @@ pub const ALL: &[SystemCall] = &[
     call("creat", at(85), NONE),
     call("sync", at(162), at(81)),
     call("readahead", at(187), at(213)),
+    call("futex", at(202), at(98)),
     call("epoll_create", at(213), NONE),
     call("fadvise64", at(221), at(223)),
+    call("epoll_wait", at(232), NONE),
     call("mq_open", at(240), at(180)),
     call("inotify_init", at(253), NONE),
     call("openat", at(257), at(56)),
     moves_bytes("splice", at(275), at(76)),
     call("sync_file_range", at(277), at(84)),
+    call("epoll_pwait", at(281), at(22)),
     call("signalfd", at(282), NONE),
     call("timerfd_create", at(283), at(85)),
     call("eventfd", at(284), NONE),
@@ -92,6 +102,7 @@ pub const ALL: &[SystemCall] = &[
     moves_bytes("preadv2", at(327), at(286)),
     moves_bytes("pwritev2", at(328), at(287)),
     call("io_uring_setup", at(425), at(425)),
+    call("io_uring_enter", at(426), at(426)),
     call("open_tree", at(428), at(428)),
     call("fsopen", at(430), at(430)),
     call("fsmount", at(432), at(432)),
@@ -100,6 +111,8 @@ pub const ALL: &[SystemCall] = &[
     call("openat2", at(437), at(437)),
     call("pidfd_getfd", at(438), at(438)),
     call("process_madvise", at(440), at(440)),
+    // Since Linux 5.11.
+    call("epoll_pwait2", at(441), at(441)),
     call("landlock_create_ruleset", at(444), at(444)),
     call("memfd_secret", at(447), at(447)),
 ];
@@ -153,6 +166,11 @@ mod tests {
             ("madvise", libc::SYS_madvise),
             ("signalfd4", libc::SYS_signalfd4),
             ("openat2", libc::SYS_openat2),
+            ("mmap", libc::SYS_mmap),
+            ("futex", libc::SYS_futex),
+            ("epoll_pwait", libc::SYS_epoll_pwait),
+            ("epoll_pwait2", libc::SYS_epoll_pwait2),
+            ("io_uring_enter", libc::SYS_io_uring_enter),
         ];
         for (name, expected) in known {
             assert_eq!(number(name).ok().map(i64::from), Some(expected), "{name}");

@@ -31,6 +31,7 @@ impl Tier {
         self.groups.begin();
         for Read { signal, loaded, rate } in &mut self.signals {
             points.sampled(*rate);
+            self.groups.notes(rate.is_none());
             if let Err(error) = signal.read(loaded, &mut self.groups, points) {
                 error!(signal = signal.name(), "cannot read its maps: {error:#}");
                 scraped.errors.add(1, &scraped.attributes);

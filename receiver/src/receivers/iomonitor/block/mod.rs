@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 
 use self::{devices::Devices, metrics as m};
 use super::{
+    derived::Quantity,
     durations::Durations,
     errors,
     groups::{Groups, Owner},
@@ -80,6 +81,10 @@ impl Signal for Block {
         self.devices.look(loaded)?;
         let (requests, merges) =
             (loaded.has(ladder::REQUESTS.name), loaded.has(ladder::MERGES.name));
+        if requests && groups.is_host() {
+            // Known to be nothing before the first.
+            groups.note(Owner::Host, Quantity::Fetched, 0);
+        }
         for ((owner, place, operation), sum) in &sums {
             points.about(groups.about(*owner));
             let operation = Operation::ALL[*operation as usize];
@@ -89,6 +94,9 @@ impl Signal for Block {
             attributes.push((m::OPERATION.name, name(operation)));
             if requests {
                 sum.requests(points, &attributes);
+                if operation == Operation::Read {
+                    groups.note(*owner, Quantity::Fetched, sum.counts[1]);
+                }
             }
             if merges {
                 sum.merges(points, &attributes);

@@ -54,8 +54,17 @@ fn empty(name: &'static str, attach: fn() -> Result<Empty>) -> Variant {
 
 /// One signal alone.
 fn only(signal: &str, section: Value) -> Value {
-    let all =
-        ["block", "compaction", "dirty", "fadvise", "kills", "page_cache", "reclaim", "syscalls"];
+    let all = [
+        "block",
+        "compaction",
+        "dirty",
+        "fadvise",
+        "io_uring",
+        "kills",
+        "page_cache",
+        "reclaim",
+        "syscalls",
+    ];
     let mut signals: serde_json::Map<_, _> =
         all.map(|name| (name.to_owned(), json!({"enabled": name == signal}))).into_iter().collect();
     if let (Some(own), Value::Object(more)) = (signals[signal].as_object_mut(), section) {
@@ -134,8 +143,14 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     case("pread64 of 4 KiB, cached (watched)", &Work::cached_read()?, syscalls(), cgroup)?;
     case("getppid (nobody watches)", &Work::unwatched(), syscalls(), cgroup)?;
     let pages = only("page_cache", json!({}));
-    let without_lookups = json!({"ebpf.page_cache.read_attempts": {"enabled": false}});
-    let moves = with(pages.clone(), "metrics", without_lookups);
+    let off = |names: &[&str]| {
+        let names =
+            names.iter().map(|name| (format!("ebpf.cache.{name}"), json!({"enabled": false})));
+        Value::Object(names.collect())
+    };
+    let finds = ["followed", "misses", "readahead", "faulted", "hit_ratio"];
+    let looked = with(pages.clone(), "metrics", off(&finds));
+    let moves = with(pages.clone(), "metrics", off(&[&finds[..], &["read_attempts"]].concat()));
     let page_cache = || {
         vec![
             empty(PAGES, || {
@@ -148,9 +163,10 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
                 keyed(&moves, "cgroup"),
             )
             .over(PAGES),
-            variant("and lookups, tp_btf", Mode::TpBtf, pages.clone()).over(PAGES),
-            variant("and lookups, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&pages, "cgroup"))
+            variant("and lookups, tp_btf", Mode::TpBtf, looked.clone()).over(PAGES),
+            variant("and lookups, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&looked, "cgroup"))
                 .over(PAGES),
+            variant("and what they find, tp_btf", Mode::TpBtf, pages.clone()).over(PAGES),
             variant("adds and deletes, tracepoint", Mode::Tracepoint, moves.clone()),
         ]
     };

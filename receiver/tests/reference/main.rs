@@ -209,7 +209,8 @@ fn page() -> String {
         attach is absent.\n"
         .to_owned();
     for signal in SIGNALS {
-        section(&mut page, signal.name, signal.description, signal.metrics.iter());
+        let about = format!("{} It answers: *{}*", signal.description, signal.question);
+        section(&mut page, signal.name, &about, signal.metrics.iter());
     }
     let of_signals = |metric: &&Metric| {
         SIGNALS.iter().flat_map(|s| s.metrics).any(|other| other.name == metric.name)

@@ -42,6 +42,7 @@ pub struct Compaction;
 impl Signal for Compaction {
     const NAME: &'static str = "compaction";
     const DESCRIPTION: &'static str = "How long free memory is moved together.";
+    const QUESTION: &'static str = "Do tasks wait for large pieces of memory to come together?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/compaction.o");
     const METRICS: &'static [Metric] = &[DURATION];

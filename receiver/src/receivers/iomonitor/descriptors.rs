@@ -63,6 +63,8 @@ pub struct Descriptors;
 impl Signal for Descriptors {
     const NAME: &'static str = "descriptors";
     const DESCRIPTION: &'static str = "How many files, sockets and the like are opened and closed.";
+    const QUESTION: &'static str =
+        "Does someone open files or sockets without closing them, or far too often?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/descriptors.o");
     const METRICS: &'static [Metric] = &[OPENED, CLOSED, ERRORS];

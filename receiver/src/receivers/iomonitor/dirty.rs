@@ -32,6 +32,7 @@ pub struct Dirty;
 impl Signal for Dirty {
     const NAME: &'static str = "dirty";
     const DESCRIPTION: &'static str = "What is written to the page cache and has to reach a disk.";
+    const QUESTION: &'static str = "How much is being written that a disk has not seen yet?";
     const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/dirty.o");
     const METRICS: &'static [Metric] = &[DIRTIED];
     type Config = Switch;

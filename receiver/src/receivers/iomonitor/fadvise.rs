@@ -96,6 +96,8 @@ pub struct Fadvise;
 impl Signal for Fadvise {
     const NAME: &'static str = "fadvise";
     const DESCRIPTION: &'static str = "What programs advise the kernel about their files.";
+    const QUESTION: &'static str =
+        "Does a program's advice do what it is meant to do, or throw out what is needed again?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/fadvise.o");
     const METRICS: &'static [Metric] = &[CALLS, ADVICE, SUCCESS, ERRORS, ADVISED, DROPPED_PAGES];

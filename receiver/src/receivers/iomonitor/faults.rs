@@ -36,6 +36,7 @@ pub struct Faults;
 impl Signal for Faults {
     const NAME: &'static str = "faults";
     const DESCRIPTION: &'static str = "How often tasks touch memory that is not mapped yet.";
+    const QUESTION: &'static str = "Do tasks wait for memory that was mapped, or swapped out?";
     const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/faults.o");
     const METRICS: &'static [Metric] = &[FAULTS];
     type Config = OptIn;

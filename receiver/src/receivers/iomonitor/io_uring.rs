@@ -90,6 +90,8 @@ impl Signal for IoUring {
     const NAME: &'static str = "io_uring";
     const DESCRIPTION: &'static str =
         "What is asked of the kernel through io_uring, and what comes of it.";
+    const QUESTION: &'static str =
+        "How long do requests take that no system call waits for, and which of them fail?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/io_uring.o");
     const METRICS: &'static [Metric] = &[SUBMISSIONS, COMPLETIONS, IO, ERRORS, DURATION];

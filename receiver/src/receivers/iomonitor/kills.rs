@@ -54,6 +54,8 @@ impl Signal for Kills {
     const NAME: &'static str = "kills";
     const DESCRIPTION: &'static str = "Which processes are killed, by whom memory runs out. In a pipeline of logs, an event \
                                        for each: `ebpf.process.killed`, or `ebpf.process.oom_killed`.";
+    const QUESTION: &'static str =
+        "Which processes did not end by themselves, and was it for want of memory?";
     const OBJECT: &'static [u8] = aya::include_bytes_aligned!("../../../../ebpf/prebuilt/kills.o");
     const METRICS: &'static [Metric] = &[KILLED, OOM_KILLS];
     type Config = Switch;

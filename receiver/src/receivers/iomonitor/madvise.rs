@@ -70,6 +70,8 @@ impl Signal for Madvise {
     const NAME: &'static str = "madvise";
     const DESCRIPTION: &'static str =
         "What programs advise the kernel about memory, theirs and others'.";
+    const QUESTION: &'static str =
+        "Do programs prepare and give back their memory, and does that work?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/madvise.o");
     const METRICS: &'static [Metric] = &[CALLED, BYTES, ERRORS];

@@ -110,6 +110,7 @@ impl Signal for PageCache {
     const NAME: &'static str = "page_cache";
     const DESCRIPTION: &'static str =
         "What enters and leaves the page cache, and what reads ask it for.";
+    const QUESTION: &'static str = "Are reads served from memory, and what moves in and out of it?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/page_cache.o");
     const METRICS: &'static [Metric] =

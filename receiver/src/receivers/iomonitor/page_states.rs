@@ -49,6 +49,7 @@ impl Signal for PageStates {
     const NAME: &'static str = "page_states";
     const DESCRIPTION: &'static str =
         "What was reclaimed too soon, and what is written back to disks.";
+    const QUESTION: &'static str = "Would more memory help, and what is being written back?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/page_states.o");
     const METRICS: &'static [Metric] = &[REFAULTS, WRITTEN];

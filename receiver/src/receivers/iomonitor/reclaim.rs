@@ -110,6 +110,8 @@ impl Signal for Reclaim {
     const NAME: &'static str = "reclaim";
     const DESCRIPTION: &'static str =
         "How the kernel wins memory back, and who has to wait for it.";
+    const QUESTION: &'static str =
+        "Who waits while the kernel looks for memory, how long, and why?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/reclaim.o");
     const METRICS: &'static [Metric] = &[SCANNED, RECLAIMED, BEGINS, DURATION, THROTTLE, PROCESSES];

@@ -27,6 +27,8 @@ pub trait Signal: Sized + Send + 'static {
     const NAME: &'static str;
     /// One sentence for the reference.
     const DESCRIPTION: &'static str;
+    /// What it answers, for the reference.
+    const QUESTION: &'static str;
     /// The compiled programs.
     const OBJECT: &'static [u8];
     /// What it observes, with the ladder of each.
@@ -166,6 +168,8 @@ pub struct Factory {
     pub name: &'static str,
     /// See [`Signal::DESCRIPTION`].
     pub description: &'static str,
+    /// See [`Signal::QUESTION`].
+    pub question: &'static str,
     /// See [`Signal::METRICS`].
     pub metrics: &'static [Metric],
     /// See [`Signal::SAMPLED`].
@@ -189,6 +193,7 @@ pub const fn signal<S: Signal>() -> Factory {
     Factory {
         name: S::NAME,
         description: S::DESCRIPTION,
+        question: S::QUESTION,
         metrics: S::METRICS,
         sampled: S::SAMPLED,
         probes: S::PROBES,

@@ -95,6 +95,7 @@ pub struct Syscalls {
 impl Signal for Syscalls {
     const NAME: &'static str = "syscalls";
     const DESCRIPTION: &'static str = "How long system calls take, and what comes of them.";
+    const QUESTION: &'static str = "What do applications wait for, how often, and what goes wrong?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../ebpf/prebuilt/syscalls.o");
     const METRICS: &'static [Metric] = &[CALLS, DURATION, IO, ERRORS];

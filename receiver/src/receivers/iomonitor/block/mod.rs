@@ -52,6 +52,7 @@ impl Signal for Block {
     const NAME: &'static str = "block";
     const DESCRIPTION: &'static str =
         "What block devices are asked for, how long it waits and how long it takes.";
+    const QUESTION: &'static str = "Is it the device, or the queue before it, and for whom?";
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../../ebpf/prebuilt/block.o");
     const METRICS: &'static [Metric] = m::ALL;

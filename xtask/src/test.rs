@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::{Steps, cargo, run as execute};
-use crate::{build_ebpf, check, tidy, tools, vm};
+use crate::{build_ebpf, check, tidy, tools};
 
 /// Runs every step and sums up.
 pub(crate) fn run() -> Result<()> {
@@ -34,11 +34,6 @@ pub(crate) fn run() -> Result<()> {
         steps.step("tests in the live kernel", live_kernel);
     } else {
         steps.skip("tests in the live kernel", NOT_ROOT);
-    }
-    if is_root()? {
-        steps.step("tests in machines of other kernels", || vm::run(&vm::Args::default()));
-    } else {
-        steps.skip("tests in machines of other kernels", NOT_ROOT);
     }
     match (is_root()?, tools::has_go()) {
         (true, true) => {

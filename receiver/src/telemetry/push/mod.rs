@@ -72,6 +72,7 @@ impl Push {
                     authenticators: Default::default(),
                     status: Default::default(),
                     statuses: Default::default(),
+                    tasks: Default::default(),
                 };
                 let started = exporter.start(&cx).instrument(span.clone()).await;
                 started.with_context(|| format!("cannot send the agent's own {what}"))?;

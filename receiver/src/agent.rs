@@ -27,7 +27,7 @@ pub(crate) async fn serve(plan: Plan, mut logs: Logs, load: Load) -> Result<Exit
 
     let config = plan.telemetry.clone();
     let telemetry = Telemetry::start(&config).await?;
-    let exports = logs.start(&telemetry).await?;
+    let exports = logs.start(&telemetry)?;
     let mut running = Running::start(plan, telemetry.meter()).await?;
     let mut reloads = Reloads::new(logs, config, &telemetry);
     info!("Everything is ready. Begin running and processing data.");

@@ -7,7 +7,7 @@ use std::{future::Future, pin::Pin};
 use opentelemetry::metrics::Meter;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     batch::Signal,
@@ -154,6 +154,9 @@ pub struct Context {
     pub status: Reporter,
     /// How all components are.
     pub statuses: Statuses,
+    /// Where a component tracks tasks that must have ended before the agent's own metrics are read for the last time,
+    /// because they count what they hold when they are cut off.
+    pub tasks: TaskTracker,
 }
 
 /// A boxed future of a component.

@@ -197,6 +197,7 @@ fn enrichment() -> Result<(Output, Input)> {
         authenticators: Default::default(),
         status: Default::default(),
         statuses: Default::default(),
+        tasks: Default::default(),
     };
     let ((to, input), (output, from)) = (channel(), channel());
     tokio::spawn(processor.run(cx, input, output));

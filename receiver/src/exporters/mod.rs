@@ -4,14 +4,14 @@ use crate::component::{AnyExporter, Factory, exporter};
 
 mod debug;
 mod file;
-mod otlp_grpc;
-mod otlp_http;
+pub(crate) mod otlp_grpc;
+pub(crate) mod otlp_http;
 // Its server is the extensions', too.
 pub(crate) mod prometheus;
 mod prometheusremotewrite;
 // Shared by the exporters that send.
 mod connect;
-mod http;
+pub(crate) mod http;
 mod native;
 pub(crate) mod otlp;
 mod proxy;

@@ -15,7 +15,7 @@ use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, field::Empty};
 
 pub use self::config::{Config, Sizer};
@@ -74,7 +74,8 @@ pub enum Failure {
 /// Sends everything that comes in, and returns when the input has ended and nothing is left.
 ///
 /// At that end, the waits of retries are broken off first; then what is queued gets one attempt
-/// each. If the caller does not wait for it and drops this future, the rest is counted as failed.
+/// each. If the caller does not wait for it and drops this future, the rest is counted as failed by the time that
+/// the tasks of `cx` have ended.
 pub async fn run<S: Sender>(
     cx: &Context,
     input: Input,
@@ -93,6 +94,7 @@ pub async fn run<S: Sender>(
         retry: retry.clone(),
         stopping,
         status: cx.status.clone(),
+        tasks: cx.tasks.clone(),
         counts: Arc::new(Counts {
             sent: items("otelcol_exporter_sent"),
             send_failed: items("otelcol_exporter_send_failed"),
@@ -160,12 +162,12 @@ impl Queue {
         let consumers_allowed = bounded(config.num_consumers);
         if let Some(joined) = &config.batch {
             let joining = join::run(joined.clone(), items, consumers_allowed, Arc::clone(worker));
-            consumers.spawn(joining.in_current_span());
+            consumers.spawn(worker.tasks.track_future(joining.in_current_span()));
             return Self { channel, room };
         }
         let items = Arc::new(Mutex::new(items));
         for _ in 0..consumers_allowed {
-            let (worker, items) = (worker.clone(), items.clone());
+            let (tasks, worker, items) = (&worker.tasks, worker.clone(), items.clone());
             let consume = async move {
                 loop {
                     // The lock is held while waiting: only one consumer can be next.
@@ -174,7 +176,7 @@ impl Queue {
                     worker.deliver(item).await;
                 }
             };
-            consumers.spawn(consume.in_current_span());
+            consumers.spawn(tasks.track_future(consume.in_current_span()));
         }
         Self { channel, room }
     }
@@ -323,6 +325,7 @@ struct Worker<S> {
     /// Cancelled when no more waits between attempts are allowed.
     stopping: CancellationToken,
     status: Reporter,
+    tasks: TaskTracker,
     counts: Arc<Counts>,
 }
 

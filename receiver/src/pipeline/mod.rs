@@ -19,7 +19,7 @@ use tokio::{
     task::{AbortHandle, Id as TaskId, JoinError, JoinSet},
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, error, error_span, info, warn};
 
 use self::graph::{Component, Graph, Key, Part};
@@ -47,6 +47,8 @@ pub struct Running {
     stop_extensions: CancellationToken,
     authenticators: Authenticators,
     statuses: Statuses,
+    /// What components have started by themselves.
+    started: TaskTracker,
     /// Of a component that failed during a reload.
     failed: Option<anyhow::Error>,
 }
@@ -77,6 +79,7 @@ impl Running {
             stop_extensions: CancellationToken::new(),
             authenticators: Authenticators::default(),
             statuses: Statuses::default(),
+            started: TaskTracker::new(),
             failed: None,
         };
         let graph = Graph::new(plan);
@@ -101,6 +104,7 @@ impl Running {
             authenticators: authenticators.clone(),
             status,
             statuses: self.statuses.clone(),
+            tasks: self.started.clone(),
         }
     }
 
@@ -229,6 +233,8 @@ impl Running {
                     let all: BTreeSet<TaskId> = self.names.keys().copied().collect();
                     self.give_up(&all, DEADLINE);
                     self.tasks.shutdown().await;
+                    self.started.close();
+                    self.started.wait().await;
                     return false;
                 }
             }

@@ -237,6 +237,7 @@ mod tests {
             authenticators: Default::default(),
             status: Default::default(),
             statuses: Default::default(),
+            tasks: Default::default(),
         };
         let (to, input) = channel();
         let (out, mut from) = channel();

@@ -86,6 +86,7 @@ mod tests {
             authenticators: Default::default(),
             status: Default::default(),
             statuses: Default::default(),
+            tasks: Default::default(),
         };
         let ((to, input), (out, mut from)) = (channel(), channel());
         let (now, none) = (SystemTime::now(), BTreeSet::new());

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::LazyLock};
 
-use opentelemetry_proto::tonic::{common::v1::any_value::Value as Any, resource::v1::Resource};
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -10,8 +11,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::push::Source;
-use crate::{config::Mistakes, metric::key_value};
+use crate::config::Mistakes;
 
 /// The agent's id, new at each start.
 static INSTANCE: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
@@ -75,12 +75,10 @@ impl Config {
         attributes.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
-    /// The same, in OTLP.
-    pub(super) fn source(&self) -> Source {
-        let attributes = self.attributes();
-        let pairs =
-            attributes.iter().map(|(key, value)| key_value(key, Any::StringValue(value.clone())));
-        Source(Resource { attributes: pairs.collect(), ..Resource::default() })
+    /// The same, for the SDK.
+    pub(super) fn source(&self) -> Resource {
+        let pairs = self.attributes().into_iter().map(|(key, value)| KeyValue::new(key, value));
+        Resource::builder_empty().with_attributes(pairs).build()
     }
 }
 

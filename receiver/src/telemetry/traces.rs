@@ -1,12 +1,13 @@
 //! The agent's own spans: one for each batch that a receiver or a processor hands on, and one for each that an
 //! exporter delivers. They are spans of `tracing`, so that nobody pays for them who does not ask for them.
 
-use std::time::SystemTime;
+use std::{borrow::Cow, time::SystemTime};
 
-use opentelemetry_proto::tonic::{
-    common::v1::any_value::Value,
-    trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
+use opentelemetry::{
+    KeyValue, SpanId, TraceFlags,
+    trace::{SpanContext, SpanKind, Status, TraceState},
 };
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use tracing::{
@@ -21,13 +22,10 @@ use tracing_subscriber::{
 
 use super::{
     metrics::Level,
-    push::{Processor, Queue},
+    push::{Processor, Queue, scope},
     recent::{OWN, Owner},
 };
-use crate::{
-    config::Mistakes,
-    metric::{key_value, nanos},
-};
+use crate::config::Mistakes;
 
 /// By this target the spans are known.
 pub(crate) const TARGET: &str = "fathom::span";
@@ -175,7 +173,7 @@ impl Config {
         self.level != Level::None && !self.processors.is_empty()
     }
 
-    pub(super) fn spans(&self, queues: Vec<Queue<Span>>) -> Spans {
+    pub(super) fn spans(&self, queues: Vec<Queue<SpanData>>) -> Spans {
         let ratio = self.sampler.as_ref().and_then(Sampler::ratio).unwrap_or(1.0);
         Spans { queues, ratio }
     }
@@ -183,7 +181,7 @@ impl Config {
 
 /// Makes spans.
 pub(super) struct Spans {
-    queues: Vec<Queue<Span>>,
+    queues: Vec<Queue<SpanData>>,
     /// How many of all.
     ratio: f64,
 }
@@ -196,12 +194,22 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         if fastrand::f64() >= self.ratio {
             return;
         }
-        let mut open = Open(Span {
-            trace_id: fastrand::u128(1..).to_be_bytes().to_vec(),
-            span_id: fastrand::u64(1..).to_be_bytes().to_vec(),
-            kind: SpanKind::Internal.into(),
-            start_time_unix_nano: nanos(SystemTime::now()),
-            ..Span::default()
+        let (trace, id) = (fastrand::u128(1..).into(), fastrand::u64(1..).into());
+        let now = SystemTime::now();
+        let mut open = Open(SpanData {
+            span_context: SpanContext::new(trace, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: Cow::default(),
+            start_time: now,
+            end_time: now,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: scope(),
         });
         attributes.record(&mut open);
         span.extensions_mut().insert(open);
@@ -223,18 +231,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
             if owner.kind == OWN {
                 return;
             }
-            let operation = match (owner.kind.as_str(), data.name.as_str()) {
+            let operation = match (owner.kind.as_str(), &*data.name) {
                 ("receiver", "metrics") => "MetricsReceived",
                 ("receiver", "logs") => "LogsReceived",
                 ("receiver", "traces") => "TraceDataReceived",
                 (_, signal) => signal,
             };
-            data.name = format!("{}/{}/{operation}", owner.kind, owner.id);
-            let pairs =
-                owner.fields().map(|(key, value)| key_value(key, Value::StringValue(value)));
-            data.attributes.extend(pairs);
+            data.name = format!("{}/{}/{operation}", owner.kind, owner.id).into();
+            data.attributes.extend(owner.fields().map(|(key, value)| KeyValue::new(key, value)));
         }
-        data.end_time_unix_nano = nanos(SystemTime::now());
+        data.end_time = SystemTime::now();
         let Some((last, rest)) = self.queues.split_last() else { return };
         rest.iter().for_each(|queue| queue.put(data.clone()));
         last.put(data);
@@ -242,22 +248,19 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 }
 
 /// A span that has not ended.
-struct Open(Span);
+struct Open(SpanData);
 
 impl Visit for Open {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        let value = Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX));
-        self.0.attributes.push(key_value(field.name(), value));
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.0.attributes.push(KeyValue::new(field.name(), value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "error" => {
-                let (message, code) = (value.to_owned(), StatusCode::Error.into());
-                self.0.status = Some(Status { message, code });
-            }
-            "signal" => value.clone_into(&mut self.0.name),
-            name => self.0.attributes.push(key_value(name, Value::StringValue(value.to_owned()))),
+            "error" => self.0.status = Status::error(value.to_owned()),
+            "signal" => self.0.name = value.to_owned().into(),
+            name => self.0.attributes.push(KeyValue::new(name, value.to_owned())),
         }
     }
 

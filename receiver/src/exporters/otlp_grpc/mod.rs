@@ -191,7 +191,8 @@ impl Exporter for OtlpGrpc {
             self.auth = Some(auth.client(&cx.authenticators, "gRPC")?);
             ensure!(self.address.as_ref().is_some_and(|address| address.secure), INSECURE);
         }
-        self.connect(Proxy::of_environment(&self.config.tls)?)
+        self.channel = Some(self.connect(Proxy::of_environment(&self.config.tls)?)?);
+        Ok(())
     }
 
     async fn run(self, cx: Context, input: Input) -> anyhow::Result<()> {
@@ -204,8 +205,13 @@ impl Exporter for OtlpGrpc {
 }
 
 impl OtlpGrpc {
+    /// The channel and the headers, for a library that sends by itself.
+    pub fn open(self) -> anyhow::Result<(Channel, MetadataMap)> {
+        Ok((self.connect(Proxy::of_environment(&self.config.tls)?)?, self.headers))
+    }
+
     /// Makes the channel, which connects when it is used.
-    fn connect(&mut self, proxy: Proxy) -> anyhow::Result<()> {
+    fn connect(&self, proxy: Proxy) -> anyhow::Result<Channel> {
         let config = &self.config;
         let address = self.address.as_ref().context("it has no endpoint")?;
         let tls = address.secure.then(|| Tls::load(&config.tls, &[HTTP2])).transpose()?;
@@ -229,8 +235,7 @@ impl OtlpGrpc {
                 .keep_alive_while_idle(keepalive.permit_without_stream);
         }
         let connector = Connector::new(tls, proxy, config.timeout).to(address.target()?);
-        self.channel = Some(endpoint.connect_with_connector_lazy(connector));
-        Ok(())
+        Ok(endpoint.connect_with_connector_lazy(connector))
     }
 }
 
@@ -239,7 +244,7 @@ mod hostile;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
-mod peer;
+pub(crate) mod peer;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

@@ -181,7 +181,7 @@ async fn a_proxy_tunnels_to_the_server_with_and_without_tls() {
         let (address, serving) = proxy().await;
         let mut exporter = OtlpGrpc::new(config.clone()).unwrap();
         let proxy = Proxy::configured(&config.tls, &format!("http://ann:secret@{address}"));
-        exporter.connect(proxy.unwrap()).unwrap();
+        exporter.channel = Some(exporter.connect(proxy.unwrap()).unwrap());
         let (cx, metered) = context("otlp_grpc");
         let (out, input) = crate::channel::channel();
         let task = tokio::spawn(exporter.run(cx, input));

@@ -231,6 +231,14 @@ impl Config {
     }
 }
 
+impl OtlpHttp {
+    /// The client and the headers, for a library that sends by itself.
+    pub fn open(self) -> anyhow::Result<(Client, HeaderMap)> {
+        let client = Client::new(&self.config.settings(), self.urls.iter().flatten(), None)?;
+        Ok((client, self.headers))
+    }
+}
+
 impl Exporter for OtlpHttp {
     fn secured(&self, known: &Authenticators) -> Mistakes {
         let mut wrong = Mistakes::default();

@@ -269,6 +269,7 @@ async fn run(config: Config) -> Running {
         authenticators: Default::default(),
         status: Default::default(),
         statuses: Default::default(),
+        tasks: Default::default(),
     };
     exporter.start(&cx).await.expect("a free port");
     let address = exporter.listeners[0].local_addr().expect("bound");

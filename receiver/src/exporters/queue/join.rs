@@ -71,12 +71,12 @@ impl Sending {
     async fn send<S: Sender>(&mut self, item: Item, worker: &Arc<Worker<S>>) {
         let free = Arc::clone(&self.free).acquire_owned().await.expect("it is never closed");
         while self.tasks.try_join_next().is_some() {}
-        let worker = Arc::clone(worker);
+        let (tasks, worker) = (&worker.tasks, Arc::clone(worker));
         let deliver = async move {
             worker.deliver(item).await;
             drop(free);
         };
-        self.tasks.spawn(deliver.in_current_span());
+        self.tasks.spawn(tasks.track_future(deliver.in_current_span()));
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn context(kind: &str) -> (Context, Metered) {
         authenticators: Default::default(),
         status: Default::default(),
         statuses: Default::default(),
+        tasks: Default::default(),
     };
     (cx, Metered { registry, _provider: provider })
 }

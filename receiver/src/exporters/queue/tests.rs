@@ -72,6 +72,14 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
+/// What the agent does at its deadline.
+async fn cut_off(task: JoinHandle<()>, cx: &Context) {
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    cx.tasks.close();
+    cx.tasks.wait().await;
+}
+
 fn outcome(metered: &Metered) -> [u64; 3] {
     ["sent", "send_failed", "enqueue_failed"]
         .map(|what| metered.count(&format!("otelcol_exporter_{what}_")))
@@ -195,14 +203,12 @@ async fn without_a_queue_the_agents_stop_ends_the_retries() {
 async fn what_an_impatient_shutdown_cuts_off_is_still_counted() {
     let sender = gated(false, Ok(Sent::default()));
     let config = Config { num_consumers: 2, ..Config::default() };
-    let (out, _, metered, task) = start(config, &sender);
+    let (out, cx, metered, task) = start(config, &sender);
     for _ in 0..5 {
         out.send(logs(3)).await.unwrap();
     }
     settle().await;
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    settle().await;
+    cut_off(task, &cx).await;
     assert_eq!(outcome(&metered), [0, 15, 0]);
 }
 
@@ -212,14 +218,12 @@ async fn what_waits_for_room_is_counted_when_it_is_cut_off() {
     let sender = gated(false, Ok(Sent::default()));
     let config =
         Config { queue_size: 1, num_consumers: 1, block_on_overflow: true, ..Config::default() };
-    let (out, _, metered, task) = start(config, &sender);
+    let (out, cx, metered, task) = start(config, &sender);
     for _ in 0..5 {
         out.send(logs(3)).await.unwrap();
     }
     settle().await;
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    settle().await;
+    cut_off(task, &cx).await;
     assert_eq!(outcome(&metered), [0, 15, 0]);
 }
 
@@ -347,14 +351,12 @@ async fn what_is_too_little_is_sent_after_a_while_and_keeps_its_room_until_then(
 async fn joined_requests_that_shutdown_cuts_off_are_counted() {
     let sender = gated(false, Ok(Sent::default()));
     let config = joined(serde_json::json!({"num_consumers": 1, "batch": {"min_size": 4}}));
-    let (out, _, metered, task) = start(config, &sender);
+    let (out, cx, metered, task) = start(config, &sender);
     for _ in 0..7 {
         out.send(logs(2)).await.unwrap();
     }
     settle().await;
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    settle().await;
+    cut_off(task, &cx).await;
     assert_eq!(outcome(&metered), [0, 14, 0]);
 }
 
@@ -372,4 +374,41 @@ async fn the_pipeline_can_wait_for_each_result() {
     drop(out);
     task.await.unwrap();
     assert_eq!(outcome(&metered), [3, 0, 0]);
+}
+
+/// Sends forever, and takes its time to be dropped.
+struct Stuck(Arc<Semaphore>);
+
+impl Sender for Stuck {
+    type Kept = ();
+
+    async fn send(&self, _: &Batch, _: &mut ()) -> Result<Sent, Failure> {
+        struct Slow;
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        let _slow = Slow;
+        self.0.add_permits(1);
+        std::future::pending().await
+    }
+}
+
+/// Consumers are cut off on other threads than the one that reads the counts then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_final_when_the_tasks_have_ended() {
+    for keys in [serde_json::json!({}), serde_json::json!({"batch": {"min_size": 1}})] {
+        let (cx, metered) = context("test");
+        let (out, input) = channel();
+        let entered = Arc::new(Semaphore::new(0));
+        let (theirs, sender, config) = (cx.clone(), Stuck(entered.clone()), joined(keys));
+        let task = tokio::spawn(async move {
+            run(&theirs, input, &config, &retry::Config::default(), sender).await;
+        });
+        out.send(logs(3)).await.unwrap();
+        entered.acquire().await.unwrap().forget();
+        cut_off(task, &cx).await;
+        assert_eq!(outcome(&metered), [0, 3, 0]);
+    }
 }

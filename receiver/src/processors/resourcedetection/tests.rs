@@ -22,6 +22,7 @@ async fn after(config: serde_json::Value, before: &[(&str, &str)]) -> Vec<(Strin
         authenticators: Default::default(),
         status: Default::default(),
         statuses: Default::default(),
+        tasks: Default::default(),
     };
     let ((to, input), (out, mut from)) = (channel(), channel());
     let resource = Resource { attributes: pairs(before), ..Default::default() };

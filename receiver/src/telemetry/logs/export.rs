@@ -2,10 +2,8 @@
 
 use std::{fmt, time::SystemTime};
 
-use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, KeyValue, any_value::Value},
-    logs::v1::{LogRecord, SeverityNumber},
-};
+use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _, Severity};
+use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -15,16 +13,24 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{
-    metric::{key_value, nanos},
-    telemetry::{
-        push::Queue,
-        recent::{OWN, Owner},
-    },
+use crate::telemetry::{
+    push::Queue,
+    recent::{OWN, Owner},
 };
 
 /// Puts records where they are sent from.
-pub(super) struct Export(pub(super) Vec<Queue<LogRecord>>);
+pub(super) struct Export {
+    queues: Vec<Queue<SdkLogRecord>>,
+    /// Makes records, and nothing else.
+    logger: SdkLogger,
+}
+
+impl Export {
+    pub(super) fn new(queues: Vec<Queue<SdkLogRecord>>) -> Self {
+        let logger = SdkLoggerProvider::builder().build().logger(env!("CARGO_PKG_NAME"));
+        Self { queues, logger }
+    }
+}
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Export {
     fn on_event(&self, event: &Event<'_>, cx: Context<'_, S>) {
@@ -33,65 +39,59 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Export {
             return;
         }
         let (severity, text) = match *event.metadata().level() {
-            Level::ERROR => (SeverityNumber::Error, "error"),
-            Level::WARN => (SeverityNumber::Warn, "warn"),
-            Level::INFO => (SeverityNumber::Info, "info"),
-            Level::DEBUG | Level::TRACE => (SeverityNumber::Debug, "debug"),
+            Level::ERROR => (Severity::Error, "error"),
+            Level::WARN => (Severity::Warn, "warn"),
+            Level::INFO => (Severity::Info, "info"),
+            Level::DEBUG | Level::TRACE => (Severity::Debug, "debug"),
         };
-        let time = nanos(SystemTime::now());
-        let mut said = Said(LogRecord {
-            time_unix_nano: time,
-            observed_time_unix_nano: time,
-            severity_number: severity.into(),
-            severity_text: text.to_owned(),
-            ..LogRecord::default()
-        });
+        let mut said = Said(self.logger.create_log_record());
+        let time = SystemTime::now();
+        said.0.set_timestamp(time);
+        said.0.set_observed_timestamp(time);
+        said.0.set_severity_number(severity);
+        said.0.set_severity_text(text);
         event.record(&mut said);
-        let LogRecord { attributes, .. } = &mut said.0;
-        let owner = owner.into_iter().flat_map(Owner::fields);
-        attributes.extend(owner.map(|(key, value)| key_value(key, Value::StringValue(value))));
-        let Some((last, rest)) = self.0.split_last() else { return };
+        said.0.add_attributes(owner.into_iter().flat_map(Owner::fields));
+        let Some((last, rest)) = self.queues.split_last() else { return };
         rest.iter().for_each(|queue| queue.put(said.0.clone()));
         last.put(said.0);
     }
 }
 
 /// What an event says.
-struct Said(LogRecord);
+struct Said(SdkLogRecord);
 
 impl Said {
-    fn add(&mut self, field: &Field, value: Value) {
-        if field.name() == "message" {
-            self.0.body = Some(AnyValue { value: Some(value) });
-        } else {
-            let attribute: KeyValue = key_value(field.name(), value);
-            self.0.attributes.push(attribute);
+    fn add(&mut self, field: &Field, value: impl Into<AnyValue>) {
+        match field.name() {
+            "message" => self.0.set_body(value.into()),
+            name => self.0.add_attribute(name, value),
         }
     }
 }
 
 impl Visit for Said {
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Value::BoolValue(value));
+        self.add(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Value::IntValue(value));
+        self.add(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Value::IntValue(i64::try_from(value).unwrap_or(i64::MAX)));
+        self.add(field, i64::try_from(value).unwrap_or(i64::MAX));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, Value::DoubleValue(value));
+        self.add(field, value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, Value::StringValue(value.to_owned()));
+        self.add(field, value.to_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::StringValue(format!("{value:?}")));
+        self.add(field, format!("{value:?}"));
     }
 }

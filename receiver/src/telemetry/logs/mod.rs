@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, mem, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use opentelemetry::KeyValue;
-use opentelemetry_proto::tonic::{logs::v1::LogRecord, trace::v1::Span};
+use opentelemetry_sdk::{Resource, logs::SdkLogRecord, trace::SpanData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tracing_subscriber::{
@@ -23,7 +23,7 @@ use tracing_subscriber::{
 use self::{export::Export, line::Lines, output::Outputs, sampling::Sampler};
 use super::{
     metrics::Telemetry,
-    push::{Processor, Sending, Source, Waiting},
+    push::{Processor, Sending, Waiting},
     recent,
     traces::TARGET,
 };
@@ -184,10 +184,10 @@ impl Config {
 /// The logs and spans at work.
 pub struct Logs {
     level: reload::Handle<EnvFilter, Registry>,
-    source: Source,
+    source: Resource,
     /// Of each processor, until it is started.
-    records: Vec<Waiting<LogRecord>>,
-    spans: Vec<Waiting<Span>>,
+    records: Vec<Waiting<SdkLogRecord>>,
+    spans: Vec<Waiting<SpanData>>,
 }
 
 /// Starts logging. Once per process.
@@ -195,7 +195,7 @@ pub fn init(config: &super::Config) -> Result<Logs> {
     let (filter, level) = reload::Layer::new(filter(config.logs.level)?);
     let lines = config.logs.lines(&config.resource.attributes())?;
     let (queues, records): (Vec<_>, _) = config.logs.processors.iter().map(Waiting::new).unzip();
-    let export = (!queues.is_empty()).then_some(Export(queues));
+    let export = (!queues.is_empty()).then(|| Export::new(queues));
     let on = config.traces.is_on();
     let processors = config.traces.processors.iter().filter(|_| on);
     let (queues, spans): (Vec<_>, _) = processors.map(Waiting::new).unzip();
@@ -214,15 +214,15 @@ pub fn init(config: &super::Config) -> Result<Logs> {
 
 impl Logs {
     /// Begins to send what goes elsewhere than into files.
-    pub async fn start(&mut self, telemetry: &Telemetry) -> Result<Exports> {
+    pub fn start(&mut self, telemetry: &Telemetry) -> Result<Exports> {
         let mut sending = Vec::new();
         for (i, waiting) in mem::take(&mut self.records).into_iter().enumerate() {
-            let started = waiting.start(self.source.clone()).await;
+            let started = waiting.start(&self.source);
             let at = || format!("service::telemetry::logs::processors::{i}");
             sending.push(("logs", started.with_context(at)?));
         }
         for (i, waiting) in mem::take(&mut self.spans).into_iter().enumerate() {
-            let started = waiting.start(self.source.clone()).await;
+            let started = waiting.start(&self.source);
             let at = || format!("service::telemetry::traces::processors::{i}");
             sending.push(("traces", started.with_context(at)?));
         }
@@ -233,7 +233,7 @@ impl Logs {
                 .meter()
                 .u64_observable_counter("otelcol_telemetry_dropped_records")
                 .with_description(
-                    "Records and spans of the agent itself that found no room in a queue",
+                    "Records and spans of the agent itself that found no room in a queue, or that nobody took",
                 )
                 .with_callback(move |counter| {
                     for signal in ["logs", "traces"] {
@@ -259,9 +259,7 @@ pub struct Exports(Vec<Sending>);
 impl Exports {
     /// Sends what is left.
     pub async fn end(self) {
-        for sending in self.0 {
-            sending.end().await;
-        }
+        Sending::end(self.0).await;
     }
 }
 

@@ -3,31 +3,23 @@
 mod config;
 mod views;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fs,
-    time::Duration,
-};
+use std::{collections::HashSet, fs, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use opentelemetry::{
-    Key, KeyValue,
+    Key,
     metrics::{Meter, MeterProvider as _, noop::NoopMeterProvider},
 };
-use opentelemetry_sdk::{
-    Resource,
-    metrics::{PeriodicReader, SdkMeterProvider},
-};
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
+use self::config::Prometheus;
 pub use self::config::{Config, Level};
-use self::config::{Periodic, Prometheus};
-use super::push::{self, Push};
-use crate::batch::Signal;
+use super::push::Console;
 
 /// The agent's metrics at work.
 pub struct Telemetry {
@@ -35,7 +27,6 @@ pub struct Telemetry {
     meter: Meter,
     servers: TaskTracker,
     stop: CancellationToken,
-    pushes: Vec<Push>,
 }
 
 impl Telemetry {
@@ -44,8 +35,7 @@ impl Telemetry {
         let stop = CancellationToken::new();
         let servers = TaskTracker::new();
         let attributes = config.resource.attributes();
-        let mut builder = SdkMeterProvider::builder().with_resource(resource(&attributes));
-        let mut pushes = Vec::new();
+        let mut builder = SdkMeterProvider::builder().with_resource(config.resource.source());
         let readers = match config.metrics.level {
             Level::None => &[],
             _ => config.metrics.readers.as_slice(),
@@ -60,9 +50,18 @@ impl Telemetry {
                 servers.spawn(prometheus.serve(registry, stop.clone()).await?);
             }
             if let Some(periodic) = &reader.periodic {
-                let (reader, push) = periodic.start().await?;
-                builder = builder.with_reader(reader);
-                pushes.push(push);
+                let interval = Duration::from_millis(periodic.interval);
+                let patience = Duration::from_millis(periodic.timeout);
+                builder = match &periodic.exporter.otlp {
+                    None => builder.with_reader(
+                        PeriodicReader::builder(Console).with_interval(interval).build(),
+                    ),
+                    Some(otlp) => builder.with_reader(
+                        PeriodicReader::builder(otlp.exporter(patience)?)
+                            .with_interval(interval)
+                            .build(),
+                    ),
+                };
             }
         }
         for view in &config.metrics.views {
@@ -76,7 +75,7 @@ impl Telemetry {
         };
         observe_process(&meter);
         servers.close();
-        Ok(Self { provider, meter, servers, stop, pushes })
+        Ok(Self { provider, meter, servers, stop })
     }
 
     /// Makes instruments.
@@ -94,9 +93,6 @@ impl Telemetry {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!("the agent's last metrics are lost: {error}"),
             Err(error) => error!("the agent's metrics did not end: {error}"),
-        }
-        for push in self.pushes {
-            push.end().await;
         }
     }
 }
@@ -162,26 +158,6 @@ impl Prometheus {
             }
         })
     }
-}
-
-impl Periodic {
-    /// The reader, and what sends.
-    async fn start(&self) -> Result<(PeriodicReader<push::Metrics>, Push)> {
-        let otlp = self.exporter.otlp.as_ref();
-        let timeout = Duration::from_millis(self.timeout);
-        let made = otlp.map(|otlp| otlp.common().make(Signal::Metrics, timeout)).transpose();
-        let made = made.map_err(|wrong| anyhow!("{wrong:?}"))?;
-        let push = Push::start(made, Signal::Metrics.name()).await?;
-        let temporality = otlp.and_then(push::OtlpMetric::temporality).unwrap_or_default();
-        let reader = PeriodicReader::builder(push::Metrics::new(push.output(), temporality))
-            .with_interval(Duration::from_millis(self.interval));
-        Ok((reader.build(), push))
-    }
-}
-
-fn resource(attributes: &BTreeMap<String, String>) -> Resource {
-    let pairs = attributes.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    Resource::builder_empty().with_attributes(pairs).build()
 }
 
 /// The process's own use of the machine.

@@ -2,17 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, anyhow};
 use opentelemetry_sdk::metrics::Temporality;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    batch::Signal,
-    component::AnyExporter,
-    config::{Mistakes, Section},
-    exporters::{EXPORTERS, otlp::headers::Headers},
-};
+use crate::{batch::Signal, config::Mistakes, exporters::otlp::headers::Headers};
 
 /// What becomes of records: one of these.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
@@ -158,31 +152,19 @@ impl OtlpMetric {
     }
 
     /// Without what metrics alone have.
-    pub(in crate::telemetry) fn common(&self) -> Otlp {
-        let Self {
-            protocol,
-            endpoint,
-            insecure,
-            certificate,
-            client_certificate,
-            client_key,
-            compression,
-            timeout,
-            headers,
-            headers_list,
-            ..
-        } = self.clone();
+    pub(super) fn common(&self) -> Otlp {
+        let of = self.clone();
         Otlp {
-            protocol,
-            endpoint,
-            insecure,
-            certificate,
-            client_certificate,
-            client_key,
-            compression,
-            timeout,
-            headers,
-            headers_list,
+            protocol: of.protocol,
+            endpoint: of.endpoint,
+            insecure: of.insecure,
+            certificate: of.certificate,
+            client_certificate: of.client_certificate,
+            client_key: of.client_key,
+            compression: of.compression,
+            timeout: of.timeout,
+            headers: of.headers,
+            headers_list: of.headers_list,
         }
     }
 
@@ -213,17 +195,14 @@ impl Otlp {
         if let Err(message) = self.headers_list() {
             wrong.add("headers_list", message);
         }
-        if wrong.0.is_empty()
-            && let Err(nested) = self.make(Signal::Metrics, Duration::ZERO)
-        {
-            for mut mistake in nested.0 {
+        if wrong.0.is_empty() {
+            for mut mistake in self.mistakes().0 {
                 // The keys of the exporter.
                 if mistake.path.starts_with("tls") {
                     mistake.path = "client_certificate".to_owned();
                 } else if mistake.path.ends_with("endpoint") {
                     mistake.path = "endpoint".to_owned();
                 }
-                mistake.place = None;
                 wrong.0.push(mistake);
             }
         }
@@ -231,7 +210,7 @@ impl Otlp {
     }
 
     /// Whether it is HTTP; `None` if it is nothing that is known.
-    fn http(&self) -> Option<bool> {
+    pub(super) fn http(&self) -> Option<bool> {
         match self.protocol.as_str() {
             "grpc" | "grpc/protobuf" => Some(false),
             "http/protobuf" => Some(true),
@@ -239,7 +218,11 @@ impl Otlp {
         }
     }
 
-    fn url(&self, http: bool, signal: Signal) -> String {
+    pub(super) fn gzip(&self) -> bool {
+        self.compression == "gzip"
+    }
+
+    pub(super) fn url(&self, http: bool, signal: Signal) -> String {
         let endpoint = match (self.endpoint.as_deref(), http) {
             (None, true) => "http://localhost:4318",
             (None, false) => "http://localhost:4317",
@@ -266,12 +249,8 @@ impl Otlp {
         pairs.map(|text| pair(text).map(|at| (text[..at].trim(), text[at + 1..].trim()))).collect()
     }
 
-    /// The exporter that sends there. What it cannot send is tried again for as long as `patience`.
-    pub(in crate::telemetry) fn make(
-        &self,
-        signal: Signal,
-        patience: Duration,
-    ) -> Result<Box<dyn AnyExporter>, Mistakes> {
+    /// The configuration of a pipeline's exporter to there.
+    pub(super) fn config(&self, signal: Signal) -> Value {
         let http = self.http().unwrap_or_default();
         let mut headers: Map<String, Value> = Map::new();
         let listed = self.headers_list().unwrap_or_default();
@@ -285,8 +264,7 @@ impl Otlp {
             (true, Signal::Logs) => "logs_endpoint",
             (true, Signal::Traces) => "traces_endpoint",
         };
-        let within = |time: Duration| format!("{}ms", time.min(patience).as_millis().max(1));
-        let config = json!({
+        json!({
             key: self.url(http, signal),
             "headers": headers,
             "compression": self.compression,
@@ -296,20 +274,7 @@ impl Otlp {
                 "cert_file": self.client_certificate,
                 "key_file": self.client_key,
             },
-            "retry_on_failure": {
-                "initial_interval": within(Duration::from_secs(5)),
-                "max_interval": within(Duration::from_secs(30)),
-                "max_elapsed_time": within(patience),
-            },
-            "sending_queue": {"num_consumers": 1, "queue_size": 16},
-        });
-        let name = if http { "otlp_http" } else { "otlp_grpc" };
-        let factory = EXPORTERS.iter().find(|factory| factory.name == name);
-        let factory = factory.expect("it is in the list");
-        // JSON is YAML.
-        let section =
-            Section::of_text(&config.to_string()).map_err(|wrong| Mistakes(vec![wrong]))?;
-        (factory.configure)(&section)
+        })
     }
 }
 
@@ -374,18 +339,15 @@ impl Processor {
         (room, most, Duration::from_millis(delay))
     }
 
-    /// The exporter, if it is not the console.
-    pub(super) fn make(&self, signal: Signal) -> Result<Option<Box<dyn AnyExporter>>> {
+    /// Where to, if it is not the console, and how long it is tried.
+    pub(super) fn otlp(&self) -> Option<(&Otlp, Duration)> {
         let default = BatchProcessor::default().export_timeout;
         let (exporter, patience) = match (&self.batch, &self.simple) {
             (Some(batch), _) => (&batch.exporter, batch.export_timeout),
-            (None, Some(simple)) => (&simple.exporter, default),
-            (None, None) => return Ok(None),
+            (None, simple) => (&simple.as_ref()?.exporter, default),
         };
         let patience = Duration::from_millis(u64::try_from(patience).unwrap_or_default());
-        let Some(otlp) = &exporter.otlp else { return Ok(None) };
-        let made = otlp.make(signal, patience);
-        made.map(Some).map_err(|wrong| anyhow!("{wrong:?}"))
+        Some((exporter.otlp.as_ref()?, patience))
     }
 }
 

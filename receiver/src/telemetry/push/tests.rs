@@ -1,6 +1,9 @@
 //! The agent's own telemetry as a peer gets it, and what is wrong with how it is configured.
 
-use std::sync::Mutex as Lock;
+use std::{
+    sync::{Mutex as Lock, atomic::Ordering},
+    time::UNIX_EPOCH,
+};
 
 use axum::{
     Router,
@@ -9,15 +12,30 @@ use axum::{
     http::{HeaderMap, Uri},
     routing::post,
 };
-use opentelemetry::metrics::Counter;
+use opentelemetry::{
+    KeyValue,
+    logs::{LogRecord as _, Logger as _, LoggerProvider as _},
+    metrics::Counter,
+};
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest,
+};
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use prost::Message as _;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tracing::{Instrument as _, info, trace_span};
+use tonic::{
+    Status,
+    transport::{Identity, ServerTlsConfig},
+};
+use tracing::{Instrument as _, error_span, info, trace_span};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
-use crate::telemetry::{Config, SPANS, Telemetry};
+use crate::{
+    exporters::otlp_grpc::peer::{Answer, Peer},
+    telemetry::{Config, SPANS, Telemetry},
+};
 
 /// What came: its path, its headers and its body.
 type Came = std::sync::Arc<Lock<Vec<(String, HeaderMap, Bytes)>>>;
@@ -43,7 +61,7 @@ async fn metrics_are_pushed_over_http_with_headers_and_temporality() {
     let (address, came) = peer().await;
     let otlp = json!({
         "protocol": "http/protobuf", "endpoint": address, "insecure": true, "compression": "none",
-        "headers": [{"name": "x-a", "value": "1"}], "headers_list": "x-a=0, x-b=2",
+        "headers": [{"name": "x-a", "value": "1"}], "headers_list": "x-a=0, x-b=50%25",
         "temporality_preference": "delta",
     });
     let reader = json!({"periodic": {"interval": 3_600_000, "exporter": {"otlp": otlp}}});
@@ -59,7 +77,7 @@ async fn metrics_are_pushed_over_http_with_headers_and_temporality() {
     let came = came.lock().unwrap();
     let (path, headers, body) = came.last().expect("something came");
     assert_eq!(path, "/v1/metrics");
-    assert_eq!((headers["x-a"].as_bytes(), headers["x-b"].as_bytes()), (&b"1"[..], &b"2"[..]));
+    assert_eq!((headers["x-a"].as_bytes(), headers["x-b"].as_bytes()), (&b"1"[..], &b"50%25"[..]));
     let request = ExportMetricsServiceRequest::decode(body.clone()).expect("OTLP");
     let of = &request.resource_metrics[0];
     let resource: Vec<_> = of.resource.iter().flat_map(|r| &r.attributes).map(|a| &a.key).collect();
@@ -73,6 +91,34 @@ async fn metrics_are_pushed_over_http_with_headers_and_temporality() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_pushed_over_grpc_with_tls_and_gzip_until_they_are_taken() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
+    let peer = Peer::scripted([Answer::Fail(Status::unavailable("later")), Answer::Never]);
+    let address = peer.serve(Some(ServerTlsConfig::new().identity(identity))).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), made.cert.pem()).expect("written");
+    let otlp = json!({
+        "endpoint": address.replace("127.0.0.1", "localhost"), "certificate": file.path(),
+        "compression": "gzip", "headers": {"x-a": "50%25"}, "timeout": 1000,
+    });
+    let reader = json!({"periodic": {"interval": 3_600_000, "exporter": {"otlp": otlp}}});
+    let config = config(json!({"metrics": {"readers": [reader]}}));
+    config.check().expect("valid");
+    let telemetry = Telemetry::start(&config).await.expect("it starts");
+    telemetry.meter().u64_counter("otelcol_x").build().add(7, &[]);
+    telemetry.shutdown().await;
+    let headers = peer.headers.lock().unwrap();
+    assert_eq!(headers.len(), 3, "refused, kept waiting, taken");
+    assert!(headers.iter().all(|of| of.get("x-a").is_some_and(|value| value == "50%25")));
+    assert!(headers.iter().all(|of| of.get("grpc-encoding").is_some_and(|value| value == "gzip")));
+    let accepted = peer.accepted.lock().unwrap();
+    let [Batch::Metrics(request)] = &accepted[..] else { panic!("{accepted:?}") };
+    let text = format!("{request:?}");
+    assert!(text.contains("\"otelcol_x\"") && text.contains("AsInt(7)"), "{text}");
+}
+
 /// What a layer puts into queues, as it is sent.
 async fn sent<T: Record>(
     processor: serde_json::Value,
@@ -84,9 +130,10 @@ async fn sent<T: Record>(
     let processor: Processor = serde_json::from_str(&text).expect("of the right types");
     assert!(processor.check("log").0.is_empty(), "{:?}", processor.check("log"));
     let (queue, waiting) = Waiting::new(&processor);
-    let sending = waiting.start(Source::default()).await.expect("it starts");
+    let source = Resource::builder_empty().build();
+    let sending = waiting.start(&source).expect("it starts");
     log(vec![queue]).await;
-    sending.end().await;
+    Sending::end(vec![sending]).await;
     let came = came.lock().unwrap();
     came.iter().map(|(path, _, body)| (path.clone(), body.clone())).collect()
 }
@@ -126,8 +173,11 @@ async fn records_wait_for_each_other_and_none_for_the_network() {
     let batch = json!({"schedule_delay": 3_600_000, "max_export_batch_size": 3, "max_queue_size": 5, "exporter": {"otlp": otlp}});
     let mut dropped = None;
     let came = sent(json!({"batch": batch}), async |queues| {
+        let logger = SdkLoggerProvider::builder().build().logger("test");
         for i in 0..8 {
-            queues[0].put(LogRecord { time_unix_nano: i, ..LogRecord::default() });
+            let mut record = logger.create_log_record();
+            record.set_observed_timestamp(UNIX_EPOCH + Duration::from_nanos(i));
+            queues[0].put(record);
         }
         dropped = Some(queues[0].dropped());
     })
@@ -136,10 +186,40 @@ async fn records_wait_for_each_other_and_none_for_the_network() {
         assert_eq!(path, "/v1/logs");
         let request = ExportLogsServiceRequest::decode(body.clone()).expect("OTLP");
         let records = &request.resource_logs[0].scope_logs[0].log_records;
-        records.iter().map(|record| record.time_unix_nano).collect::<Vec<_>>()
+        records.iter().map(|record| record.observed_time_unix_nano).collect::<Vec<_>>()
     };
     assert_eq!(came.iter().map(times).collect::<Vec<_>>(), [vec![0, 1, 2], vec![3, 4]]);
     assert_eq!(dropped, Some(3));
+}
+
+/// The first answer is a refusal for now, the second one for good.
+#[tokio::test]
+async fn what_nobody_takes_is_tried_again_or_counted() {
+    let peer = Peer::scripted([
+        Answer::Fail(Status::unavailable("later")),
+        Answer::Fail(Status::invalid_argument("never")),
+    ]);
+    let otlp = json!({"endpoint": peer.serve(None).await, "insecure": true});
+    let processor = json!({"simple": {"exporter": {"otlp": otlp}}});
+    let processor: Processor = serde_json::from_value(processor).expect("of the right types");
+    let (queue, waiting) = Waiting::new(&processor);
+    let source = Resource::builder_empty().with_attribute(KeyValue::new("a", "b")).build();
+    let sending = waiting.start(&source).expect("it starts");
+    let dropped = sending.dropped.clone();
+    let logger = SdkLoggerProvider::builder().build().logger("test");
+    for _ in 0..2 {
+        let mut record = logger.create_log_record();
+        record.set_observed_timestamp(UNIX_EPOCH);
+        queue.put(record);
+    }
+    Sending::end(vec![sending]).await;
+    assert_eq!(peer.headers.lock().unwrap().len(), 3);
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+    let accepted = peer.accepted.lock().unwrap();
+    let [Batch::Logs(request)] = &accepted[..] else { panic!("{accepted:?}") };
+    let of = &request.resource_logs[0];
+    assert_eq!(of.resource.as_ref().expect("it has one").attributes[0].key, "a");
+    assert_eq!(of.scope_logs[0].scope.as_ref().expect("it has one").name, "fathom");
 }
 
 #[test]

@@ -8,15 +8,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use opentelemetry_sdk::Resource;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, error, error_span, warn};
 
-use super::{Processor, Push, Record, Source};
+use super::{Processor, Record, write};
+use crate::telemetry::recent::OWN;
+
+/// How long the last of it may take at the end.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Where records are put. Nobody who logs waits for a network: what finds no room is counted, and lost.
 #[derive(Clone)]
@@ -49,10 +55,9 @@ pub(in crate::telemetry) struct Waiting<T> {
 
 /// What sends them, at work.
 pub(in crate::telemetry) struct Sending {
-    push: Push,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// Records that found no room.
+    /// Records that found no room, or that nobody took.
     pub(in crate::telemetry) dropped: Arc<AtomicU64>,
 }
 
@@ -67,12 +72,17 @@ impl<T: Record> Waiting<T> {
     }
 
     /// Begins to send.
-    pub(in crate::telemetry) async fn start(self, source: Source) -> Result<Sending> {
-        let push = Push::start(self.config.make(T::SIGNAL)?, T::SIGNAL.name()).await?;
+    pub(in crate::telemetry) fn start(self, source: &Resource) -> Result<Sending> {
+        let Self { mut receiver, dropped, config, most, delay } = self;
+        let what = T::SIGNAL.name();
+        let otlp = config.otlp();
+        let exporter = otlp
+            .map(|(otlp, patience)| T::exporter(otlp, patience, source))
+            .transpose()
+            .with_context(|| format!("cannot send the agent's own {what}"))?;
         let stop = CancellationToken::new();
-        let Self { mut receiver, dropped, most, delay, .. } = self;
-        let (output, stopping) = (push.output(), stop.clone());
-        let task = tokio::spawn(async move {
+        let (source, stopping, lost) = (source.clone(), stop.clone(), dropped.clone());
+        let sending = async move {
             loop {
                 let first = tokio::select! {
                     record = receiver.recv() => record,
@@ -94,21 +104,40 @@ impl<T: Record> Waiting<T> {
                         None => break,
                     }
                 }
-                if output.send(T::batch(records, &source)).await.is_err() {
-                    return;
+                let items = records.len();
+                let sent = match &exporter {
+                    Some(exporter) => T::export(exporter, records).await.map_err(Into::into),
+                    None => write(&T::batch(records, &source)),
+                };
+                if let Err(error) = sent {
+                    lost.fetch_add(items as u64, Ordering::Relaxed);
+                    error!(dropped_items = items, "the agent's own {what} are lost: {error:#}");
                 }
             }
-        });
-        Ok(Sending { push, stop, task, dropped })
+        };
+        // What goes wrong here is logged, but not sent: it would have to take the same way.
+        let span =
+            error_span!("component", otelcol.component.id = %what, otelcol.component.kind = OWN);
+        Ok(Sending { stop, task: tokio::spawn(sending.instrument(span)), dropped })
     }
 }
 
 impl Sending {
-    /// Sends what is left.
-    pub(in crate::telemetry) async fn end(self) {
-        self.stop.cancel();
-        // It does not fail; and if it did, the exporter would still be ended.
-        let _ = self.task.await;
-        self.push.end().await;
+    /// Sends what is left, until it is too late.
+    pub(in crate::telemetry) async fn end(all: Vec<Self>) {
+        let deadline = Instant::now() + DEADLINE;
+        all.iter().for_each(|sending| sending.stop.cancel());
+        for mut sending in all {
+            match timeout_at(deadline, &mut sending.task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!("what sends the agent's own telemetry failed: {error}"),
+                Err(_) => {
+                    sending.task.abort();
+                    warn!(
+                        "the agent's last telemetry was not taken within {DEADLINE:?} and is lost"
+                    );
+                }
+            }
+        }
     }
 }

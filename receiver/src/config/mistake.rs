@@ -139,5 +139,6 @@ pub fn hint(given: &str, valid: &[&str]) -> Option<String> {
     }
     let mut all = valid.to_vec();
     all.sort_unstable();
+    all.dedup();
     Some(format!("valid are: {}", all.join(", ")))
 }

@@ -6,6 +6,7 @@ mod de;
 mod expand;
 mod http;
 mod id;
+mod instead;
 mod merge;
 mod mistake;
 mod node;

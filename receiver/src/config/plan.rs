@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Id, Mistake, Mistakes, Report, Section,
+    instead::instead,
     mistake::{MANY, dotted, hint},
     node::{Key, Node, Value},
     planned::Planned,
@@ -166,6 +167,12 @@ impl Check<'_> {
         map
     }
 
+    fn advise(&mut self, advice: &str) {
+        if let Some(mistake) = self.wrong.last_mut() {
+            mistake.hint = Some(advice.to_owned());
+        }
+    }
+
     fn hint(&mut self, given: &str, valid: &[&str]) {
         if let Some(mistake) = self.wrong.last_mut() {
             mistake.hint = hint(given, valid);
@@ -285,7 +292,10 @@ impl Check<'_> {
                         valid.join(" ")
                     ),
                 }));
-                self.hint(&id.kind, &valid);
+                match instead(section, &id.kind) {
+                    Some(advice) => self.advise(advice),
+                    None => self.hint(&id.kind, &valid),
+                }
                 self.refused.insert((section, id));
                 continue;
             };

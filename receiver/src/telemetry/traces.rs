@@ -35,6 +35,7 @@ pub(crate) const TARGET: &str = "fathom::span";
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether there are spans: `none` turns them off.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub level: Level,
     /// Read for the sake of existing files: `tracecontext` and `b3`. A batch carries no context.
     pub propagators: Vec<String>,

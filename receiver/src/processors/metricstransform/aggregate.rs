@@ -10,11 +10,11 @@ use opentelemetry_proto::tonic::{
     common::v1::KeyValue,
     metrics::v1::{
         AggregationTemporality, ExponentialHistogramDataPoint, HistogramDataPoint, NumberDataPoint,
-        exponential_histogram_data_point::Buckets, metric::Data, number_data_point::Value,
+        metric::Data, number_data_point::Value,
     },
 };
 
-use crate::processors::identity::Identities;
+use crate::processors::{exponential, identity::Identities};
 
 /// How values become one. Histograms are always added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,21 +201,6 @@ fn add(counts: &mut Vec<u64>, others: &[u64]) {
     }
 }
 
-macro_rules! merge_histograms {
-    ($into:ident, $others:ident, $other:ident => $buckets:expr) => {
-        for mut $other in $others.into_iter().filter(|other| other.count > 0) {
-            $into.count = $into.count.saturating_add($other.count);
-            $into.sum = sum($into.sum, $other.sum);
-            $into.min = either($into.min, $other.min, f64::min);
-            $into.max = either($into.max, $other.max, f64::max);
-            $buckets;
-            $into.exemplars.append(&mut $other.exemplars);
-            $into.start_time_unix_nano =
-                $into.start_time_unix_nano.min($other.start_time_unix_nano);
-        }
-    };
-}
-
 impl Point for HistogramDataPoint {
     fn head(&mut self) -> (&mut u64, u64, &[KeyValue]) {
         (&mut self.start_time_unix_nano, self.time_unix_nano, &self.attributes)
@@ -227,7 +212,15 @@ impl Point for HistogramDataPoint {
     }
 
     fn merge(&mut self, others: Vec<Self>, _: Aggregation) {
-        merge_histograms!(self, others, other => add(&mut self.bucket_counts, &other.bucket_counts));
+        for mut other in others.into_iter().filter(|other| other.count > 0) {
+            self.count = self.count.saturating_add(other.count);
+            self.sum = sum(self.sum, other.sum);
+            self.min = either(self.min, other.min, f64::min);
+            self.max = either(self.max, other.max, f64::max);
+            add(&mut self.bucket_counts, &other.bucket_counts);
+            self.exemplars.append(&mut other.exemplars);
+            self.start_time_unix_nano = self.start_time_unix_nano.min(other.start_time_unix_nano);
+        }
     }
 }
 
@@ -236,24 +229,18 @@ impl Point for ExponentialHistogramDataPoint {
         (&mut self.start_time_unix_nano, self.time_unix_nano, &self.attributes)
     }
 
+    // Neither scale nor offsets: points of differing ones can be added.
     fn layout(&self) -> impl Hash {
-        let offset = |buckets: &Option<Buckets>| buckets.as_ref().map_or(0, |b| b.offset);
-        let offsets = (offset(&self.negative), offset(&self.positive));
-        (self.scale, self.min.is_some(), self.max.is_some(), self.flags, offsets)
+        (self.min.is_some(), self.max.is_some(), self.flags)
     }
 
     fn merge(&mut self, others: Vec<Self>, _: Aggregation) {
-        let join = |into: &mut Option<Buckets>, other: &Option<Buckets>| {
-            if let Some(other) = other {
-                let into = into
-                    .get_or_insert_with(|| Buckets { offset: other.offset, ..Default::default() });
-                add(&mut into.bucket_counts, &other.bucket_counts);
-            }
-        };
-        merge_histograms!(self, others, other => {
-            self.zero_count = self.zero_count.saturating_add(other.zero_count);
-            join(&mut self.positive, &other.positive);
-            join(&mut self.negative, &other.negative);
-        });
+        for mut other in others.into_iter().filter(|other| other.count > 0) {
+            let sum = sum(self.sum, other.sum);
+            exponential::add(&other, self);
+            self.sum = sum;
+            self.exemplars.append(&mut other.exemplars);
+            self.start_time_unix_nano = self.start_time_unix_nano.min(other.start_time_unix_nano);
+        }
     }
 }

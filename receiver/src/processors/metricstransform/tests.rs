@@ -279,16 +279,31 @@ fn exponential_points(metrics: Vec<Metric>) -> Vec<ExponentialHistogramDataPoint
 fn exponential_histograms_are_added_and_scaled() {
     let sum = "[{include: a, action: update, operations: [
         {action: aggregate_labels, label_set: [], aggregation_type: mean}]}]";
-    let all: [(&str, f64, i32, &[u64]); 3] =
-        [("x", 3.0, 2, &[1, 2]), ("y", 5.0, 2, &[1, 0, 7]), ("z", 9.0, 3, &[1])];
+    let all: [(&str, f64, i32, &[u64]); 4] = [
+        ("x", 3.0, 2, &[1, 2]),
+        ("y", 5.0, 2, &[1, 0, 7]),
+        ("z", 9.0, 3, &[1]),
+        ("", 1.0, -1, &[4]),
+    ];
     let points = exponential_points(transformed(processor(sum), vec![exponential(&all)]));
-    let [joined, apart] = points.as_slice() else { panic!("{points:?}") };
+    let [joined] = points.as_slice() else { panic!("{points:?}") };
     assert_eq!(
         (joined.count, joined.zero_count, joined.sum, joined.min),
-        (13, 2, Some(8.0), Some(3.0))
+        (20, 4, Some(18.0), Some(1.0))
     );
-    assert_eq!(joined.positive, Some(Buckets { offset: 2, bucket_counts: vec![2, 2, 7] }));
-    assert_eq!((apart.count, apart.sum), (2, Some(9.0)), "its buckets are others");
+    let buckets = Buckets { offset: -1, bucket_counts: vec![4, 0, 0, 2, 3, 7] };
+    assert_eq!((joined.scale, &joined.positive), (1, &Some(buckets)));
+
+    // A coarser one, without a sum, as those with negative values are: two buckets become one.
+    let mut mixed = exponential(&all);
+    if let Some(Data::ExponentialHistogram(data)) = &mut mixed.data {
+        (data.data_points[3].scale, data.data_points[3].sum) = (0, None);
+    }
+    let points = exponential_points(transformed(processor(sum), vec![mixed]));
+    let [joined] = points.as_slice() else { panic!("{points:?}") };
+    assert_eq!((joined.scale, joined.count, joined.sum), (0, 20, Some(17.0)));
+    let counts: Vec<u64> = joined.positive.iter().flat_map(|b| b.bucket_counts.clone()).collect();
+    assert_eq!(counts, [4, 0, 5, 7]);
 
     let scale = "[{include: a, action: update, operations: [
         {action: experimental_scale_value, experimental_scale: 4}]}]";

@@ -92,6 +92,9 @@ pub struct CumulativeToDelta {
     config: Config,
     include: Filter,
     exclude: Filter,
+    /// When it was made. Receivers start after that, but before it runs: what they count from is later than this,
+    /// and what others that a reload has left alone have counted for a predecessor is not.
+    made: u64,
 }
 
 impl Component for CumulativeToDelta {
@@ -127,7 +130,7 @@ impl Component for CumulativeToDelta {
             }
         }
         wrong.require(config.max_streams > 0, "max_streams", "must be a positive number");
-        wrong.or(Self { config, include, exclude })
+        wrong.or(Self { config, include, exclude, made: nanos(SystemTime::now()) })
     }
 }
 
@@ -137,7 +140,8 @@ impl Processor for CumulativeToDelta {
         let converted: Counter<u64> = cx.meter.u64_counter(name("datapoints")).build();
         let dropped: Counter<u64> = cx.meter.u64_counter(name("datapoints_dropped")).build();
         let tracked: Gauge<u64> = cx.meter.u64_gauge(name("streams_tracked")).build();
-        let mut streams = Streams::new(self, nanos(SystemTime::now()));
+        let made = self.made;
+        let mut streams = Streams::new(self, made);
         while let Some(mut batch) = input.recv().await {
             if let Batch::Metrics(request) = &mut batch {
                 streams.request(request);
@@ -210,7 +214,7 @@ impl Dropped {
 /// What is known of the streams.
 struct Streams {
     processor: CumulativeToDelta,
-    /// When the agent began to see points.
+    /// From when on all that was counted is in the points.
     start: u64,
     identities: Identities,
     known: HashMap<u128, Stream>,

@@ -240,6 +240,28 @@ async fn run<P: Processor>(processor: P, batches: Vec<Batch>) -> Vec<Batch> {
     got
 }
 
+/// A receiver starts before the processors that it leads to run: its first points are still all new.
+#[tokio::test]
+async fn what_counts_from_before_it_runs_is_not_lost() {
+    let made = CumulativeToDelta::new(Config::default()).expect("valid");
+    let start = nanos(SystemTime::now());
+    let point = |name: &str, start| NumberDataPoint {
+        attributes: crate::metric::pairs(&[("name", name)]),
+        start_time_unix_nano: start,
+        time_unix_nano: start + 2_000_000_000,
+        value: Some(Value::AsInt(7)),
+        ..Default::default()
+    };
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let earlier = start - 1_000_000_000;
+    let points = vec![point("new", start), point("old", earlier)];
+    let got = run(made, vec![Batch::Metrics(request("m", sum(points)))]).await;
+    let [Batch::Metrics(got)] = got.as_slice() else { panic!("{got:?}") };
+    let data = &got.resource_metrics[0].scope_metrics[0].metrics[0].data;
+    let Some(Data::Sum(sum)) = data else { panic!("{data:?}") };
+    assert_eq!(sum.data_points, [point("new", start)]);
+}
+
 /// What `deltatocumulative` makes of the deltas is what was there before.
 #[tokio::test]
 async fn deltas_add_up_to_what_they_came_from() {

@@ -89,6 +89,10 @@ pub trait Receiver: Component {
 pub trait Processor: Component {
     /// Whether it may change what passes: the Collector's `MutatesData`.
     const MUTATES_DATA: bool = true;
+    /// What of its configuration has no meaning in a pipeline of this signal. Asked without I/O, as [`Component::new`].
+    fn suits(&self, _: Signal) -> Mistakes {
+        Mistakes::default()
+    }
     /// Runs until its input ends, then sends what it still holds and returns: a closing channel is
     /// the shutdown signal.
     fn run(
@@ -188,6 +192,8 @@ impl<R: Receiver> AnyReceiver for R {
 pub trait AnyProcessor: Send {
     /// See [`Processor::MUTATES_DATA`].
     fn mutates_data(&self) -> bool;
+    /// See [`Processor::suits`].
+    fn suits(&self, signal: Signal) -> Mistakes;
     /// See [`Processor::run`].
     fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static>;
 }
@@ -195,6 +201,9 @@ pub trait AnyProcessor: Send {
 impl<P: Processor> AnyProcessor for P {
     fn mutates_data(&self) -> bool {
         P::MUTATES_DATA
+    }
+    fn suits(&self, signal: Signal) -> Mistakes {
+        Processor::suits(self, signal)
     }
     fn run(self: Box<Self>, cx: Context, input: Input, out: Output) -> Task<'static> {
         Box::pin(Processor::run(*self, cx, input, out))

@@ -447,7 +447,9 @@ impl Check<'_> {
             let mut instances = Vec::new();
             for id in steps {
                 let Some(described) = processors.get_mut(&id) else { continue };
-                instances.extend(described.take(&id));
+                let Some(planned) = described.take(&id) else { continue };
+                self.suits(signal, &planned);
+                instances.push(planned);
             }
             pipelines.push(Pipeline {
                 id,

@@ -61,6 +61,10 @@ impl Component for Attributes {
 }
 
 impl Processor for Attributes {
+    fn suits(&self, signal: Signal) -> Mistakes {
+        self.selection.unsuited(signal)
+    }
+
     async fn run(self, _: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
         while let Some(mut batch) = input.recv().await {
             if self.selection.is_all() {
@@ -186,6 +190,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::{self, Kinds};
 
     /// How often `each` calls, and how many items it should have called with.
     fn visited(mut batch: Batch) -> (usize, usize) {
@@ -246,6 +251,41 @@ mod tests {
         let wrong = Attributes::new(config).err().expect("wrong");
         let paths: Vec<_> = wrong.0.iter().map(|m| m.path.as_str()).collect();
         assert_eq!(paths, ["actions", "include", "exclude"]);
+    }
+
+    #[test]
+    fn what_the_pipelines_signal_does_not_have_is_refused_once() {
+        let said = |criterion: &str| {
+            let yaml = format!(
+                "yaml:
+receivers: {{iomonitor: }}
+exporters: {{debug: }}
+processors:
+  attributes/some:
+    actions: [{{key: a, action: delete}}]
+    include:
+      match_type: strict
+      {criterion}
+service:
+  pipelines:
+    metrics: {{receivers: [iomonitor], processors: [attributes/some], exporters: [debug]}}
+    metrics/2: {{receivers: [iomonitor], processors: [attributes/some], exporters: [debug]}}
+"
+            );
+            let kinds = Kinds {
+                receivers: crate::receivers::RECEIVERS,
+                processors: crate::processors::PROCESSORS,
+                exporters: crate::exporters::EXPORTERS,
+                extensions: crate::extensions::EXTENSIONS,
+            };
+            config::load(&[yaml], &[], &kinds).err().map(|report| report.to_string())
+        };
+        assert_eq!(said("metric_names: [a]"), None);
+        let report = said("log_bodies: [a]").expect("it is refused");
+        let path = "processors::attributes/some::include::log_bodies";
+        let message = format!("{path}: \"log_bodies\" is not valid for metrics\n");
+        assert_eq!(report.matches(&message).count(), 1, "{report}");
+        assert!(report.contains("at yaml::9:19"), "{report}");
     }
 
     #[test]

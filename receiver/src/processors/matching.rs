@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Mistakes, value};
+use crate::{batch::Signal, config::Mistakes, value};
 
 /// What an item must have; all that is given must match.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
@@ -127,6 +127,23 @@ impl Selection {
         wrong.or(Self { include, exclude })
     }
 
+    /// What is asked for that no item of `signal` has. It would not be asked of any, so that all were meant.
+    pub fn unsuited(&self, signal: Signal) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        for (at, matcher) in [("include", &self.include), ("exclude", &self.exclude)] {
+            let asked = matcher.iter().flat_map(Matcher::asked_of_one_signal);
+            for (key, _) in asked.filter(|(_, of)| *of != signal) {
+                let message = match signal {
+                    Signal::Metrics => format!("\"{key}\" is not valid for metrics"),
+                    Signal::Logs => format!("{key} is not valid for log records"),
+                    Signal::Traces => format!("{key} should not be specified for trace spans"),
+                };
+                wrong.add(format!("{at}::{key}"), message);
+            }
+        }
+        wrong
+    }
+
     /// Whether everything is meant.
     pub fn is_all(&self) -> bool {
         self.include.is_none() && self.exclude.is_none()
@@ -220,6 +237,19 @@ impl Matcher {
             && self.attributes.is_empty()
             && self.resources.is_empty()
             && self.libraries.is_empty()
+    }
+
+    /// What is asked for that items of one signal alone have.
+    fn asked_of_one_signal(&self) -> impl Iterator<Item = (&'static str, Signal)> {
+        let all = [
+            ("span_names", self.span_names.is_some(), Signal::Traces),
+            ("span_kinds", self.span_kinds.is_some(), Signal::Traces),
+            ("log_bodies", self.log_bodies.is_some(), Signal::Logs),
+            ("log_severity_texts", self.log_severity_texts.is_some(), Signal::Logs),
+            ("log_severity_number", self.log_severity_number.is_some(), Signal::Logs),
+            ("metric_names", self.metric_names.is_some(), Signal::Metrics),
+        ];
+        all.into_iter().filter_map(|(key, asked, of)| asked.then_some((key, of)))
     }
 
     fn matches(&self, item: &Item<'_>) -> bool {

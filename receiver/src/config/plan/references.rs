@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{All, Check, join};
 use crate::{
     batch::Signal,
-    component::{AnyExporter, AnyExtension},
+    component::{AnyExporter, AnyExtension, AnyProcessor},
     config::{
         Id, Mistake, Section,
         mistake::dotted,
@@ -40,6 +40,17 @@ impl Check<'_> {
             for mistake in wrong.0 {
                 let path = format!("{section}::{id}::{}", mistake.path);
                 self.invalid(&path, &path, mistake.message);
+            }
+        }
+    }
+
+    /// Checks that a processor's configuration has a meaning for a pipeline's signal.
+    pub(super) fn suits(&mut self, signal: Signal, planned: &Planned<Box<dyn AnyProcessor>>) {
+        for Mistake { path, message, .. } in planned.component.suits(signal).0 {
+            let path = format!("processors::{}::{path}", planned.id);
+            // Another pipeline of this signal may name it, too.
+            if !self.wrong.iter().any(|said| said.path == path && said.message == message) {
+                self.invalid(&path, &path, message);
             }
         }
     }

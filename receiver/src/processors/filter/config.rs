@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Asked, Filter, Logs, Metrics, Names, Traces, Which, expr::Expression};
 use crate::{
+    batch::Signal,
     config::Mistakes,
     ottl::{Conditions, Context, ErrorMode},
     processors::matching::{self, Attribute, Attributes, Selection, Texts},
@@ -307,6 +308,7 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     };
     let logs_selection = selection("logs", log_include, log_exclude);
     let spans_selection = selection("spans", spans.include, spans.exclude);
+    wrong.nest("spans", spans_selection.unsuited(Signal::Traces));
     wrong.or(Filter {
         metrics: Metrics { asked: on_metrics, include, exclude },
         logs: Logs { asked: on_logs, selection: logs_selection },

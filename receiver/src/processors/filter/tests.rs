@@ -223,6 +223,11 @@ fn every_mistake_has_its_place_and_the_collector_s_text() {
     );
     assert_eq!(wrong[3].1, "'loud' is not a valid severity: not a valid severity");
 
+    let bodies = json!({"match_type": "strict", "log_bodies": ["a"]});
+    let wrong = filter(json!({"spans": {"exclude": bodies}})).err().expect("wrong");
+    let message = "log_bodies should not be specified for trace spans";
+    assert_eq!(wrong, [("spans::exclude::log_bodies".to_owned(), message.to_owned())]);
+
     let expr = |text: &str| {
         let include = json!({"match_type": "expr", "expressions": [text]});
         let wrong = filter(json!({"metrics": {"include": include}})).err().expect("wrong");

@@ -57,6 +57,37 @@ fn each_property_is_asked_of_the_items_that_have_it() {
 }
 
 #[test]
+fn what_a_signal_does_not_have_is_a_mistake() {
+    let all = json!({
+        "match_type": "strict", "services": ["a"], "attributes": [{"key": "a"}],
+        "resources": [{"key": "a"}], "libraries": [{"name": "a"}], "metric_names": ["a"],
+        "span_names": ["a"], "span_kinds": ["SPAN_KIND_SERVER"], "log_bodies": ["a"],
+        "log_severity_texts": ["a"], "log_severity_number": {"min": 1},
+    });
+    let selection = selection(json!(null), all).expect("valid somewhere");
+    let said = |signal| {
+        let wrong = selection.unsuited(signal).0.into_iter();
+        wrong.map(|m| format!("{}: {}", m.path, m.message)).collect::<Vec<_>>()
+    };
+    let logs = ["log_bodies", "log_severity_texts", "log_severity_number"];
+    let of = |keys: &[&str], message: fn(&str) -> String| {
+        keys.iter().map(|key| format!("exclude::{key}: {}", message(key))).collect::<Vec<_>>()
+    };
+    let keys = [&["span_names", "span_kinds"], &logs[..]].concat();
+    assert_eq!(
+        said(Signal::Metrics),
+        of(&keys, |key| format!("\"{key}\" is not valid for metrics"))
+    );
+    let keys = ["span_names", "span_kinds", "metric_names"];
+    assert_eq!(said(Signal::Logs), of(&keys, |key| format!("{key} is not valid for log records")));
+    let keys = [&logs[..], &["metric_names"]].concat();
+    assert_eq!(
+        said(Signal::Traces),
+        of(&keys, |key| format!("{key} should not be specified for trace spans"))
+    );
+}
+
+#[test]
 fn attributes_resources_and_libraries_must_all_match() {
     let strict = |key: &str, value| includes(json!({"match_type": "strict", key: value}));
     let regexp = |key: &str, value| includes(json!({"match_type": "regexp", key: value}));

@@ -109,6 +109,10 @@ pub trait Exporter: Component {
     fn secured(&self, _: &Authenticators) -> Mistakes {
         Mistakes::default()
     }
+    /// Whether it is configured for a pipeline of this signal, one of [`Component::SIGNALS`]. Asked without I/O.
+    fn suits(&self, _: Signal) -> Mistakes {
+        Mistakes::default()
+    }
     /// Binds, connects: what can fail at start. Called before anything upstream starts.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
@@ -214,6 +218,8 @@ impl<P: Processor> AnyProcessor for P {
 pub trait AnyExporter: Send {
     /// See [`Exporter::secured`].
     fn secured(&self, known: &Authenticators) -> Mistakes;
+    /// See [`Exporter::suits`].
+    fn suits(&self, signal: Signal) -> Mistakes;
     /// See [`Exporter::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Exporter::run`].
@@ -223,6 +229,9 @@ pub trait AnyExporter: Send {
 impl<E: Exporter> AnyExporter for E {
     fn secured(&self, known: &Authenticators) -> Mistakes {
         Exporter::secured(self, known)
+    }
+    fn suits(&self, signal: Signal) -> Mistakes {
+        Exporter::suits(self, signal)
     }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Exporter::start(self, cx))

@@ -29,6 +29,32 @@ fn about(iomonitor: &str) -> String {
 }
 
 #[test]
+fn an_exporter_without_an_endpoint_for_a_pipeline_s_signal_is_refused() {
+    let of = |keys: &str| {
+        check(&format!(
+            "
+receivers: {{iomonitor: }}
+exporters: {{otlphttp: {keys}}}
+service:
+  pipelines:
+    metrics: {{receivers: [iomonitor], exporters: [otlphttp]}}
+"
+        ))
+        .map(|plan| plan.pipelines.len())
+    };
+    let report = of("{logs_endpoint: 'http://a:1/x'}").expect_err("nothing could be sent");
+    for part in [
+        "service::pipelines::metrics",
+        "6:50",
+        "failed to create \"otlphttp\" exporter for data type \"metrics\": \
+         either endpoint or metrics_endpoint must be specified",
+    ] {
+        assert!(report.contains(part), "{part} is not in: {report}");
+    }
+    assert_eq!(of("{metrics_endpoint: 'http://a:1/x'}"), Ok(1));
+}
+
+#[test]
 fn every_kind_of_mistake_is_reported_at_once_with_its_place() {
     let report = check(
         "

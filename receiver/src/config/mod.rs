@@ -35,7 +35,7 @@ pub use report::{Report, printable};
 pub use secret::Secret;
 pub use section::{Raw, Section};
 pub use style::Style;
-pub use time::{duration, parse as parse_duration, text as duration_text};
+pub use time::{Signed, duration, parse as parse_duration, text as duration_text};
 pub use write::yaml;
 
 use plan::check;

@@ -444,6 +444,11 @@ impl Check<'_> {
             let sources = self.references(&path, node, "receivers", "receiver", signal, receivers);
             let steps = self.references(&path, node, "processors", "processor", signal, processors);
             let sinks = self.references(&path, node, "exporters", "exporter", signal, exporters);
+            for id in &sinks {
+                let made = exporters.get(id).and_then(|described| described.made.as_ref());
+                let wrong = made.map(|exporter| exporter.suits(signal)).unwrap_or_default();
+                self.unsuited(&path, ("exporters", "exporter"), id, signal, wrong);
+            }
             let mut instances = Vec::new();
             for id in steps {
                 let Some(described) = processors.get_mut(&id) else { continue };

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use humantime_serde::re::humantime;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserializer, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::style;
 
@@ -48,6 +48,76 @@ impl duration {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// A duration that may be negative, for sections that are checked only if they are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signed(i64);
+
+impl Signed {
+    /// Whether it is below zero.
+    pub fn is_negative(self) -> bool {
+        self.0 < 0
+    }
+
+    /// As it is if it is not negative; else zero.
+    pub fn or_zero(self) -> Duration {
+        Duration::from_nanos(self.0.try_into().unwrap_or_default())
+    }
+}
+
+impl From<Duration> for Signed {
+    fn from(duration: Duration) -> Self {
+        Self(duration.as_nanos().try_into().unwrap_or(i64::MAX))
+    }
+}
+
+impl Serialize for Signed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sign = if self.is_negative() { "-" } else { "" };
+        let size = Duration::from_nanos(self.0.unsigned_abs());
+        match style::current().nanos {
+            true => serializer.serialize_i64(self.0),
+            false => serializer.serialize_str(&format!("{sign}{}", text(size))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Signed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Signed;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 10s")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Signed, E> {
+                let size = text.strip_prefix('-').unwrap_or(text);
+                let Signed(nanos) = parse(size).map_err(E::custom)?.into();
+                Ok(Signed(if size == text { nanos } else { -nanos }))
+            }
+            fn visit_u64<E: de::Error>(self, nanos: u64) -> Result<Signed, E> {
+                Ok(Duration::from_nanos(nanos).into())
+            }
+            fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Signed, E> {
+                Ok(Signed(nanos))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Of one that is on, which is what editors should help with.
+impl JsonSchema for Signed {
+    fn inline_schema() -> bool {
+        duration::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        duration::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        duration::json_schema(generator)
     }
 }
 
@@ -205,6 +275,17 @@ mod tests {
             assert_eq!(text(duration), written);
             assert_eq!(parse(written), Ok(duration));
         }
+    }
+
+    #[test]
+    fn a_signed_one_is_written_as_it_is_read() {
+        for (written, nanos) in [("-1.5s", -1_500_000_000), ("0s", 0), ("1m0s", 60_000_000_000)] {
+            let read: Signed = serde_json::from_value(written.into()).expect("a duration");
+            assert_eq!(read, Signed(nanos));
+            assert_eq!(serde_json::to_value(read).expect("text"), written);
+            assert_eq!(serde_json::from_value::<Signed>(nanos.into()).expect("a number"), read);
+        }
+        assert!(serde_json::from_value::<Signed>("--1s".into()).is_err());
     }
 
     #[test]

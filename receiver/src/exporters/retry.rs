@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::config::Mistakes;
+use crate::config::{Mistakes, Signed};
 
 /// `retry_on_failure`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
@@ -14,38 +14,44 @@ pub struct Config {
     /// Whether a failed send is tried again at all.
     pub enabled: bool,
     /// The wait after the first failure.
-    #[serde(with = "crate::config::duration")]
-    pub initial_interval: Duration,
+    pub initial_interval: Signed,
     /// Each wait is drawn from the interval ± this share of it, so that agents do not return in step.
     pub randomization_factor: f64,
     /// What the interval grows by after each failure.
     pub multiplier: f64,
     /// What the interval does not grow past.
-    #[serde(with = "crate::config::duration")]
-    pub max_interval: Duration,
+    pub max_interval: Signed,
     /// When to give up, counted from the first attempt; 0 means never.
-    #[serde(with = "crate::config::duration")]
-    pub max_elapsed_time: Duration,
+    pub max_elapsed_time: Signed,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
-            initial_interval: Duration::from_secs(5),
+            initial_interval: Duration::from_secs(5).into(),
             randomization_factor: 0.5,
             multiplier: 1.5,
-            max_interval: Duration::from_secs(30),
-            max_elapsed_time: Duration::from_secs(300),
+            max_interval: Duration::from_secs(30).into(),
+            max_elapsed_time: Duration::from_secs(300).into(),
         }
     }
 }
 
 impl Config {
-    /// Checks what types cannot say, even if retrying is off: a mistake must not wait for the day
-    /// it is turned on.
+    /// Checks what types cannot say, if retrying is on, as in the Collector.
     pub fn check(&self) -> Mistakes {
         let mut wrong = Mistakes::default();
+        if !self.enabled {
+            return wrong;
+        }
+        for (key, given) in [
+            ("initial_interval", self.initial_interval),
+            ("max_interval", self.max_interval),
+            ("max_elapsed_time", self.max_elapsed_time),
+        ] {
+            wrong.require(!given.is_negative(), key, &format!("'{key}' must be non-negative"));
+        }
         wrong.require(
             (0.0..=1.0).contains(&self.randomization_factor),
             "randomization_factor",
@@ -56,7 +62,7 @@ impl Config {
             "multiplier",
             "'multiplier' must be non-negative",
         );
-        if !self.max_elapsed_time.is_zero() {
+        if !self.max_elapsed_time.or_zero().is_zero() {
             wrong.require(
                 self.max_elapsed_time >= self.initial_interval,
                 "max_elapsed_time",
@@ -82,9 +88,10 @@ pub struct Backoff<'a> {
 impl<'a> Backoff<'a> {
     /// Starts the clock: call it at the first attempt.
     pub fn new(config: &'a Config) -> Self {
-        let give_up =
-            (!config.max_elapsed_time.is_zero()).then(|| Instant::now() + config.max_elapsed_time);
-        Self { config, interval: config.initial_interval.min(config.max_interval), give_up }
+        let limit = config.max_elapsed_time.or_zero();
+        let give_up = (!limit.is_zero()).then(|| Instant::now() + limit);
+        let interval = config.initial_interval.min(config.max_interval).or_zero();
+        Self { config, interval, give_up }
     }
 
     /// How long to wait now, at least as long as the server asked for; `None` if that would end
@@ -93,9 +100,10 @@ impl<'a> Backoff<'a> {
         // ± the factor, evenly.
         let spread = self.config.randomization_factor * (2.0 * fastrand::f64() - 1.0);
         let wait = self.interval.mul_f64(1.0 + spread).max(asked.unwrap_or_default());
+        let most = self.config.max_interval.or_zero();
         self.interval =
             Duration::try_from_secs_f64(self.interval.as_secs_f64() * self.config.multiplier)
-                .map_or(self.config.max_interval, |grown| grown.min(self.config.max_interval));
+                .map_or(most, |grown| grown.min(most));
         let until = Instant::now().checked_add(wait)?;
         (self.give_up.is_none_or(|end| until <= end)).then_some(wait)
     }
@@ -130,8 +138,11 @@ mod tests {
 
     #[test]
     fn waits_are_spread_evenly_around_the_interval() {
-        let config =
-            Config { multiplier: 1.0, max_elapsed_time: Duration::ZERO, ..Config::default() };
+        let config = Config {
+            multiplier: 1.0,
+            max_elapsed_time: Duration::ZERO.into(),
+            ..Config::default()
+        };
         let mut backoff = Backoff::new(&config);
         let waits: Vec<_> =
             (0..2000).map(|_| backoff.next(None).expect("never gives up").as_secs_f64()).collect();
@@ -140,15 +151,27 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_even_when_disabled() {
+    fn every_mistake_is_reported_if_it_is_on() {
         let config = Config {
-            enabled: false,
             randomization_factor: 1.5,
             multiplier: -1.0,
-            max_elapsed_time: Duration::from_secs(1),
+            max_elapsed_time: Duration::from_secs(1).into(),
             ..Config::default()
         };
         assert_eq!(config.check().0.len(), 4);
+        assert_eq!(Config { enabled: false, ..config }.check(), Mistakes::default());
         assert_eq!(Config::default().check(), Mistakes::default());
+
+        for key in ["initial_interval", "max_interval", "max_elapsed_time"] {
+            let read = |enabled: bool| {
+                let text = format!("{{enabled: {enabled}, {key}: -1s}}");
+                let section = crate::config::Section::of_text(&text).expect("YAML");
+                section.parse::<Config>().expect("of the right types").check().0
+            };
+            let wrong = read(true);
+            assert_eq!((wrong.len(), wrong[0].path.as_str()), (1, key));
+            assert_eq!(wrong[0].message, format!("'{key}' must be non-negative"));
+            assert_eq!(read(false), []);
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     batch::Signal,
     component::{AnyExporter, AnyExtension, AnyProcessor},
     config::{
-        Id, Mistake, Section,
+        Id, Mistake, Mistakes, Section,
         mistake::dotted,
         node::{Node, Value},
         planned::Planned,
@@ -91,17 +91,28 @@ impl Check<'_> {
                     self.hint_among(&id, all);
                 }
                 Some(described) if !described.factory.signals.contains(&signal) => {
-                    let message = format!(
-                        "failed to create \"{id}\" {what} for data type \"{}\": telemetry type is not \
-                         supported",
-                        signal.name()
-                    );
+                    let message = uncreated(&id, what, signal, "telemetry type is not supported");
                     self.invalid(pipeline, &at, message);
                 }
                 Some(_) => ids.push(id),
             }
         }
         ids
+    }
+
+    /// Reports why a component that a pipeline's list names is not configured for the pipeline's signal.
+    pub(super) fn unsuited(
+        &mut self,
+        pipeline: &str,
+        (list, what): (&str, &str),
+        id: &Id,
+        signal: Signal,
+        wrong: Mistakes,
+    ) {
+        for Mistake { message, .. } in wrong.0 {
+            let message = uncreated(id, what, signal, &message);
+            self.invalid(pipeline, &join(pipeline, list), message);
+        }
     }
 
     /// Whether it has been said of a component that it is wrong, or of its section.
@@ -134,4 +145,9 @@ impl Check<'_> {
         }
         ids
     }
+}
+
+/// The Collector's words for a component that a pipeline cannot have.
+fn uncreated(id: &Id, what: &str, signal: Signal, why: &str) -> String {
+    format!("failed to create \"{id}\" {what} for data type \"{}\": {why}", signal.name())
 }

@@ -38,8 +38,8 @@ async fn write(mut stream: TcpStream, bytes: &[u8]) {
 async fn all_lost(address: String) {
     let mut config = config(&address);
     config.timeout = Duration::from_millis(200);
-    config.retry_on_failure.max_elapsed_time = Duration::from_millis(100);
-    config.retry_on_failure.max_interval = Duration::from_millis(10);
+    config.retry_on_failure.max_elapsed_time = Duration::from_millis(100).into();
+    config.retry_on_failure.max_interval = Duration::from_millis(10).into();
     let begun = Instant::now();
     let (out, metered, task) = start(config).await;
     out.send(batch(7)).await.unwrap();

@@ -175,8 +175,8 @@ pub fn config(endpoint: &str) -> Config {
         tls: tls::Config { insecure: true, ..Default::default() },
         timeout: Duration::from_secs(2),
         retry_on_failure: retry::Config {
-            initial_interval: short,
-            max_interval: short,
+            initial_interval: short.into(),
+            max_interval: short.into(),
             ..Default::default()
         },
         ..Config::default()

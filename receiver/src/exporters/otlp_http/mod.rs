@@ -248,6 +248,14 @@ impl Exporter for OtlpHttp {
         wrong
     }
 
+    fn suits(&self, signal: Signal) -> Mistakes {
+        let mut wrong = Mistakes::default();
+        let key = format!("{}_endpoint", signal.name());
+        let given = self.urls[signal as usize].is_some();
+        wrong.require(given, &key, &format!("either endpoint or {key} must be specified"));
+        wrong
+    }
+
     /// Reads certificates, but connects at the first request only: a peer that is down is no error.
     async fn start(&mut self, cx: &Context) -> anyhow::Result<()> {
         let config = &self.config;

@@ -55,6 +55,19 @@ fn each_signal_has_its_url() {
 }
 
 #[test]
+fn a_pipeline_needs_a_url_for_its_signal() {
+    let exporter = read(json!({"logs_endpoint": "http://peer/"})).unwrap();
+    assert_eq!(exporter.suits(Signal::Logs), Mistakes::default());
+    for (signal, key) in
+        [(Signal::Metrics, "metrics_endpoint"), (Signal::Traces, "traces_endpoint")]
+    {
+        let wrong = exporter.suits(signal).0;
+        let expected = format!("either endpoint or {key} must be specified");
+        assert_eq!((wrong.len(), wrong[0].message.as_str()), (1, expected.as_str()));
+    }
+}
+
+#[test]
 fn every_mistake_is_reported() {
     let wrong = |config: serde_json::Value| {
         let mistakes = read(config).err().expect("mistakes").0;

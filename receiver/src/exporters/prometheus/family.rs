@@ -150,8 +150,12 @@ impl Family {
                 });
             }
             btree_map::Entry::Occupied(held) => {
+                let labels = Arc::clone(held.key());
                 let held = held.into_mut();
-                if held.identity != identity {
+                let successor = held.identity != identity;
+                // Labels are all that a scraper knows of a series: what comes later with the same ones is its next
+                // value, as after a change of the resource. In one batch, they are two series.
+                if successor && (held.seen == now || point.time <= held.time) {
                     return Err(Reason::LabelCollision);
                 }
                 if point.time < held.time {
@@ -174,6 +178,10 @@ impl Family {
                 }
                 if exemplars.is_empty() {
                     exemplars = std::mem::take(&mut held.exemplars);
+                }
+                if successor {
+                    self.labels.remove(&held.identity);
+                    self.labels.insert(identity.clone(), labels);
                 }
                 *held = Series { identity, value, time: point.time, start, exemplars, seen: now };
             }

@@ -15,7 +15,7 @@ pub(super) enum Reason {
     TemporalityUnspecified,
     /// Another metric of this name has another type.
     TypeConflict,
-    /// Another series has the same name and labels.
+    /// Another series of the batch, or a newer one, has the same name and labels.
     LabelCollision,
     /// Nothing in the name can stand in a Prometheus name.
     InvalidName,

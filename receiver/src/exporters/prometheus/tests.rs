@@ -199,6 +199,49 @@ fn resources_that_labels_cannot_tell_apart_keep_the_scrape_valid() {
 }
 
 #[test]
+fn a_series_goes_on_when_a_resource_changes_that_its_labels_do_not_show() {
+    let mut store = Store::new(Arc::new(Rules::new(Config::default())));
+    let (cumulative, delta) = (AggregationTemporality::Cumulative, AggregationTemporality::Delta);
+    let start = Instant::now();
+    let mut at = |host, seconds, metric| {
+        let now = start + Duration::from_secs(seconds);
+        let tally = store.apply(request(&[("host.name", host)], metric), now);
+        (tally, shown(&store, ""), store.series)
+    };
+    let of = |value, time| counter("x", cumulative, point(value, 1, time));
+    let shows = |value| format!("# TYPE x_total counter\nx_total {value}\n");
+    assert_eq!(at("a", 0, of(1, 10)), (taken(), shows(1), 1));
+    assert_eq!(at("b", 10, of(2, 20)), (taken(), shows(2), 1));
+    assert_eq!(at("b", 20, of(3, 30)), (taken(), shows(3), 1));
+    // What came before the change does not return, and its end is not that of the series.
+    assert_eq!(at("a", 30, of(9, 20)), (dropped(Reason::LabelCollision), shows(3), 1));
+    let flags = DataPointFlags::NoRecordedValueMask as u32;
+    let end = || counter("x", cumulative, NumberDataPoint { flags, ..point(0, 1, 40) });
+    assert_eq!(at("a", 40, end()).1, shows(3));
+    // Deltas go on, too, unless they overlap: then the holder stays who it was.
+    let overlap = counter("x", delta, point(4, 20, 40));
+    assert_eq!(at("c", 50, overlap), (dropped(Reason::DeltaOverlap), shows(3), 1));
+    let next = counter("x", delta, point(4, 30, 40));
+    assert_eq!(at("c", 60, next), (taken(), shows(7), 1));
+    assert_eq!(at("b", 70, end()).1, shows(7));
+    assert_eq!(at("c", 80, end()), (taken(), String::new(), 0));
+}
+
+#[test]
+fn of_two_that_labels_cannot_tell_apart_in_one_batch_the_holder_stays() {
+    let mut store = Store::new(Arc::new(Rules::new(Config::default())));
+    let start = Instant::now();
+    for time in 1..4 {
+        let mut both = request(&[("host.name", "a")], gauge("x", point(1, 0, time)));
+        let other = request(&[("host.name", "b")], gauge("x", point(2, 0, time + 1)));
+        both.resource_metrics.extend(other.resource_metrics);
+        let tally = store.apply(both, start + Duration::from_secs(10 * time));
+        assert_eq!(tally, Tally { taken: 1, ..dropped(Reason::LabelCollision) });
+        assert_eq!(shown(&store, ""), "# TYPE x gauge\nx 1\n");
+    }
+}
+
+#[test]
 fn old_points_are_ignored_and_an_absent_one_removes_its_series_only() {
     let mut bench = Bench::new(Config::default());
     let labelled = |key, point| NumberDataPoint { attributes: pairs(&[(key, "1")]), ..point };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Rules;
 use crate::{
-    config::{Mistakes, Secret},
+    config::{Mistakes, Secret, Signed},
     exporters::{
         http::{Settings, url},
         otlp::{compression::Params, headers::Headers},
@@ -197,18 +197,15 @@ pub struct Retry {
     /// Whether a failed send is tried again at all.
     pub enabled: bool,
     /// The wait after the first failure.
-    #[serde(with = "crate::config::duration")]
-    pub initial_interval: Duration,
+    pub initial_interval: Signed,
     /// Each wait is drawn from the interval ± this share of it, so that agents do not return in step.
     pub randomization_factor: f64,
     /// What the interval grows by after each failure.
     pub multiplier: f64,
     /// What the interval does not grow past.
-    #[serde(with = "crate::config::duration")]
-    pub max_interval: Duration,
+    pub max_interval: Signed,
     /// When to give up, counted from the first attempt; 0 means never.
-    #[serde(with = "crate::config::duration")]
-    pub max_elapsed_time: Duration,
+    pub max_elapsed_time: Signed,
 }
 
 impl Default for Retry {
@@ -223,7 +220,7 @@ impl Default for Retry {
         } = retry::Config::default();
         Self {
             enabled,
-            initial_interval: Duration::from_millis(50),
+            initial_interval: Duration::from_millis(50).into(),
             randomization_factor,
             multiplier,
             max_interval,

@@ -191,8 +191,11 @@ fn a_part_of_a_section_leaves_the_rest_as_the_collector_has_it() {
         "protobuf_message": "",
     }));
     let retry = config.retry();
-    assert_eq!(retry.initial_interval.as_millis(), 50);
-    assert_eq!((retry.max_interval.as_secs(), retry.max_elapsed_time.as_secs()), (1, 300));
+    assert_eq!(retry.initial_interval.or_zero().as_millis(), 50);
+    assert_eq!(
+        (retry.max_interval.or_zero().as_secs(), retry.max_elapsed_time.or_zero().as_secs()),
+        (1, 300)
+    );
     let queue = config.queue();
     assert_eq!((queue.enabled, queue.queue_size, queue.num_consumers), (true, 7, 1));
     assert_eq!((config.max_bytes(), config.parallel()), (3_000_000, 1));

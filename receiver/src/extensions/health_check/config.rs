@@ -26,10 +26,10 @@ server_config! {
         /// Version 2, with the status of pipelines, as `http` and `grpc` say; what is above is then without effect.
         pub use_v2: bool = false,
         /// Version 2 over HTTP.
-        #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        #[serde(deserialize_with = "present", alias = "http:null", skip_serializing_if = "Option::is_none")]
         pub http: Option<Http> = None,
         /// Version 2 as the health service of gRPC; a service is a pipeline's id, or nothing for all.
-        #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        #[serde(deserialize_with = "present", alias = "grpc:null", skip_serializing_if = "Option::is_none")]
         pub grpc: Option<Grpc> = None,
         /// Which errors of components make version 2 say that the agent is not well.
         pub component_health: Health = Health::default(),

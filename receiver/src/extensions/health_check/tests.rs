@@ -132,8 +132,10 @@ fn what_is_wrong_is_said_at_its_key() {
 
 #[test]
 fn a_protocol_without_keys_has_its_defaults() {
-    let config: Config =
-        serde_json::from_value(json!({"use_v2": true, "http": null, "grpc": null})).expect("valid");
+    let read = |text| crate::config::Section::of_text(text).expect("YAML").parse::<Config>();
+    let alone = read("{use_v2: true, http: }").expect("valid");
+    assert!(alone.check().0.is_empty() && alone.http.is_some() && alone.grpc.is_none());
+    let config = read("{use_v2: true, http: , grpc: }").expect("valid");
     assert!(config.check().0.is_empty());
     let (http, grpc) = (config.http.expect("there"), config.grpc.expect("there"));
     assert_eq!(

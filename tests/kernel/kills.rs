@@ -60,7 +60,8 @@ fn who_is_killed_is_told(mode: Mode) -> Result<()> {
         ("TERM", libc::SIGTERM),
         ("KILL", libc::SIGKILL),
         ("SEGV", libc::SIGSEGV),
-        ("HUP", libc::SIGHUP),
+        // One that nobody ignores, as nohup does another for all that it starts.
+        ("USR1", libc::SIGUSR1),
     ];
     let mut killed = BTreeMap::new();
     for _ in 0..rng.usize(3..12) {

@@ -51,6 +51,19 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// The signals that a configuration need not ask for.
+const ON_BY_DEFAULT: [&str; 9] = [
+    "block",
+    "compaction",
+    "dirty",
+    "fadvise",
+    "io_uring",
+    "kills",
+    "page_cache",
+    "reclaim",
+    "syscalls",
+];
+
 /// What a test configures: iomonitor -> Prometheus, and more if it asks for it.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -92,15 +105,23 @@ impl Setup {
         }
     }
 
+    /// The same with one signal alone. The verifier takes emulated machines seconds for what the others load.
+    pub fn only(signal: &str, mode: Mode, cgroup: &Cgroup) -> Self {
+        let off = |setup: Self, other: &&str| setup.signal(other, json!({"enabled": false}));
+        let setup = ON_BY_DEFAULT.iter().fold(Self::new(mode, cgroup), off);
+        setup.signal(signal, json!({"enabled": true}))
+    }
+
     /// With a key of the receiver changed.
     pub fn with(mut self, key: &str, value: Value) -> Self {
         self.iomonitor[key] = value;
         self
     }
 
-    /// With a signal that must be asked for.
-    pub fn signal(self, name: &str) -> Self {
-        self.with("signals", json!({ name: {"enabled": true} }))
+    /// With this section for a signal.
+    pub fn signal(mut self, name: &str, section: Value) -> Self {
+        self.iomonitor["signals"][name] = section;
+        self
     }
 
     /// In a container, as far as cgroups are concerned: inside `cgroup`, which it takes for the root of them all.

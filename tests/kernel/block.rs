@@ -50,7 +50,7 @@ in_each_mode!(["block/requests"]
 /// Everything that happens on the host.
 fn everything(mode: Mode) -> Result<(Cgroup, Setup)> {
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(mode, &cgroup).with("scope", json!({}));
+    let setup = Setup::only("block", mode, &cgroup).with("scope", json!({}));
     Ok((cgroup, setup))
 }
 
@@ -193,7 +193,7 @@ fn tasks_outside_the_scope_do_not_count(mode: Mode) -> Result<()> {
     let size = random::rng().u64(100..1_000) * BLOCK;
     let device = Device::new(directory.path(), size)?;
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("block", mode, &cgroup))?;
     let mut worker = reader(&device, size)?;
     worker.join(&cgroup)?;
     // This process is not in the cgroup.
@@ -216,7 +216,7 @@ fn cgroups_have_their_own(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let mut rng = random::rng();
     let parent = Cgroup::new()?;
-    let setup = Setup::new(mode, &parent).with("group_by", json!("cgroup"));
+    let setup = Setup::only("block", mode, &parent).with("group_by", json!("cgroup"));
     let agent = Agent::start(&setup)?;
     for cgroup in [parent.child()?, parent.child()?] {
         let size = rng.u64(100..1_000) * BLOCK;
@@ -256,7 +256,7 @@ fn writeback_is_the_writers(mode: Mode) -> Result<()> {
     ensure!(shell.finish()?.success(), "the shell failed");
     nix::unistd::sync();
     stacked.disk.quiet()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("block", mode, &cgroup))?;
     // Whole pages: none has to be read first.
     let write = Step::new(Call::Write, 0, BLOCK as usize).times(size / BLOCK);
     let files = vec![Open::Write(path)];

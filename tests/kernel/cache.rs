@@ -78,7 +78,8 @@ fn a_first_reading_has_no_hit_and_a_second_nothing_else(mode: Mode) -> Result<()
             phases: vec![whole.clone(), whole],
         };
         let cgroup = Cgroup::new()?;
-        let setup = Setup::new(mode, &cgroup).with("collection_interval", json!(INTERVAL));
+        let setup =
+            Setup::only("page_cache", mode, &cgroup).with("collection_interval", json!(INTERVAL));
         let agent = Agent::start(&setup)?;
         let mut worker = Worker::start(WORKLOAD, &plan)?;
         worker.join(&cgroup)?;
@@ -129,7 +130,7 @@ fn without_readahead_misses_are_the_pages_that_are_new(mode: Mode) -> Result<()>
         }
         let plan = Plan { threads: 1, files: vec![Open::Read(path.clone())], phases: vec![steps] };
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let agent = Agent::start(&Setup::only("page_cache", mode, &cgroup))?;
         work(&plan, &cgroup)?;
         let there = file::resident(&path)?;
         let new = known.len() as u64;
@@ -162,7 +163,8 @@ fn a_scan_of_more_than_memory_holds_is_no_hit(mode: Mode) -> Result<()> {
         files: vec![Open::Read(path)],
         phases: vec![whole().chain(whole()).collect()],
     };
-    let setup = Setup::new(mode, limited.scope()).with("collection_interval", json!(INTERVAL));
+    let setup = Setup::only("page_cache", mode, limited.scope())
+        .with("collection_interval", json!(INTERVAL));
     let agent = Agent::start(&setup)?;
     let mut worker = Worker::start(WORKLOAD, &plan)?;
     limited.add(worker.pid())?;
@@ -184,7 +186,7 @@ fn what_faults_add_is_apart(mode: Mode) -> Result<()> {
     let plan =
         Plan { threads: 1, files: vec![Open::Read(path.clone())], phases: vec![vec![touch]] };
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("page_cache", mode, &cgroup))?;
     work(&plan, &cgroup)?;
     let scrape = agent.settled()?;
     let (shown, added) = (

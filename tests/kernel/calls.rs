@@ -104,7 +104,7 @@ fn every_call_that_can_be_watched_is_counted(mode: Mode) -> Result<()> {
     calls.dedup();
     let names: Vec<_> = calls.iter().map(|call| call.name()).collect();
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(mode, &cgroup).with("signals", json!({"syscalls": {"calls": names}}));
+    let setup = Setup::only("syscalls", mode, &cgroup).signal("syscalls", json!({"calls": names}));
     let agent = Agent::start(&setup)?;
     let report = work(&Plan { threads: 1, files, phases: vec![steps.clone()] }, &cgroup)?;
     let scrape = agent.settled()?;

@@ -19,7 +19,7 @@ const DURATION: &str = "ebpf_memory_compaction_duration_seconds";
 
 fn every_zone_that_is_compacted_is_counted(mode: Mode) -> Result<()> {
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("compaction", mode, &cgroup))?;
     let times = random::rng().usize(1..4);
     let shell = Shell::new(&"echo 1 > /proc/sys/vm/compact_memory;".repeat(times))?;
     let ends = Witness::new("compaction/mm_compaction_end", &[shell.pid()])?;

@@ -17,7 +17,7 @@ fn descriptors_are_counted_by_kind(mode: Mode) -> Result<()> {
     // One thread: another could take a number that is free for a moment.
     let (threads, times) = (1, rng.u64(1..200));
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).signal("descriptors"))?;
+    let agent = Agent::start(&Setup::only("descriptors", mode, &cgroup))?;
     let step = Step::new(Call::Descriptors, 0, 0).times(times);
     let plan = Plan { threads, files: vec![Open::Never], phases: vec![vec![step]] };
     let told = work(&plan, &cgroup)?.of(Call::Descriptors);

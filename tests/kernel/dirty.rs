@@ -23,7 +23,7 @@ fn pages_written_to_are_dirtied_once(mode: Mode) -> Result<()> {
     let path = file::cold(&directory, &mut rng, 4 << 20)?;
     let pages = rng.u64(1..1_000);
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("dirty", mode, &cgroup))?;
     // Whole pages from the start on, each once; then again while they are dirty, byte by byte in one of them.
     let first = Step::new(Call::Pwrite64, 0, (pages * page) as usize);
     let again = Step::new(Call::Pwrite64, 0, 1).times(50);

@@ -55,7 +55,7 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
     rng.shuffle(&mut steps);
 
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("fadvise", mode, &cgroup))?;
     let plan = Plan { threads: 1, files, phases: vec![steps.clone()] };
     let report = work(&plan, &cgroup)?;
     let scrape = agent.settled()?;
@@ -129,7 +129,7 @@ fn what_advice_drops_is_counted(mode: Mode) -> Result<()> {
         let phases = vec![vec![read, other], vec![part], vec![drop.times(3)]];
         let plan = Plan { threads: 1, files: vec![Open::Read(path.clone())], phases };
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let agent = Agent::start(&Setup::only("fadvise", mode, &cgroup))?;
         let mut worker = Worker::start(WORKLOAD, &plan)?;
         worker.join(&cgroup)?;
         worker.phase()?;

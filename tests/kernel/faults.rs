@@ -41,7 +41,7 @@ fn faults_are_those_of_the_process(mode: Mode) -> Result<()> {
         steps.push(Step::new(Call::Touch, 0, 1).at(page));
     }
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).signal("faults"))?;
+    let agent = Agent::start(&Setup::only("faults", mode, &cgroup))?;
     let files = vec![Open::Read(path), Open::Never];
     let plan = Plan { threads: rng.usize(1..4), files, phases: vec![steps] };
     let mut worker = Worker::start(WORKLOAD, &plan)?;

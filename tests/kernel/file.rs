@@ -42,7 +42,7 @@ fn a_disk_that_fills_up_and_empties_again_holds_whole_lines() -> Result<()> {
     let (path, ballast) = (disk.0.path().join("out.json"), disk.0.path().join("ballast"));
     fs::write(&ballast, vec![0; 128 << 10])?;
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(Mode::Auto, &cgroup)
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup)
         .with("collection_interval", json!("5ms"))
         .and("file", json!({"path": path}));
     let agent = Agent::start(&setup)?;
@@ -66,7 +66,7 @@ fn an_agent_that_is_killed_leaves_whole_lines() -> Result<()> {
     let directory = file::directory()?;
     let path = directory.path().join("out.json");
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(Mode::Auto, &cgroup)
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup)
         .with("collection_interval", json!("2ms"))
         .and("file", json!({"path": path, "append": true}));
     for _ in 0..5 {

@@ -41,7 +41,7 @@ fn total(scrape: &Scrape) -> Result<u64> {
 
 fn cgroups_have_their_own(mode: Mode) -> Result<()> {
     let parent = Cgroup::new()?;
-    let setup = Setup::new(mode, &parent).with("group_by", json!("cgroup"));
+    let setup = Setup::only("syscalls", mode, &parent).with("group_by", json!("cgroup"));
     let agent = Agent::start(&setup)?;
     let (first, second) = (parent.child()?, parent.child()?);
     let mut rng = random::rng();
@@ -96,7 +96,8 @@ fn id(cgroup: &Cgroup) -> Result<String> {
 
 fn processes_have_their_own(mode: Mode) -> Result<()> {
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).with("group_by", json!("process")))?;
+    let agent =
+        Agent::start(&Setup::only("syscalls", mode, &cgroup).with("group_by", json!("process")))?;
     let mut rng = random::rng();
     let mut all = 0;
     let mut workers = Vec::new();
@@ -140,7 +141,7 @@ fn processes_have_their_own(mode: Mode) -> Result<()> {
 #[test]
 fn what_finds_no_place_is_in_the_overflow() -> Result<()> {
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(Mode::Auto, &cgroup)
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup)
         .with("group_by", json!("process"))
         .with("max_groups", json!(1));
     let agent = Agent::start(&setup)?;
@@ -166,7 +167,7 @@ fn what_finds_no_place_is_in_the_overflow() -> Result<()> {
 #[test]
 fn maps_over_the_budget_are_refused_with_the_key_to_lower() -> Result<()> {
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(Mode::Auto, &cgroup)
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup)
         .with("group_by", json!("process"))
         .with("max_groups", json!(1_000_000));
     let ended = Agent::refused(&setup)?;
@@ -181,7 +182,7 @@ fn maps_over_the_budget_are_refused_with_the_key_to_lower() -> Result<()> {
 fn tasks_that_contend_for_a_cpu_lose_nothing() -> Result<()> {
     for by in ["host", "cgroup", "process"] {
         let cgroup = Cgroup::new()?;
-        let setup = Setup::new(Mode::Auto, &cgroup).with("group_by", json!(by));
+        let setup = Setup::only("syscalls", Mode::Auto, &cgroup).with("group_by", json!(by));
         let agent = Agent::start(&setup.with("collection_interval", json!("20ms")))?;
         let (_directory, plan) = plan(1, 20_000)?;
         let (all, mut one) = (sched_getaffinity(Pid::this())?, CpuSet::new());

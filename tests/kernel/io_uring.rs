@@ -92,7 +92,7 @@ fn requests(mode: Mode) -> Result<(Scrape, BTreeMap<&'static str, Truth>)> {
     steps.iter_mut().for_each(|step| step.count = rng.u64(1..60));
     rng.shuffle(&mut steps);
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("io_uring", mode, &cgroup))?;
     let mut truths = BTreeMap::<_, Truth>::new();
     for step in steps {
         let plan = Plan { threads: 1, files: files.clone(), phases: vec![vec![step]] };

@@ -55,7 +55,7 @@ fn who_is_killed_is_told(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let path = directory.path().join("events.json");
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).logs_to(path.clone()))?;
+    let agent = Agent::start(&Setup::only("kills", mode, &cgroup).logs_to(path.clone()))?;
     let signals = [
         ("TERM", libc::SIGTERM),
         ("KILL", libc::SIGKILL),
@@ -121,7 +121,7 @@ fn who_runs_out_of_memory_is_told(mode: Mode) -> Result<()> {
     let path = directory.path().join("events.json");
     let limit = rng.u64(16 << 20..24 << 20);
     let limited = Limited::new(limit)?;
-    let agent = Agent::start(&Setup::new(mode, limited.scope()).logs_to(path.clone()))?;
+    let agent = Agent::start(&Setup::only("kills", mode, limited.scope()).logs_to(path.clone()))?;
     // Threads that die at the same time are one process.
     let threads = rng.usize(1..5);
     let step = Step::new(Call::Touch, 0, 4 * limit as usize);
@@ -163,7 +163,7 @@ fn who_runs_out_of_memory_is_told(mode: Mode) -> Result<()> {
 fn events_that_nobody_asks_for_are_not_lost() -> Result<()> {
     let most = usize::try_from(BUFFER)? / size_of::<Event>();
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup))?;
+    let agent = Agent::start(&Setup::only("kills", Mode::Auto, &cgroup))?;
     // Each a process that runs no program of its own: emulated machines would take minutes.
     let each = "(while :; do :; done) & kill -KILL $!; wait $!";
     let script = format!("i=0; while [ $i -lt {most} ]; do {each}; i=$((i + 1)); done");

@@ -40,7 +40,8 @@ fn a_sleep_falls_into_its_bucket(mode: Mode) -> Result<()> {
     for attempt in 1..=ATTEMPTS {
         let server = OtlpServer::start()?;
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup).export_to(server.address()))?;
+        let agent =
+            Agent::start(&Setup::only("syscalls", mode, &cgroup).export_to(server.address()))?;
         let plan = Plan {
             threads: 1,
             files: vec![Open::Read(path.clone())],
@@ -106,7 +107,7 @@ fn text_buckets_hold_what_the_exponential_ones_do(mode: Mode) -> Result<()> {
     let path = file::cold(&directory, &mut rng, 4 << 20)?;
     let server = OtlpServer::start()?;
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).export_to(server.address()))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup).export_to(server.address()))?;
     // Microseconds when cached, much more when not.
     let steps = (0..2_000)
         .map(|_| Step::new(Call::Pread64, 0, rng.usize(1..200_000)).at(rng.u64(0..4 << 20)))

@@ -45,7 +45,7 @@ fn the_last_collection_is_sent_before_the_end(mode: Mode) -> Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let server = OtlpServer::start()?;
         let cgroup = Cgroup::new()?;
-        let setup = Setup::new(mode, &cgroup)
+        let setup = Setup::only("syscalls", mode, &cgroup)
             .with("collection_interval", json!("1h"))
             .export_to(server.address());
         let agent = Agent::start(&setup)?;
@@ -76,8 +76,8 @@ fn two_agents_count_the_same(mode: Mode) -> Result<()> {
     let mut rng = random::rng();
     let directory = file::directory()?;
     let cgroup = Cgroup::new()?;
-    let agents =
-        [Agent::start(&Setup::new(mode, &cgroup))?, Agent::start(&Setup::new(mode, &cgroup))?];
+    let setup = Setup::only("syscalls", mode, &cgroup);
+    let agents = [Agent::start(&setup)?, Agent::start(&setup)?];
     let report = work(&preads(&mut rng, &directory)?, &cgroup)?;
     for agent in &agents {
         equal(&agent.settled()?, &report)?;
@@ -99,8 +99,8 @@ fn an_agent_that_is_killed_takes_nothing_along(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let path = file::cold(&directory, &mut rng, 1 << 16)?;
     let cgroup = Cgroup::new()?;
-    let [killed, other] =
-        [Agent::start(&Setup::new(mode, &cgroup))?, Agent::start(&Setup::new(mode, &cgroup))?];
+    let setup = Setup::only("syscalls", mode, &cgroup);
+    let [killed, other] = [Agent::start(&setup)?, Agent::start(&setup)?];
     let count = 2_000_000 / *SLOWDOWN;
     let step = Step::new(Call::Pread64, 0, 1).times(count);
     let plan = Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![step]] };
@@ -124,12 +124,15 @@ fn a_forced_mode_holds_and_what_it_cannot_count_is_absent() -> Result<()> {
     for mode in Mode::EACH {
         let cgroup = Cgroup::new()?;
         if !attaches(mode)? {
-            let ended = Agent::refused(&Setup::new(mode, &cgroup).signal("faults"))?;
+            let ended = Agent::refused(
+                &Setup::new(mode, &cgroup).signal("faults", json!({"enabled": true})),
+            )?;
             ensure!(ended.log.contains("no probe attached"), "{mode:?}: {ended:?}");
             continue;
         }
         // The one that a mode of its own is for.
-        let agent = Agent::start(&Setup::new(mode, &cgroup).signal("faults"))?;
+        let agent =
+            Agent::start(&Setup::new(mode, &cgroup).signal("faults", json!({"enabled": true})))?;
         let scrape = agent.settled()?;
         ensure!(scrape.all("ebpf_probe_status", &[]).count() > 5, "{mode:?}: {}", agent.log());
         for probe in scrape.all("ebpf_probe_status", &[]) {
@@ -217,7 +220,8 @@ fn a_kill_leaves_nothing_in_the_kernel() -> Result<()> {
             continue;
         }
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup).signal("faults"))?;
+        let agent =
+            Agent::start(&Setup::new(mode, &cgroup).signal("faults", json!({"enabled": true})))?;
         let held = held(agent.pid())?;
         for kind in ["prog_id:", "map_id:"] {
             ensure!(held.iter().any(|(k, _)| *k == kind), "{mode:?}: no {kind} in {held:?}");

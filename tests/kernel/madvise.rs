@@ -34,7 +34,7 @@ fn advice_is_counted_by_call_name_and_result(mode: Mode) -> Result<()> {
     kinds.push(Step::new(Call::Readahead, 1, 4096));
 
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).signal("madvise"))?;
+    let agent = Agent::start(&Setup::only("madvise", mode, &cgroup))?;
     let mut calls = BTreeMap::<_, u64>::new();
     let mut bytes = BTreeMap::<_, u64>::new();
     let mut errors = BTreeMap::<_, u64>::new();

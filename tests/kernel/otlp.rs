@@ -59,7 +59,7 @@ fn every_point_equals_the_scrape(mode: Mode) -> Result<()> {
         "tls": {"insecure": true},
         "sending_queue": {"num_consumers": 1},
     });
-    let agent = Agent::start(&Setup::new(mode, &cgroup).export(otlp))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup).export(otlp))?;
     let attached = nanos()?;
     for _ in 0..3 {
         work(&mixture(&mut rng, &directory)?, &cgroup)?;
@@ -187,8 +187,9 @@ fn a_server_that_is_not_ready_loses_nothing() -> Result<()> {
     let server = OtlpServer::start_refusing(refusals)?;
     let cgroup = Cgroup::new()?;
     // One collection at the start and one at the end: each has to arrive.
-    let setup =
-        Setup::new(Mode::Auto, &cgroup).with("collection_interval", json!("1h")).export(json!({
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup)
+        .with("collection_interval", json!("1h"))
+        .export(json!({
             "endpoint": server.address(),
             "tls": {"insecure": true},
             "headers": {"x-scope-orgid": "fathom"},
@@ -227,7 +228,7 @@ fn tls_is_on_by_default_and_checks_the_server() -> Result<()> {
     let cgroup = Cgroup::new()?;
 
     // Nobody has vouched for that authority …
-    let setup = Setup::new(Mode::Auto, &cgroup).export(json!({"endpoint": endpoint}));
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup).export(json!({"endpoint": endpoint}));
     let agent = Agent::start(&setup)?;
     agent.settled()?;
     ensure!(server.received().is_empty(), "sent to a server that nobody vouched for");
@@ -238,7 +239,7 @@ fn tls_is_on_by_default_and_checks_the_server() -> Result<()> {
     let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, authority.pem())?;
     let tls = json!({"endpoint": endpoint, "tls": {"ca_file": ca_file}});
-    let _agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).export(tls))?;
+    let _agent = Agent::start(&Setup::only("syscalls", Mode::Auto, &cgroup).export(tls))?;
     let point = server.wait_for("ebpf.probe.status", |_| true)?;
     let Reading::Gauge(_) = point.value else { bail!("{point:?}") };
     Ok(())

@@ -39,7 +39,7 @@ fn pages_added_and_deleted_are_those_of_the_file(mode: Mode) -> Result<()> {
             phases: vec![vec![read], vec![Step::advise(0, libc::POSIX_FADV_DONTNEED)]],
         };
         let cgroup = Cgroup::new()?;
-        let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+        let agent = Agent::start(&Setup::only("page_cache", mode, &cgroup))?;
         let mut worker = Worker::start(WORKLOAD, &plan)?;
         ensure!(file::resident(&path)? == 0);
         worker.join(&cgroup)?;
@@ -125,7 +125,7 @@ fn lookups_are_the_pages_that_reads_ask_for(mode: Mode) -> Result<()> {
         .sum();
     let plan = Plan { threads: 1, files: vec![Open::Read(path.clone())], phases: vec![steps] };
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("page_cache", mode, &cgroup))?;
     work(&plan, &cgroup)?;
     let cold = agent.settled()?.count(LOOKUPS, &[])?;
     ensure!(cold == truth, "{cold} lookups shown for {truth} pages, the file not being cached");

@@ -33,7 +33,7 @@ fn what_a_limit_takes_away_comes_back(mode: Mode) -> Result<()> {
     for _ in 0..2 {
         steps.extend((0..size / 4096).map(|page| read.at(page * 4096)));
     }
-    let agent = Agent::start(&Setup::new(mode, limited.scope()).signal("page_states"))?;
+    let agent = Agent::start(&Setup::only("page_states", mode, limited.scope()))?;
     let plan = Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![steps] };
     let mut worker = Worker::start(WORKLOAD, &plan)?;
     limited.add(worker.pid())?;
@@ -62,7 +62,7 @@ fn what_was_swapped_comes_back(mode: Mode) -> Result<()> {
         let step = Step::new(call, file, 4096);
         steps.extend((0..(limit + limit / 2) / 4096).map(|page| step.at(page * 4096)));
     }
-    let agent = Agent::start(&Setup::new(mode, limited.scope()).signal("page_states"))?;
+    let agent = Agent::start(&Setup::only("page_states", mode, limited.scope()))?;
     let files = vec![Open::Write(path.to_owned()), Open::Read(path.to_owned())];
     let mut worker = Worker::start(WORKLOAD, &Plan { threads: 1, files, phases: vec![steps] })?;
     limited.add(worker.pid())?;
@@ -81,7 +81,7 @@ fn what_is_synced_is_written_back(mode: Mode) -> Result<()> {
     let path = file::cold(&directory, &mut rng, 4 << 20)?;
     let pages = rng.u64(1..1_000);
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup).signal("page_states"))?;
+    let agent = Agent::start(&Setup::only("page_states", mode, &cgroup))?;
     let write = Step::new(Call::Pwrite64, 0, (pages * *PAGE) as usize);
     let sync = Step::new(Call::Fdatasync, 0, 0);
     let files = vec![Open::Write(path)];

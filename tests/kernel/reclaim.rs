@@ -34,7 +34,7 @@ fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let limit = rng.u64(16 << 20..24 << 20);
     let limited = Limited::new(limit)?;
-    let agent = Agent::start(&Setup::new(mode, limited.scope()))?;
+    let agent = Agent::start(&Setup::only("reclaim", mode, limited.scope()))?;
 
     // Each process reads a file of its own that is larger than the limit: each has to reclaim.
     let mut workers = Vec::new();

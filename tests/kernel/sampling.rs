@@ -20,7 +20,7 @@ fn counted(mode: Mode, made: u64, sampling: &str, rate: f64) -> Result<u64> {
     let path = file::cold(&directory, &mut random::rng(), 4096)?;
     let cgroup = Cgroup::new()?;
     let sampling = json!([{"signals": ["syscalls"], "mode": sampling, "rate": rate}]);
-    let agent = Agent::start(&Setup::new(mode, &cgroup).with("sampling", sampling))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup).with("sampling", sampling))?;
     let step = Step::new(Call::Pread64, 0, 1).times(made);
     work(&Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![step]] }, &cgroup)?;
     let scrape = agent.settled()?;

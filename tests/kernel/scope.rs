@@ -84,7 +84,8 @@ const PREADS: &[(&str, &str)] = &[("syscall", "pread64")];
 fn a_cgroup_that_comes_later_is_found_and_found_again() -> Result<()> {
     let parent = Cgroup::new()?;
     let path = parent.path().join("later");
-    let setup = Setup::new(Mode::Auto, &parent).with("scope", json!({"cgroups": [path]}));
+    let setup =
+        Setup::only("syscalls", Mode::Auto, &parent).with("scope", json!({"cgroups": [path]}));
     let agent = Agent::start(&setup)?;
     let (_directory, plan) = preads(100)?;
     work(&plan, &parent)?;
@@ -137,7 +138,8 @@ fn processes_are_told_by_name_by_id_and_by_namespace() -> Result<()> {
     for (mut scope, counted) in cases {
         scope["cgroups"] = json!([cgroup.path()]);
         let text = scope.to_string();
-        let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).with("scope", scope))?;
+        let agent =
+            Agent::start(&Setup::only("syscalls", Mode::Auto, &cgroup).with("scope", scope))?;
         let (_directory, plan) = preads(77)?;
         let mut worker = Worker::start(WORKLOAD, &plan)?;
         worker.join(&cgroup)?;
@@ -153,7 +155,7 @@ fn processes_are_told_by_name_by_id_and_by_namespace() -> Result<()> {
     let (_directory, plan) = preads(77)?;
     let mut worker = Worker::start(WORKLOAD, &plan)?;
     let scope = json!({"cgroups": [cgroup.path()], "pids": [worker.pid().as_raw()]});
-    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).with("scope", scope))?;
+    let agent = Agent::start(&Setup::only("syscalls", Mode::Auto, &cgroup).with("scope", scope))?;
     worker.join(&cgroup)?;
     worker.phase()?;
     let (_other, other) = preads(5)?;

@@ -87,7 +87,7 @@ fn the_targets_container_is_found_in_every_layout() -> Result<()> {
         let (own, target, other) = (container(OWN)?, container(TARGET)?, container(OTHER)?);
         let scope = json!({"cgroups_of": {"comm": {"exact": [name]}, "fallback": "pod"}});
         let (_files, mut worker) = reads(program, &target, 50)?;
-        let setup = Setup::new(Mode::Auto, &own).with("scope", scope).contained(&own);
+        let setup = Setup::only("syscalls", Mode::Auto, &own).with("scope", scope).contained(&own);
         let agent = Agent::start(&setup)?;
         status(&agent, 1.0).with_context(|| pod.display().to_string())?;
         worker.phase()?;
@@ -113,7 +113,11 @@ fn a_target_that_restarts_is_found_again() -> Result<()> {
     let own = Cgroup::named(pod, &format!("crio-{OWN}.scope"))?;
     let scope = |fallback| json!({"cgroups_of": {"comm": {"exact": [name]}, "fallback": fallback}});
     let start = |fallback| {
-        Agent::start(&Setup::new(Mode::Auto, &own).with("scope", scope(fallback)).contained(&own))
+        Agent::start(
+            &Setup::only("syscalls", Mode::Auto, &own)
+                .with("scope", scope(fallback))
+                .contained(&own),
+        )
     };
     let (nothing, whole) = (start("none")?, start("pod")?);
     let (mut strict, mut wide) = (0, 0);

@@ -102,7 +102,7 @@ fn every_call_is_counted(mode: Mode) -> Result<()> {
     });
     rng.shuffle(&mut steps);
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup))?;
 
     let report = work(&Plan { threads: 1, files, phases: vec![steps.to_vec()] }, &cgroup)?;
     for step in steps {
@@ -146,7 +146,7 @@ fn every_error_is_counted_by_its_number(mode: Mode) -> Result<()> {
         step.count = rng.u64(1..300);
     }
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup))?;
 
     let mut phase: Vec<_> = steps.iter().map(|(step, _)| *step).collect();
     // Successes between the failures.
@@ -181,7 +181,7 @@ fn no_call_of_many_threads_is_lost(mode: Mode) -> Result<()> {
         })
         .collect();
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup))?;
     let report = work(&Plan { threads: 8, files, phases: vec![phase] }, &cgroup)?;
     let scrape = agent.settled()?;
     let shown = scrape.sum("ebpf_syscall_calls_total", &[])?;
@@ -198,7 +198,7 @@ fn a_call_that_never_returns_is_none(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let (path, mut ends) = pipe(&directory)?;
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(mode, &cgroup).with("signals", json!({"syscalls": {}}));
+    let setup = Setup::only("syscalls", mode, &cgroup);
     let agent = Agent::start(&setup)?;
 
     // Threads that are killed in the middle of their reads …
@@ -247,7 +247,7 @@ fn a_call_belongs_to_the_cgroup_where_it_began(mode: Mode) -> Result<()> {
     let directory = file::directory()?;
     let (path, mut ends) = pipe(&directory)?;
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup))?;
     let plan = Plan {
         threads: 1,
         files: vec![Open::Read(path)],
@@ -274,12 +274,9 @@ fn what_is_turned_off_is_absent_and_the_rest_exact(mode: Mode) -> Result<()> {
         Step::advise(0, 1),
     ];
     let cgroup = Cgroup::new()?;
-    let setup = Setup::new(mode, &cgroup)
+    let setup = Setup::only("syscalls", mode, &cgroup)
         .with("metrics", json!({"ebpf.syscall.duration": {"enabled": false}}))
-        .with(
-            "signals",
-            json!({"syscalls": {"calls": ["pread64"]}, "fadvise": {"enabled": false}}),
-        );
+        .signal("syscalls", json!({"calls": ["pread64"]}));
     let agent = Agent::start(&setup)?;
     let report = work(&Plan { threads: 3, files, phases: vec![steps] }, &cgroup)?;
     let scrape = agent.settled()?;

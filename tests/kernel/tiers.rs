@@ -93,7 +93,7 @@ fn readings_are_at_whole_multiples_of_their_interval_since_the_epoch() -> Result
         "enabled": true,
         "epoch": humantime::format_rfc3339_nanos(epoch).to_string(),
     });
-    let setup = Setup::new(Mode::Auto, &cgroup)
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup)
         .with("collection_interval", json!("200ms"))
         .with("align", align)
         .and("file", json!({"path": out}));

@@ -41,7 +41,7 @@ fn perf_sees_what_the_agent_sees(mode: Mode) -> Result<()> {
     let count = rng.u64(10_000..20_000);
     let cgroup = Cgroup::new()?;
     let follower = Follower::of(event(mode))?;
-    let agent = Agent::start(&Setup::new(mode, &cgroup))?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup))?;
     let step = Step::new(Call::Pread64, 0, 1).times(count);
     let plan = Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![step]] };
     let mut worker = Worker::start(WORKLOAD, &plan)?;

@@ -29,7 +29,7 @@ fn plan(threads: usize, step: Step) -> Result<(tempfile::TempDir, Plan)> {
 }
 
 fn by_process(cgroup: &Cgroup) -> Setup {
-    Setup::new(Mode::Auto, cgroup).with("group_by", json!("process"))
+    Setup::only("syscalls", Mode::Auto, cgroup).with("group_by", json!("process"))
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Matrix {
             }
         }
         // Every rung is forced once somewhere: only the whole set of kernels can tell.
-        if self.kernels.len() == super::KERNELS.len() {
+        if super::all().all(|kernel| self.kernels.iter().any(|known| known == kernel.version)) {
             let rungs: BTreeSet<_> =
                 self.cells.keys().map(|(_, probe, mode)| (probe, mode)).collect();
             for (probe, mode) in rungs {

@@ -177,8 +177,7 @@ impl Args {
 
 fn chosen(versions: &[String]) -> Result<Vec<&'static Kernel>> {
     if versions.is_empty() {
-        // Another architecture's takes another compiler, and much longer.
-        return Ok(KERNELS.iter().filter(|kernel| kernel.architecture == &X86_64).collect());
+        return Ok(all().collect());
     }
     let named = |version: &String| {
         let supported = || KERNELS.map(|kernel| kernel.version).join(", ");
@@ -188,6 +187,11 @@ fn chosen(versions: &[String]) -> Result<Vec<&'static Kernel>> {
             .with_context(|| format!("no kernel {version}: there are {}", supported()))
     };
     versions.iter().map(named).collect()
+}
+
+/// Those that run if none is named: another architecture's takes another compiler, and much longer.
+fn all() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().filter(|kernel| kernel.architecture == &X86_64)
 }
 
 fn quoted(words: &[String]) -> String {

@@ -41,15 +41,12 @@ pub(super) fn build(directory: &Path, architecture: &Architecture) -> Result<Pro
             command.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), compiler);
         }
     };
-    let mut agent = cargo(["build"]);
-    statically(&mut agent);
-    run(&mut agent)?;
-
-    let mut tests = cargo(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-    tests.args(["--package", "tests", "--features", "kernel", "--test", "kernel"]);
-    statically(&mut tests);
-    let output = tests.stderr(Stdio::inherit()).output().context("start cargo")?;
-    ensure!(output.status.success(), "cargo test --no-run: {}", output.status);
+    // All at once, so that nothing is compiled twice for other features of a dependency.
+    let mut all = cargo(["build", "--workspace", "--exclude=xtask", "--features=tests/kernel"]);
+    all.args(["--bins", "--test=kernel", "--message-format=json-render-diagnostics"]);
+    statically(&mut all);
+    let output = all.stderr(Stdio::inherit()).output().context("start cargo")?;
+    ensure!(output.status.success(), "cargo build: {}", output.status);
     let messages = String::from_utf8(output.stdout)?;
     let tests = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;

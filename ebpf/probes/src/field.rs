@@ -2,7 +2,11 @@
 
 use core::ptr;
 
-use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_kernel};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::bpf_probe_read_kernel,
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 
 /// What a global for a field holds if this kernel does not have the field.
 pub const ABSENT: u32 = u32::MAX;
@@ -104,6 +108,32 @@ impl From<Trusted> for Address {
     #[inline(always)]
     fn from(pointer: Trusted) -> Self {
         Self(pointer.address())
+    }
+}
+
+/// What a raw tracepoint hands over.
+pub trait Arguments {
+    /// What an argument that is a pointer may be read as.
+    type Pointer: Memory;
+    /// The argument at a place, which is a pointer.
+    fn pointer(&self, place: usize) -> Self::Pointer;
+}
+
+impl Arguments for BtfTracePointContext {
+    type Pointer = Trusted;
+
+    #[inline(always)]
+    fn pointer(&self, place: usize) -> Trusted {
+        Trusted(self.arg(place))
+    }
+}
+
+impl Arguments for RawTracePointContext {
+    type Pointer = Address;
+
+    #[inline(always)]
+    fn pointer(&self, place: usize) -> Address {
+        Address(self.arg(place))
     }
 }
 

@@ -51,6 +51,33 @@ macro_rules! tracepoint {
     };
 }
 
+/// Declares the two programs of a raw tracepoint: one whose arguments the verifier knows by type, and one for kernels
+/// that do not tell it. In the body, a context's [`pointer`](field::Arguments::pointer) is what each of them may read.
+#[macro_export]
+macro_rules! raw_tracepoints {
+    ($(
+        $(#[$doc:meta])* fn $btf:ident, $raw:ident($event:literal, $context:pat) { $($body:tt)* }
+    )+) => {$(
+        $(#[$doc])*
+        #[aya_ebpf::macros::btf_tracepoint(function = $event)]
+        pub fn $btf($context: aya_ebpf::programs::BtfTracePointContext) -> i32 {
+            #[allow(unused_imports)]
+            use $crate::field::Arguments as _;
+            $($body)*
+            0
+        }
+
+        #[doc = concat!("See [`", stringify!($btf), "`].")]
+        #[aya_ebpf::macros::raw_tracepoint(tracepoint = $event)]
+        pub fn $raw($context: aya_ebpf::programs::RawTracePointContext) -> i32 {
+            #[allow(unused_imports)]
+            use $crate::field::Arguments as _;
+            $($body)*
+            0
+        }
+    )+};
+}
+
 /// Declares the licence that the kernel's helpers ask for, and a panic handler that cannot be
 /// reached: a panic that the compiler could not rule out would be an endless loop, which the
 /// verifier refuses.

@@ -116,3 +116,9 @@ pub fn compat() -> bool {
     let status: u32 = task::read(&OFFSET_TASK_STRUCT_THREAD_INFO_STATUS);
     status & set(&COMPAT) != 0
 }
+
+/// Whether it has not: 32-bit callers' numbers mean other calls.
+#[inline(always)]
+pub fn native() -> bool {
+    !compat()
+}

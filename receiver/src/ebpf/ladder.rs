@@ -113,6 +113,49 @@ pub struct Rung {
     pub values: &'static [&'static str],
 }
 
+impl Rung {
+    /// A rung that compares with no enum values.
+    pub const fn new(
+        mode: Mode,
+        programs: &'static [Attach],
+        fields: &'static [&'static str],
+    ) -> Self {
+        Self { mode, programs, fields, values: &[] }
+    }
+
+    /// The same, with enum values.
+    pub const fn comparing(self, values: &'static [&'static str]) -> Self {
+        Self { values, ..self }
+    }
+}
+
+/// A ladder of raw tracepoints: each program is there twice, as `x_btf` for kernels that tell the verifier the types of
+/// its arguments and as `x_raw` for others, and all rungs with types come before those without. Each is given as its
+/// programs and where they attach, the fields, and enum values if there are any. What else there is follows.
+macro_rules! rungs {
+    (
+        [$(
+            ([$(($program:literal, $target:expr $(,)?)),+ $(,)?], $fields:expr $(, $values:expr)? $(,)?)
+        ),+ $(,)?]
+        $(, [$($last:expr),* $(,)?])? $(,)?
+    ) => {
+        &[
+            $($crate::ebpf::ladder::Rung::new(
+                $crate::ebpf::ladder::Mode::TpBtf,
+                &[$($crate::ebpf::ladder::at(concat!($program, "_btf"), $target)),+],
+                $fields,
+            )$(.comparing($values))?,)+
+            $($crate::ebpf::ladder::Rung::new(
+                $crate::ebpf::ladder::Mode::RawTp,
+                &[$($crate::ebpf::ladder::at(concat!($program, "_raw"), $target)),+],
+                $fields,
+            )$(.comparing($values))?,)+
+            $($($last),*)?
+        ]
+    };
+}
+pub(crate) use rungs;
+
 /// A program and where it attaches.
 #[derive(Debug)]
 pub struct Attach {
@@ -121,6 +164,11 @@ pub struct Attach {
     /// The tracepoint: `name` for a raw one, `category/name` for a classic one; or the function; or the
     /// event, as perf calls it. `*` stands for each of the names that the signal gives.
     pub target: &'static str,
+}
+
+/// `program` at `target`.
+pub const fn at(program: &'static str, target: &'static str) -> Attach {
+    Attach { program, target }
 }
 
 /// What became of a probe.
@@ -147,12 +195,11 @@ impl Status {
 mod tests {
     use super::*;
 
-    const fn rung(mode: Mode) -> Rung {
-        Rung { mode, programs: &[], fields: &[], values: &[] }
-    }
-
-    const RUNGS: &[Rung] =
-        &[rung(Mode::TpBtf), rung(Mode::SyscallTracepoint), rung(Mode::Tracepoint)];
+    const RUNGS: &[Rung] = &[
+        Rung::new(Mode::TpBtf, &[], &[]),
+        Rung::new(Mode::SyscallTracepoint, &[], &[]),
+        Rung::new(Mode::Tracepoint, &[], &[]),
+    ];
 
     fn order(context: Context, preemptible: bool) -> Vec<Mode> {
         let probe = Probe { name: "p", context, rungs: RUNGS };

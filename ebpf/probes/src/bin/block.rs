@@ -5,6 +5,8 @@
 #![no_std]
 #![no_main]
 
+use core::hint::black_box;
+
 use abi::{
     block::{
         Counter, Counts, DEVICES as PLACES, MAX_REQUESTS, OCTAVE, OCTAVES, OPERATIONS, Operation,
@@ -16,13 +18,12 @@ use abi::{
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_ns,
-    macros::{btf_tracepoint, map, raw_tracepoint},
+    macros::map,
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     count,
-    field::{Address, Memory, Trusted, checked, present, set},
+    field::{Address, Arguments, Memory, checked, present, set},
     group,
 };
 
@@ -390,92 +391,54 @@ fn merged(bio: impl Memory, field: impl FnOnce(&mut Counts) -> &mut u64) {
 
 /// An argument whose place differs between kernels: some hand over the queue first. Without the detour the
 /// compiler would compute the argument's address and load once, and the verifier wants each at a constant offset.
-macro_rules! argument {
-    ($ctx:ident, $place:ident) => {
-        match set(&$place) {
-            0 => $ctx.arg(0),
-            1 => core::hint::black_box($ctx.arg(1)),
-            _ => core::hint::black_box($ctx.arg(2)),
-        }
-    };
+#[inline(always)]
+fn argument<A: Arguments>(ctx: &A, place: &'static u32) -> A::Pointer {
+    match set(place) {
+        0 => ctx.pointer(0),
+        1 => black_box(ctx.pointer(1)),
+        _ => black_box(ctx.pointer(2)),
+    }
 }
 
-/// The programs at a tracepoint, with and without types: `$body` for the address that `$at` is.
-macro_rules! programs {
-    ($event:tt, $btf:ident, $raw:ident, |$ctx:ident| $at:expr, |$what:ident| $body:expr) => {
-        #[doc = $event]
-        #[btf_tracepoint(function = $event)]
-        pub fn $btf($ctx: BtfTracePointContext) -> i32 {
-            let $what = Trusted::new($at);
-            $body;
-            0
-        }
+probes::raw_tracepoints! {
+    /// In the context of who submits it. The kernel has not set yet when it began: what is there is of an earlier one.
+    fn start_btf, start_raw("block_io_start", ctx) {
+        start(ctx.pointer(0), 0);
+    }
 
-        #[doc = $event]
-        #[raw_tracepoint(tracepoint = $event)]
-        pub fn $raw($ctx: RawTracePointContext) -> i32 {
-            let $what = Address($at);
-            $body;
-            0
-        }
-    };
+    /// Into a queue, in most cases in the context of who submits it. Not every request is.
+    fn insert_btf, insert_raw("block_rq_insert", ctx) {
+        let request = argument(&ctx, &ARG_BLOCK_RQ_INSERT_REQUEST);
+        start(request, request.read(&OFFSET_REQUEST_START_TIME_NS));
+    }
+
+    /// To the device.
+    fn issue_btf, issue_raw("block_rq_issue", ctx) {
+        issue(argument(&ctx, &ARG_BLOCK_RQ_ISSUE_REQUEST));
+    }
+
+    /// With the error and the bytes behind it.
+    fn complete_btf, complete_raw("block_rq_complete", ctx) {
+        complete(ctx.pointer(0), ctx.arg(1), ctx.arg(2));
+    }
+
+    /// Back into the queue.
+    fn requeue_btf, requeue_raw("block_rq_requeue", ctx) {
+        requeue(argument(&ctx, &ARG_BLOCK_RQ_REQUEUE_REQUEST));
+    }
+
+    /// Into another request.
+    fn merge_btf, merge_raw("block_rq_merge", ctx) {
+        joined(argument(&ctx, &ARG_BLOCK_RQ_MERGE_REQUEST));
+    }
+
+    /// A bio, to the end of a request.
+    fn behind_btf, behind_raw("block_bio_backmerge", ctx) {
+        merged(argument(&ctx, &ARG_BLOCK_BIO_BACKMERGE_BIO), |c| &mut c.merged_behind);
+    }
+
+    /// A bio, to the beginning of a request.
+    fn before_btf, before_raw("block_bio_frontmerge", ctx) {
+        merged(argument(&ctx, &ARG_BLOCK_BIO_FRONTMERGE_BIO), |c| &mut c.merged_before);
+    }
 }
-
-// In the context of who submits it. The kernel has not set yet when it began: what is there is of an earlier one.
-programs!("block_io_start", start_btf, start_raw, |ctx| ctx.arg(0), |request| start(request, 0));
-
-// Into a queue, in most cases in the context of who submits it. Not every request is.
-programs!(
-    "block_rq_insert",
-    insert_btf,
-    insert_raw,
-    |ctx| argument!(ctx, ARG_BLOCK_RQ_INSERT_REQUEST),
-    |request| start(request, request.read(&OFFSET_REQUEST_START_TIME_NS))
-);
-
-programs!(
-    "block_rq_issue",
-    issue_btf,
-    issue_raw,
-    |ctx| argument!(ctx, ARG_BLOCK_RQ_ISSUE_REQUEST),
-    |request| issue(request)
-);
-
-// With the error and the bytes behind it.
-programs!("block_rq_complete", complete_btf, complete_raw, |ctx| ctx.arg(0), |request| complete(
-    request,
-    ctx.arg(1),
-    ctx.arg(2)
-));
-
-programs!(
-    "block_rq_requeue",
-    requeue_btf,
-    requeue_raw,
-    |ctx| argument!(ctx, ARG_BLOCK_RQ_REQUEUE_REQUEST),
-    |request| requeue(request)
-);
-
-programs!(
-    "block_rq_merge",
-    merge_btf,
-    merge_raw,
-    |ctx| argument!(ctx, ARG_BLOCK_RQ_MERGE_REQUEST),
-    |request| joined(request)
-);
-
-programs!(
-    "block_bio_backmerge",
-    behind_btf,
-    behind_raw,
-    |ctx| argument!(ctx, ARG_BLOCK_BIO_BACKMERGE_BIO),
-    |bio| merged(bio, |c| &mut c.merged_behind)
-);
-
-programs!(
-    "block_bio_frontmerge",
-    before_btf,
-    before_raw,
-    |ctx| argument!(ctx, ARG_BLOCK_BIO_FRONTMERGE_BIO),
-    |bio| merged(bio, |c| &mut c.merged_before)
-);

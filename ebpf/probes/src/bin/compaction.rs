@@ -49,18 +49,11 @@ fn ended(result: u32) {
     duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group::current(), kind, nanos);
 }
 
-/// `mm_compaction_begin`: a run through a zone begins. No argument is needed.
-#[btf_tracepoint(function = "mm_compaction_begin")]
-pub fn begin_btf(_: BtfTracePointContext) -> i32 {
-    begun();
-    0
-}
-
-/// See [`begin_btf`].
-#[raw_tracepoint(tracepoint = "mm_compaction_begin")]
-pub fn begin_raw(_: RawTracePointContext) -> i32 {
-    begun();
-    0
+probes::raw_tracepoints! {
+    /// `mm_compaction_begin`: a run through a zone begins. No argument is needed.
+    fn begin_btf, begin_raw("mm_compaction_begin", _) {
+        begun();
+    }
 }
 
 probes::tracepoint! {
@@ -80,13 +73,6 @@ pub fn end_btf(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `mm_compaction_end(zone_start, migrate_pfn, free_pfn, zone_end, sync, status)`, before Linux 5.18.
-#[btf_tracepoint(function = "mm_compaction_end")]
-pub fn end_six_btf(ctx: BtfTracePointContext) -> i32 {
-    ended(ctx.arg(5));
-    0
-}
-
 /// See [`end_btf`].
 #[raw_tracepoint(tracepoint = "mm_compaction_end")]
 pub fn end_raw(ctx: RawTracePointContext) -> i32 {
@@ -94,11 +80,12 @@ pub fn end_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// See [`end_six_btf`]. It does not attach where there are five arguments.
-#[raw_tracepoint(tracepoint = "mm_compaction_end")]
-pub fn end_six_raw(ctx: RawTracePointContext) -> i32 {
-    ended(ctx.arg(5));
-    0
+probes::raw_tracepoints! {
+    /// `mm_compaction_end(zone_start, migrate_pfn, free_pfn, zone_end, sync, status)`, before Linux 5.18. Without
+    /// types it does not attach where there are five arguments.
+    fn end_six_btf, end_six_raw("mm_compaction_end", ctx) {
+        ended(ctx.arg(5));
+    }
 }
 
 probes::tracepoint! {

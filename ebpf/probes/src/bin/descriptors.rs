@@ -7,12 +7,8 @@ use abi::{
     errno,
     syscalls::NUMBERS,
 };
-use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
-};
 use probes::{
-    field::{Address, Memory, Trusted, checked, record, set},
+    field::{Memory, checked, record, set},
     group, registers,
 };
 
@@ -84,25 +80,12 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
     }
 }
 
-#[inline(always)]
-fn native() -> bool {
-    !registers::compat()
-}
-
-/// `sys_exit(regs, ret)`.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
-    let regs = Trusted::new(ctx.arg(0));
-    left(registers::number(regs), ctx.arg(1), native, || regs);
-    0
-}
-
-/// See [`exit_btf`].
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
-    let regs = Address(ctx.arg(0));
-    left(registers::number(regs), ctx.arg(1), native, || regs);
-    0
+probes::raw_tracepoints! {
+    /// `sys_exit(regs, ret)`.
+    fn exit_btf, exit_raw("sys_exit", ctx) {
+        let regs = ctx.pointer(0);
+        left(registers::number(regs), ctx.arg(1), registers::native, || regs);
+    }
 }
 
 probes::tracepoint! {
@@ -111,7 +94,7 @@ probes::tracepoint! {
         left(
             record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
             record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-            native,
+            registers::native,
             registers::current,
         );
     }

@@ -3,15 +3,7 @@
 #![no_main]
 
 use abi::dirty::Cell;
-use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
-};
-use probes::{
-    field::{Address, Memory, Trusted},
-    folio::pages,
-    group,
-};
+use probes::{field::Memory, folio::pages, group};
 
 probes::program!();
 
@@ -30,16 +22,9 @@ fn dirtied(folio: impl Memory) {
     }
 }
 
-/// `writeback_dirty_folio(folio, mapping)`; before Linux 5.18 `writeback_dirty_page(page, mapping)`.
-#[btf_tracepoint(function = "writeback_dirty_folio")]
-pub fn dirtied_btf(ctx: BtfTracePointContext) -> i32 {
-    dirtied(Trusted::new(ctx.arg(0)));
-    0
-}
-
-/// See [`dirtied_btf`].
-#[raw_tracepoint(tracepoint = "writeback_dirty_folio")]
-pub fn dirtied_raw(ctx: RawTracePointContext) -> i32 {
-    dirtied(Address(ctx.arg(0)));
-    0
+probes::raw_tracepoints! {
+    /// `writeback_dirty_folio(folio, mapping)`; before Linux 5.18 `writeback_dirty_page(page, mapping)`.
+    fn dirtied_btf, dirtied_raw("writeback_dirty_folio", ctx) {
+        dirtied(ctx.pointer(0));
+    }
 }

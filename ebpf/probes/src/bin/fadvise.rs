@@ -10,15 +10,13 @@ use abi::{
     group::Group,
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, fexit, kprobe, kretprobe, map, raw_tracepoint},
+    macros::{fexit, kprobe, kretprobe, map},
     maps::{HashMap, PerCpuArray},
-    programs::{
-        BtfTracePointContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
-    },
+    programs::{FExitContext, ProbeContext, RetProbeContext},
 };
 use probes::{
     NO_PREALLOC, count,
-    field::{ABSENT, Address, Memory, Trusted, present, record, set},
+    field::{ABSENT, Memory, present, record, set},
     file,
     folio::pages,
     group, registers, task,
@@ -157,18 +155,11 @@ fn left(regs: impl Memory, ret: i64) {
     called(group, call(descriptor, offset, length, advice), ret);
 }
 
-/// `sys_exit(regs, ret)`.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
-    left(Trusted::new(ctx.arg(0)), ctx.arg(1));
-    0
-}
-
-/// See [`exit_btf`].
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
-    left(Address(ctx.arg(0)), ctx.arg(1));
-    0
+probes::raw_tracepoints! {
+    /// `sys_exit(regs, ret)`.
+    fn exit_btf, exit_raw("sys_exit", ctx) {
+        left(ctx.pointer(0), ctx.arg(1));
+    }
 }
 
 #[inline(always)]
@@ -264,18 +255,11 @@ fn deleted(pages: impl FnOnce() -> u64) {
     }
 }
 
-/// `mm_filemap_delete_from_page_cache(folio)`.
-#[btf_tracepoint(function = "mm_filemap_delete_from_page_cache")]
-pub fn dropped_btf(ctx: BtfTracePointContext) -> i32 {
-    deleted(|| pages(Trusted::new(ctx.arg(0))));
-    0
-}
-
-/// See [`dropped_btf`].
-#[raw_tracepoint(tracepoint = "mm_filemap_delete_from_page_cache")]
-pub fn dropped_raw(ctx: RawTracePointContext) -> i32 {
-    deleted(|| pages(Address(ctx.arg(0))));
-    0
+probes::raw_tracepoints! {
+    /// `mm_filemap_delete_from_page_cache(folio)`.
+    fn dropped_btf, dropped_raw("mm_filemap_delete_from_page_cache", ctx) {
+        deleted(|| pages(ctx.pointer(0)));
+    }
 }
 
 probes::tracepoint! {

@@ -12,13 +12,13 @@ use abi::{
     },
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, raw_tracepoint},
+    macros::map,
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+    programs::TracePointContext,
 };
 use probes::{
     NO_PREALLOC, count, duration,
-    field::{Address, Memory, Trusted, checked, present, record},
+    field::{Address, Memory, checked, present, record},
     group,
 };
 
@@ -81,38 +81,22 @@ fn by_request() -> bool {
     present(&ARG_IO_URING_SUBMIT_REQ_IO_KIOCB) || present(&ARG_IO_URING_SUBMIT_SQE_IO_KIOCB)
 }
 
-/// `io_uring_submit_req(request)`; `io_uring_submit_sqe(request, force)` before Linux 6.5.
-#[btf_tracepoint(function = "io_uring_submit_req")]
-pub fn submit_btf(ctx: BtfTracePointContext) -> i32 {
-    if by_request() {
-        submitted(|| Trusted::new(ctx.arg(0)).read(&OFFSET_IO_KIOCB_OPCODE));
+probes::raw_tracepoints! {
+    /// `io_uring_submit_req(request)`; `io_uring_submit_sqe(request, force)` before Linux 6.5.
+    fn submit_btf, submit_raw("io_uring_submit_req", ctx) {
+        if by_request() {
+            submitted(|| ctx.pointer(0).read(&OFFSET_IO_KIOCB_OPCODE));
+        }
     }
-    0
 }
 
-/// See [`submit_btf`].
-#[raw_tracepoint(tracepoint = "io_uring_submit_req")]
-pub fn submit_raw(ctx: RawTracePointContext) -> i32 {
-    if by_request() {
-        submitted(|| Address(ctx.arg(0)).read(&OFFSET_IO_KIOCB_OPCODE));
+probes::raw_tracepoints! {
+    /// `io_uring_submit_sqe(ring, request, opcode, user_data, flags, …)`, before Linux 6.0. It does not attach where
+    /// there are two arguments.
+    fn submit_six_btf, submit_six_raw("io_uring_submit_sqe", ctx) {
+        let operation: u64 = ctx.arg(2);
+        submitted(|| operation as u8);
     }
-    0
-}
-
-/// `io_uring_submit_sqe(ring, request, opcode, user_data, flags, …)`, before Linux 6.0.
-#[btf_tracepoint(function = "io_uring_submit_sqe")]
-pub fn submit_six_btf(ctx: BtfTracePointContext) -> i32 {
-    let operation: u64 = ctx.arg(2);
-    submitted(|| operation as u8);
-    0
-}
-
-/// See [`submit_six_btf`]. It does not attach where there are two arguments.
-#[raw_tracepoint(tracepoint = "io_uring_submit_sqe")]
-pub fn submit_six_raw(ctx: RawTracePointContext) -> i32 {
-    let operation: u64 = ctx.arg(2);
-    submitted(|| operation as u8);
-    0
 }
 
 probes::tracepoint! {
@@ -150,26 +134,15 @@ fn begun(request: u64, operation: u8, flags: u32) {
     }
 }
 
-/// See [`submit_btf`].
-#[btf_tracepoint(function = "io_uring_submit_req")]
-pub fn begin_btf(ctx: BtfTracePointContext) -> i32 {
-    if by_request() {
-        let request = Trusted::new(ctx.arg(0));
-        let operation = request.read(&OFFSET_IO_KIOCB_OPCODE);
-        begun(request.address(), operation, request.read(&OFFSET_IO_KIOCB_FLAGS));
+probes::raw_tracepoints! {
+    /// See [`submit_btf`].
+    fn begin_btf, begin_raw("io_uring_submit_req", ctx) {
+        if by_request() {
+            let request = ctx.pointer(0);
+            let operation = request.read(&OFFSET_IO_KIOCB_OPCODE);
+            begun(request.address(), operation, request.read(&OFFSET_IO_KIOCB_FLAGS));
+        }
     }
-    0
-}
-
-/// See [`submit_btf`].
-#[raw_tracepoint(tracepoint = "io_uring_submit_req")]
-pub fn begin_raw(ctx: RawTracePointContext) -> i32 {
-    if by_request() {
-        let request = Address(ctx.arg(0));
-        let operation = request.read(&OFFSET_IO_KIOCB_OPCODE);
-        begun(request.address(), operation, request.read(&OFFSET_IO_KIOCB_FLAGS));
-    }
-    0
 }
 
 probes::tracepoint! {
@@ -245,36 +218,20 @@ fn completed(request: u64, result: i32) {
     }
 }
 
-/// `io_uring_complete(ring, request, entry)`.
-#[btf_tracepoint(function = "io_uring_complete")]
-pub fn complete_btf(ctx: BtfTracePointContext) -> i32 {
-    if present(&ARG_IO_URING_COMPLETE_IO_URING_CQE) {
-        completed(ctx.arg(1), Trusted::new(ctx.arg(2)).read(&OFFSET_IO_URING_CQE_RES));
+probes::raw_tracepoints! {
+    /// `io_uring_complete(ring, request, entry)`.
+    fn complete_btf, complete_raw("io_uring_complete", ctx) {
+        if present(&ARG_IO_URING_COMPLETE_IO_URING_CQE) {
+            completed(ctx.arg(1), ctx.pointer(2).read(&OFFSET_IO_URING_CQE_RES));
+        }
     }
-    0
 }
 
-/// See [`complete_btf`].
-#[raw_tracepoint(tracepoint = "io_uring_complete")]
-pub fn complete_raw(ctx: RawTracePointContext) -> i32 {
-    if present(&ARG_IO_URING_COMPLETE_IO_URING_CQE) {
-        completed(ctx.arg(1), Address(ctx.arg(2)).read(&OFFSET_IO_URING_CQE_RES));
+probes::raw_tracepoints! {
+    /// `io_uring_complete(ring, request, user_data, result, flags, extra1, extra2)`, before Linux 6.15.
+    fn complete_seven_btf, complete_seven_raw("io_uring_complete", ctx) {
+        seven(ctx.arg(1), ctx.arg(3), ctx.arg(6));
     }
-    0
-}
-
-/// `io_uring_complete(ring, request, user_data, result, flags, extra1, extra2)`, before Linux 6.15.
-#[btf_tracepoint(function = "io_uring_complete")]
-pub fn complete_seven_btf(ctx: BtfTracePointContext) -> i32 {
-    seven(ctx.arg(1), ctx.arg(3), ctx.arg(6));
-    0
-}
-
-/// See [`complete_seven_btf`].
-#[raw_tracepoint(tracepoint = "io_uring_complete")]
-pub fn complete_seven_raw(ctx: RawTracePointContext) -> i32 {
-    seven(ctx.arg(1), ctx.arg(3), ctx.arg(6));
-    0
 }
 
 #[inline(always)]

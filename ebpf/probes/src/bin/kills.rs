@@ -12,9 +12,8 @@ use abi::{
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_boot_ns,
-    macros::{btf_tracepoint, map, raw_tracepoint},
+    macros::map,
     maps::{LruHashMap, PerCpuArray, RingBuf},
-    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{cgroup, count, field::Memory, group, task};
 
@@ -95,18 +94,11 @@ fn ended() {
     }
 }
 
-/// `sched_process_exit`.
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn exit_btf(_: BtfTracePointContext) -> i32 {
-    ended();
-    0
-}
-
-/// See [`exit_btf`].
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn exit_raw(_: RawTracePointContext) -> i32 {
-    ended();
-    0
+probes::raw_tracepoints! {
+    /// `sched_process_exit`.
+    fn exit_btf, exit_raw("sched_process_exit", _) {
+        ended();
+    }
 }
 
 probes::tracepoint! {

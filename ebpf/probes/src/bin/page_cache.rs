@@ -14,9 +14,9 @@ use abi::{
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    macros::{btf_tracepoint, fexit, map, raw_tracepoint},
+    macros::{fexit, map},
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, FExitContext, RawTracePointContext, TracePointContext},
+    programs::{FExitContext, TracePointContext},
 };
 use probes::{
     NO_PREALLOC, count,
@@ -98,18 +98,11 @@ fn deleted(folio: impl Memory) {
     }
 }
 
-/// `mm_filemap_add_to_page_cache(folio)`.
-#[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
-pub fn adds_btf(ctx: BtfTracePointContext) -> i32 {
-    added(|| pages(Trusted::new(ctx.arg(0))));
-    0
-}
-
-/// See [`adds_btf`].
-#[raw_tracepoint(tracepoint = "mm_filemap_add_to_page_cache")]
-pub fn adds_raw(ctx: RawTracePointContext) -> i32 {
-    added(|| pages(Address(ctx.arg(0))));
-    0
+probes::raw_tracepoints! {
+    /// `mm_filemap_add_to_page_cache(folio)`.
+    fn adds_btf, adds_raw("mm_filemap_add_to_page_cache", ctx) {
+        added(|| pages(ctx.pointer(0)));
+    }
 }
 
 probes::tracepoint! {
@@ -119,18 +112,11 @@ probes::tracepoint! {
     }
 }
 
-/// `mm_filemap_delete_from_page_cache(folio)`.
-#[btf_tracepoint(function = "mm_filemap_delete_from_page_cache")]
-pub fn deletes_btf(ctx: BtfTracePointContext) -> i32 {
-    deleted(Trusted::new(ctx.arg(0)));
-    0
-}
-
-/// See [`deletes_btf`].
-#[raw_tracepoint(tracepoint = "mm_filemap_delete_from_page_cache")]
-pub fn deletes_raw(ctx: RawTracePointContext) -> i32 {
-    deleted(Address(ctx.arg(0)));
-    0
+probes::raw_tracepoints! {
+    /// `mm_filemap_delete_from_page_cache(folio)`.
+    fn deletes_btf, deletes_raw("mm_filemap_delete_from_page_cache", ctx) {
+        deleted(ctx.pointer(0));
+    }
 }
 
 probes::tracepoint! {
@@ -201,18 +187,11 @@ fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
     }
 }
 
-/// See [`looked_up`].
-#[btf_tracepoint(function = "mm_filemap_get_pages")]
-pub fn lookups_btf(ctx: BtfTracePointContext) -> i32 {
-    looked_up(Trusted::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
-}
-
-/// See [`looked_up`].
-#[raw_tracepoint(tracepoint = "mm_filemap_get_pages")]
-pub fn lookups_raw(ctx: RawTracePointContext) -> i32 {
-    looked_up(Address(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
-    0
+probes::raw_tracepoints! {
+    /// See [`looked_up`].
+    fn lookups_btf, lookups_raw("mm_filemap_get_pages", ctx) {
+        looked_up(ctx.pointer(0), ctx.arg(1), ctx.arg(2));
+    }
 }
 
 /// What a read of `read_bytes` that ended at `position` has looked for.
@@ -247,18 +226,11 @@ fn ended() {
     let _ = LOOKUPS.remove(&task::thread());
 }
 
-/// `sched_process_exit`: a thread's entries go with it.
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn thread_exit_btf(_: BtfTracePointContext) -> i32 {
-    ended();
-    0
-}
-
-/// See [`thread_exit_btf`].
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
-    ended();
-    0
+probes::raw_tracepoints! {
+    /// `sched_process_exit`: a thread's entries go with it.
+    fn thread_exit_btf, thread_exit_raw("sched_process_exit", _) {
+        ended();
+    }
 }
 
 /// Remembers that pages have been read ahead.
@@ -358,18 +330,11 @@ fn filled(folio: impl Memory) {
     }
 }
 
-/// See [`adds_btf`].
-#[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
-pub fn fills_btf(ctx: BtfTracePointContext) -> i32 {
-    filled(Trusted::new(ctx.arg(0)));
-    0
-}
-
-/// See [`adds_btf`].
-#[raw_tracepoint(tracepoint = "mm_filemap_add_to_page_cache")]
-pub fn fills_raw(ctx: RawTracePointContext) -> i32 {
-    filled(Address(ctx.arg(0)));
-    0
+probes::raw_tracepoints! {
+    /// See [`adds_btf`].
+    fn fills_btf, fills_raw("mm_filemap_add_to_page_cache", ctx) {
+        filled(ctx.pointer(0));
+    }
 }
 
 /// Whoever deletes pages: they are not there any more.
@@ -380,16 +345,9 @@ fn gone(folio: impl Memory) {
     forgotten::<FOLIO_CHUNKS>(mapping, first, first + pages(folio) - 1);
 }
 
-/// See [`deletes_btf`].
-#[btf_tracepoint(function = "mm_filemap_delete_from_page_cache")]
-pub fn gone_btf(ctx: BtfTracePointContext) -> i32 {
-    gone(Trusted::new(ctx.arg(0)));
-    0
-}
-
-/// See [`deletes_btf`].
-#[raw_tracepoint(tracepoint = "mm_filemap_delete_from_page_cache")]
-pub fn gone_raw(ctx: RawTracePointContext) -> i32 {
-    gone(Address(ctx.arg(0)));
-    0
+probes::raw_tracepoints! {
+    /// See [`deletes_btf`].
+    fn gone_btf, gone_raw("mm_filemap_delete_from_page_cache", ctx) {
+        gone(ctx.pointer(0));
+    }
 }

@@ -7,10 +7,7 @@
 #![no_main]
 
 use abi::{group::Group, page_states::Cell};
-use aya_ebpf::{
-    macros::{btf_tracepoint, fentry, raw_tracepoint},
-    programs::{BtfTracePointContext, FEntryContext, RawTracePointContext},
-};
+use aya_ebpf::{macros::fentry, programs::FEntryContext};
 use probes::{
     field::{Address, Memory, Trusted, record, set},
     folio::{flags, pages},
@@ -90,20 +87,12 @@ fn changed(item: u32, pages: i32, group: impl Fn() -> Option<Group>) {
     }
 }
 
-/// `mod_memcg_lruvec_state(memcg, item, val)`. The last is an `int` or a `long`, of which the lower half is enough.
-#[btf_tracepoint(function = "mod_memcg_lruvec_state")]
-pub fn changed_btf(ctx: BtfTracePointContext) -> i32 {
-    let memcg: u64 = ctx.arg(0);
-    changed(ctx.arg(1), ctx.arg(2), || group::of_memory(Address(memcg)));
-    0
-}
-
-/// See [`changed_btf`].
-#[raw_tracepoint(tracepoint = "mod_memcg_lruvec_state")]
-pub fn changed_raw(ctx: RawTracePointContext) -> i32 {
-    let memcg: u64 = ctx.arg(0);
-    changed(ctx.arg(1), ctx.arg(2), || group::of_memory(Address(memcg)));
-    0
+probes::raw_tracepoints! {
+    /// `mod_memcg_lruvec_state(memcg, item, val)`. The last is an `int` or a `long`, of which the lower half is enough.
+    fn changed_btf, changed_raw("mod_memcg_lruvec_state", ctx) {
+        let memcg: u64 = ctx.arg(0);
+        changed(ctx.arg(1), ctx.arg(2), || group::of_memory(Address(memcg)));
+    }
 }
 
 probes::tracepoint! {

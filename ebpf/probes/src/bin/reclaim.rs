@@ -11,9 +11,8 @@ use abi::{
     },
 };
 use aya_ebpf::{
-    macros::{btf_tracepoint, map, raw_tracepoint},
+    macros::map,
     maps::{HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     NO_PREALLOC, count, duration,
@@ -84,18 +83,11 @@ fn shrunk(scanned: u64, reclaimed: u64) {
     count(&SHRUNK, TYPES.len() as u32 + by, reclaimed);
 }
 
-/// `mm_vmscan_lru_shrink_inactive(nid, nr_scanned, nr_reclaimed, stat, priority, file)`.
-#[btf_tracepoint(function = "mm_vmscan_lru_shrink_inactive")]
-pub fn shrink_btf(ctx: BtfTracePointContext) -> i32 {
-    shrunk(ctx.arg(1), ctx.arg(2));
-    0
-}
-
-/// See [`shrink_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_lru_shrink_inactive")]
-pub fn shrink_raw(ctx: RawTracePointContext) -> i32 {
-    shrunk(ctx.arg(1), ctx.arg(2));
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_lru_shrink_inactive(nid, nr_scanned, nr_reclaimed, stat, priority, file)`.
+    fn shrink_btf, shrink_raw("mm_vmscan_lru_shrink_inactive", ctx) {
+        shrunk(ctx.arg(1), ctx.arg(2));
+    }
 }
 
 probes::tracepoint! {
@@ -117,18 +109,11 @@ fn isolated(taken: impl FnOnce() -> u64) {
     }
 }
 
-/// `mm_vmscan_lru_isolate(highest_zoneidx, order, nr_requested, nr_scanned, nr_skipped, nr_taken, …)`.
-#[btf_tracepoint(function = "mm_vmscan_lru_isolate")]
-pub fn isolate_btf(ctx: BtfTracePointContext) -> i32 {
-    isolated(|| ctx.arg(5));
-    0
-}
-
-/// See [`isolate_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_lru_isolate")]
-pub fn isolate_raw(ctx: RawTracePointContext) -> i32 {
-    isolated(|| ctx.arg(5));
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_lru_isolate(highest_zoneidx, order, nr_requested, nr_scanned, nr_skipped, nr_taken, …)`.
+    fn isolate_btf, isolate_raw("mm_vmscan_lru_isolate", ctx) {
+        isolated(|| ctx.arg(5));
+    }
 }
 
 probes::tracepoint! {
@@ -183,19 +168,12 @@ fn memcg() {
     begin(MEMCG, |cell| &mut cell.memcg, unplaced, full);
 }
 
-/// `mm_vmscan_direct_reclaim_begin`: the machine is short of memory. Its arguments have changed
-/// places between kernels; none is needed.
-#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
-pub fn direct_begin_btf(_: BtfTracePointContext) -> i32 {
-    global();
-    0
-}
-
-/// See [`direct_begin_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_direct_reclaim_begin")]
-pub fn direct_begin_raw(_: RawTracePointContext) -> i32 {
-    global();
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_direct_reclaim_begin`: the machine is short of memory. Its arguments have changed
+    /// places between kernels; none is needed.
+    fn direct_begin_btf, direct_begin_raw("mm_vmscan_direct_reclaim_begin", _) {
+        global();
+    }
 }
 
 probes::tracepoint! {
@@ -205,18 +183,11 @@ probes::tracepoint! {
     }
 }
 
-/// `mm_vmscan_memcg_reclaim_begin`: the memory cgroup is at its limit.
-#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
-pub fn memcg_begin_btf(_: BtfTracePointContext) -> i32 {
-    memcg();
-    0
-}
-
-/// See [`memcg_begin_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_memcg_reclaim_begin")]
-pub fn memcg_begin_raw(_: RawTracePointContext) -> i32 {
-    memcg();
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_memcg_reclaim_begin`: the memory cgroup is at its limit.
+    fn memcg_begin_btf, memcg_begin_raw("mm_vmscan_memcg_reclaim_begin", _) {
+        memcg();
+    }
 }
 
 probes::tracepoint! {
@@ -226,18 +197,11 @@ probes::tracepoint! {
     }
 }
 
-/// `mm_vmscan_direct_reclaim_end`: see [`direct_begin_btf`].
-#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_end")]
-pub fn direct_end_btf(_: BtfTracePointContext) -> i32 {
-    end(GLOBAL);
-    0
-}
-
-/// See [`direct_end_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_direct_reclaim_end")]
-pub fn direct_end_raw(_: RawTracePointContext) -> i32 {
-    end(GLOBAL);
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_direct_reclaim_end`: see [`direct_begin_btf`].
+    fn direct_end_btf, direct_end_raw("mm_vmscan_direct_reclaim_end", _) {
+        end(GLOBAL);
+    }
 }
 
 probes::tracepoint! {
@@ -247,18 +211,11 @@ probes::tracepoint! {
     }
 }
 
-/// `mm_vmscan_memcg_reclaim_end`: see [`memcg_begin_btf`].
-#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
-pub fn memcg_end_btf(_: BtfTracePointContext) -> i32 {
-    end(MEMCG);
-    0
-}
-
-/// See [`memcg_end_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_memcg_reclaim_end")]
-pub fn memcg_end_raw(_: RawTracePointContext) -> i32 {
-    end(MEMCG);
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_memcg_reclaim_end`: see [`memcg_begin_btf`].
+    fn memcg_end_btf, memcg_end_raw("mm_vmscan_memcg_reclaim_end", _) {
+        end(MEMCG);
+    }
 }
 
 probes::tracepoint! {
@@ -276,18 +233,11 @@ fn throttled(micros: u32, reason: u32) {
     duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group, kind, 1_000 * u64::from(micros));
 }
 
-/// `mm_vmscan_throttled(nid, usec_timeout, usec_delayed, reason)`.
-#[btf_tracepoint(function = "mm_vmscan_throttled")]
-pub fn throttled_btf(ctx: BtfTracePointContext) -> i32 {
-    throttled(ctx.arg(2), ctx.arg(3));
-    0
-}
-
-/// See [`throttled_btf`].
-#[raw_tracepoint(tracepoint = "mm_vmscan_throttled")]
-pub fn throttled_raw(ctx: RawTracePointContext) -> i32 {
-    throttled(ctx.arg(2), ctx.arg(3));
-    0
+probes::raw_tracepoints! {
+    /// `mm_vmscan_throttled(nid, usec_timeout, usec_delayed, reason)`.
+    fn throttled_btf, throttled_raw("mm_vmscan_throttled", ctx) {
+        throttled(ctx.arg(2), ctx.arg(3));
+    }
 }
 
 probes::tracepoint! {

@@ -13,13 +13,12 @@ use abi::{
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_ns,
-    macros::{btf_tracepoint, map, raw_tracepoint},
+    macros::map,
     maps::{Array, HashMap, PerCpuArray},
-    programs::{BtfTracePointContext, RawTracePointContext},
 };
 use probes::{
     NO_PREALLOC, count,
-    field::{Address, Trusted, checked, record, set},
+    field::{checked, record, set},
     group, registers, scope, task,
 };
 
@@ -173,44 +172,22 @@ fn left(group: Group, place: u32, ret: i64, nanos: u64) {
     }
 }
 
-/// Whether the caller's numbers are those of this architecture. A 32-bit caller's mean other calls.
-#[inline(always)]
-fn native() -> bool {
-    !registers::compat()
-}
+probes::raw_tracepoints! {
+    /// `sys_enter(regs, id)`.
+    fn enter_btf, enter_raw("sys_enter", ctx) {
+        enter(ctx.arg(1), registers::native);
+    }
 
-/// `sys_enter(regs, id)`.
-#[btf_tracepoint(function = "sys_enter")]
-pub fn enter_btf(ctx: BtfTracePointContext) -> i32 {
-    enter(ctx.arg(1), native);
-    0
-}
-
-/// `sys_exit(regs, ret)`.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn exit_btf(ctx: BtfTracePointContext) -> i32 {
-    exit(registers::number(Trusted::new(ctx.arg(0))), ctx.arg(1), native);
-    0
-}
-
-/// See [`enter_btf`].
-#[raw_tracepoint(tracepoint = "sys_enter")]
-pub fn enter_raw(ctx: RawTracePointContext) -> i32 {
-    enter(ctx.arg(1), native);
-    0
-}
-
-/// See [`exit_btf`].
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub fn exit_raw(ctx: RawTracePointContext) -> i32 {
-    exit(registers::number(Address(ctx.arg(0))), ctx.arg(1), native);
-    0
+    /// `sys_exit(regs, ret)`.
+    fn exit_btf, exit_raw("sys_exit", ctx) {
+        exit(registers::number(ctx.pointer(0)), ctx.arg(1), registers::native);
+    }
 }
 
 probes::tracepoint! {
     /// `raw_syscalls/sys_enter`.
     fn enter_tp(ctx) {
-        enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), native);
+        enter(record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_ENTER_ID), registers::native);
     }
 }
 
@@ -220,7 +197,7 @@ probes::tracepoint! {
         exit(
             record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_ID),
             record(&ctx, &OFFSET_TRACE_EVENT_RAW_SYS_EXIT_RET),
-            native,
+            registers::native,
         );
     }
 }
@@ -260,18 +237,11 @@ fn ended() {
     let _ = IN_FLIGHT.remove(&thread);
 }
 
-/// `sched_process_exit`: a thread's entry goes with it.
-#[btf_tracepoint(function = "sched_process_exit")]
-pub fn thread_exit_btf(_: BtfTracePointContext) -> i32 {
-    ended();
-    0
-}
-
-/// See [`thread_exit_btf`].
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn thread_exit_raw(_: RawTracePointContext) -> i32 {
-    ended();
-    0
+probes::raw_tracepoints! {
+    /// `sched_process_exit`: a thread's entry goes with it.
+    fn thread_exit_btf, thread_exit_raw("sched_process_exit", _) {
+        ended();
+    }
 }
 
 probes::tracepoint! {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -52,46 +52,34 @@ impl Signal for Compaction {
         name: "runs",
         context: Context::Task,
         rungs: &[
-            rung(
+            Rung::new(
                 Mode::TpBtf,
-                &[
-                    Attach { program: "end_btf", target: "mm_compaction_end" },
-                    Attach { program: "begin_btf", target: "mm_compaction_begin" },
-                ],
+                &[at("end_btf", "mm_compaction_end"), at("begin_btf", "mm_compaction_begin")],
                 &["compact_control.order"],
             ),
             // Before Linux 5.18.
-            rung(
+            Rung::new(
                 Mode::TpBtf,
-                &[
-                    Attach { program: "end_six_btf", target: "mm_compaction_end" },
-                    Attach { program: "begin_btf", target: "mm_compaction_begin" },
-                ],
+                &[at("end_six_btf", "mm_compaction_end"), at("begin_btf", "mm_compaction_begin")],
                 &[],
             ),
             // This one first: where the sixth argument is missing the kernel refuses it, but nothing tells the fifth
             // of six from the last of five.
-            rung(
+            Rung::new(
                 Mode::RawTp,
-                &[
-                    Attach { program: "end_six_raw", target: "mm_compaction_end" },
-                    Attach { program: "begin_raw", target: "mm_compaction_begin" },
-                ],
+                &[at("end_six_raw", "mm_compaction_end"), at("begin_raw", "mm_compaction_begin")],
                 &[],
             ),
-            rung(
+            Rung::new(
                 Mode::RawTp,
-                &[
-                    Attach { program: "end_raw", target: "mm_compaction_end" },
-                    Attach { program: "begin_raw", target: "mm_compaction_begin" },
-                ],
+                &[at("end_raw", "mm_compaction_end"), at("begin_raw", "mm_compaction_begin")],
                 &[],
             ),
-            rung(
+            Rung::new(
                 Mode::Tracepoint,
                 &[
-                    Attach { program: "end_tp", target: "compaction/mm_compaction_end" },
-                    Attach { program: "begin_tp", target: "compaction/mm_compaction_begin" },
+                    at("end_tp", "compaction/mm_compaction_end"),
+                    at("begin_tp", "compaction/mm_compaction_begin"),
                 ],
                 &["trace_event_raw_mm_compaction_end.status"],
             ),
@@ -139,7 +127,3 @@ impl Signal for Compaction {
 
 /// Results that are shown before they have happened.
 const USUAL: [&str; 2] = ["complete", "success"];
-
-const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
-    Rung { mode, programs, fields, values: &[] }
-}

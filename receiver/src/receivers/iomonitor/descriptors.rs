@@ -17,7 +17,7 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -74,15 +74,10 @@ impl Signal for Descriptors {
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
         context: Context::Task,
-        rungs: &[
-            rung(Mode::TpBtf, &[Attach { program: "exit_btf", target: "sys_exit" }], REGISTERS),
-            rung(Mode::RawTp, &[Attach { program: "exit_raw", target: "sys_exit" }], REGISTERS),
-            rung(
-                Mode::Tracepoint,
-                &[Attach { program: "exit_tp", target: "raw_syscalls/sys_exit" }],
-                RECORD,
-            ),
-        ],
+        rungs: rungs!(
+            [([("exit", "sys_exit")], REGISTERS)],
+            [Rung::new(Mode::Tracepoint, &[at("exit_tp", "raw_syscalls/sys_exit")], RECORD)]
+        ),
     }];
 
     fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
@@ -128,10 +123,6 @@ impl Signal for Descriptors {
         points.about(About::default());
         Ok(())
     }
-}
-
-const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
-    Rung { mode, programs, fields, values: &[] }
 }
 
 /// The arguments of a call that returns.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Probe, rungs},
         load::Loaded,
     },
     metric::{About, Kind, Metric, Points},
@@ -43,18 +43,10 @@ impl Signal for Dirty {
         // With interrupts off.
         context: Context::Interrupt,
         // The classic record does not say how many pages a folio has.
-        rungs: &[
-            rung(
-                Mode::TpBtf,
-                &[Attach { program: "dirtied_btf", target: "writeback_dirty_folio" }],
-            ),
-            rung(Mode::TpBtf, &[Attach { program: "dirtied_btf", target: "writeback_dirty_page" }]),
-            rung(
-                Mode::RawTp,
-                &[Attach { program: "dirtied_raw", target: "writeback_dirty_folio" }],
-            ),
-            rung(Mode::RawTp, &[Attach { program: "dirtied_raw", target: "writeback_dirty_page" }]),
-        ],
+        rungs: rungs!([
+            ([("dirtied", "writeback_dirty_folio")], FOLIO, HEAD),
+            ([("dirtied", "writeback_dirty_page")], FOLIO, HEAD),
+        ]),
     }];
 
     fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
@@ -79,8 +71,4 @@ impl Signal for Dirty {
         points.about(About::default());
         Ok(())
     }
-}
-
-const fn rung(mode: Mode, programs: &'static [Attach]) -> Rung {
-    Rung { mode, programs, fields: FOLIO, values: HEAD }
 }

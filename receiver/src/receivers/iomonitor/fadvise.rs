@@ -19,7 +19,7 @@ use crate::{
     ebpf::{
         architecture::page_size,
         globals::Globals,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -229,43 +229,20 @@ const CALLED: Probe = Probe {
         // Costs nothing to other calls. On arm64 the compiler puts the function's body into the one call that native
         // callers come by, and the function itself is left to 32-bit ones.
         #[cfg(target_arch = "x86_64")]
-        Rung {
-            mode: Mode::Fentry,
-            programs: &[Attach { program: "calls_fexit", target: "ksys_fadvise64_64" }],
-            fields: FILE,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::TpBtf,
-            programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
-            fields: REGISTERS,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::RawTp,
-            programs: &[Attach { program: "exit_raw", target: "sys_exit" }],
-            fields: REGISTERS,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::SyscallTracepoint,
-            programs: &[
-                Attach { program: "enter_tp", target: "syscalls/sys_enter_*" },
-                Attach { program: "exit_tp", target: "syscalls/sys_exit_*" },
-            ],
-            fields: RECORDS,
-            values: &[],
-        },
+        Rung::new(Mode::Fentry, &[at("calls_fexit", "ksys_fadvise64_64")], FILE),
+        Rung::new(Mode::TpBtf, &[at("exit_btf", "sys_exit")], REGISTERS),
+        Rung::new(Mode::RawTp, &[at("exit_raw", "sys_exit")], REGISTERS),
+        Rung::new(
+            Mode::SyscallTracepoint,
+            &[at("enter_tp", "syscalls/sys_enter_*"), at("exit_tp", "syscalls/sys_exit_*")],
+            RECORDS,
+        ),
         #[cfg(target_arch = "x86_64")]
-        Rung {
-            mode: Mode::Kprobe,
-            programs: &[
-                Attach { program: "exit_kprobe", target: "ksys_fadvise64_64" },
-                Attach { program: "enter_kprobe", target: "ksys_fadvise64_64" },
-            ],
-            fields: FILE,
-            values: &[],
-        },
+        Rung::new(
+            Mode::Kprobe,
+            &[at("exit_kprobe", "ksys_fadvise64_64"), at("enter_kprobe", "ksys_fadvise64_64")],
+            FILE,
+        ),
     ],
 };
 
@@ -274,35 +251,14 @@ const DROPPED_BY_ADVICE: Probe = Probe {
     name: "dropped",
     // With interrupts off.
     context: Context::Interrupt,
-    rungs: &[
-        Rung {
-            mode: Mode::TpBtf,
-            programs: &[Attach {
-                program: "dropped_btf",
-                target: "mm_filemap_delete_from_page_cache",
-            }],
-            fields: DROPPING,
-            values: HEAD,
-        },
-        Rung {
-            mode: Mode::RawTp,
-            programs: &[Attach {
-                program: "dropped_raw",
-                target: "mm_filemap_delete_from_page_cache",
-            }],
-            fields: DROPPING,
-            values: HEAD,
-        },
-        Rung {
-            mode: Mode::Tracepoint,
-            programs: &[Attach {
-                program: "dropped_tp",
-                target: "filemap/mm_filemap_delete_from_page_cache",
-            }],
-            fields: DROPPING_RECORD,
-            values: &[],
-        },
-    ],
+    rungs: rungs!(
+        [([("dropped", "mm_filemap_delete_from_page_cache")], DROPPING, HEAD)],
+        [Rung::new(
+            Mode::Tracepoint,
+            &[at("dropped_tp", "filemap/mm_filemap_delete_from_page_cache")],
+            DROPPING_RECORD,
+        )]
+    ),
 };
 
 /// The file behind a descriptor, for the bytes that advice is about.

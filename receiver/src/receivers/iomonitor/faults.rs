@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -46,21 +46,12 @@ impl Signal for Faults {
         name: "served",
         context: Context::Task,
         rungs: &[
-            Rung {
-                mode: Mode::Fentry,
-                programs: &[Attach { program: "faults_fexit", target: "handle_mm_fault" }],
-                fields: &[],
-                values: &[],
-            },
-            Rung {
-                mode: Mode::PerfEvent,
-                programs: &[
-                    Attach { program: "minor_perf", target: "minor-faults" },
-                    Attach { program: "major_perf", target: "major-faults" },
-                ],
-                fields: &[],
-                values: &[],
-            },
+            Rung::new(Mode::Fentry, &[at("faults_fexit", "handle_mm_fault")], &[]),
+            Rung::new(
+                Mode::PerfEvent,
+                &[at("minor_perf", "minor-faults"), at("major_perf", "major-faults")],
+                &[],
+            ),
         ],
     }];
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -197,78 +197,65 @@ impl Sum {
 const SUBMITTED: Probe = Probe {
     name: "submissions",
     context: Context::Task,
-    rungs: &[
-        rung(Mode::TpBtf, &[at("submit_btf", REQ)], &[REQUEST, "io_kiocb.opcode"]),
-        rung(Mode::TpBtf, &[at("submit_btf", SQE)], &[REQUEST, "io_kiocb.opcode"]),
-        rung(Mode::TpBtf, &[at("submit_six_btf", SQE)], &[]),
-        rung(Mode::RawTp, &[at("submit_raw", REQ)], &[REQUEST, "io_kiocb.opcode"]),
-        rung(Mode::RawTp, &[at("submit_raw", SQE)], &[REQUEST, "io_kiocb.opcode"]),
-        rung(Mode::RawTp, &[at("submit_six_raw", SQE)], &[]),
-        rung(
-            Mode::Tracepoint,
-            &[at("submit_tp", "io_uring/io_uring_submit_req")],
-            &[RECORD_OPERATION],
-        ),
-        rung(
-            Mode::Tracepoint,
-            &[at("submit_tp", "io_uring/io_uring_submit_sqe")],
-            &[RECORD_OPERATION],
-        ),
-    ],
+    rungs: rungs!(
+        [
+            ([("submit", REQ)], &[REQUEST, "io_kiocb.opcode"]),
+            ([("submit", SQE)], &[REQUEST, "io_kiocb.opcode"]),
+            ([("submit_six", SQE)], &[]),
+        ],
+        [
+            Rung::new(
+                Mode::Tracepoint,
+                &[at("submit_tp", "io_uring/io_uring_submit_req")],
+                &[RECORD_OPERATION],
+            ),
+            Rung::new(
+                Mode::Tracepoint,
+                &[at("submit_tp", "io_uring/io_uring_submit_sqe")],
+                &[RECORD_OPERATION],
+            ),
+        ]
+    ),
 };
 
 /// What completes. Before Linux 5.18 a completion does not say of which request it is.
 const COMPLETED: Probe = Probe {
     name: "completions",
     context: Context::Task,
-    rungs: &[
-        rung(
-            Mode::TpBtf,
-            &[at("complete_btf", COMPLETE), at("begin_btf", REQ)],
-            &[REQUEST, ENTRY, "io_uring_cqe.res", "io_kiocb.opcode", "io_kiocb.flags"],
-        ),
-        rung(
-            Mode::TpBtf,
-            &[at("complete_seven_btf", COMPLETE), at("begin_btf", REQ)],
-            &[REQUEST, "io_kiocb.opcode", "io_kiocb.flags"],
-        ),
-        rung(
-            Mode::TpBtf,
-            &[at("complete_seven_btf", COMPLETE), at("begin_btf", SQE)],
-            &[REQUEST, "io_kiocb.opcode", "io_kiocb.flags"],
-        ),
-        rung(
-            Mode::RawTp,
-            &[at("complete_raw", COMPLETE), at("begin_raw", REQ)],
-            &[REQUEST, ENTRY, "io_uring_cqe.res", "io_kiocb.opcode", "io_kiocb.flags"],
-        ),
-        rung(
-            Mode::RawTp,
-            &[at("complete_seven_raw", COMPLETE), at("begin_raw", REQ)],
-            &[REQUEST, "io_kiocb.opcode", "io_kiocb.flags"],
-        ),
-        rung(
-            Mode::RawTp,
-            &[at("complete_seven_raw", COMPLETE), at("begin_raw", SQE)],
-            &[REQUEST, "io_kiocb.opcode", "io_kiocb.flags"],
-        ),
-        rung(
-            Mode::Tracepoint,
-            &[
-                at("complete_tp", "io_uring/io_uring_complete"),
-                at("begin_tp", "io_uring/io_uring_submit_req"),
-            ],
-            RECORDS,
-        ),
-        rung(
-            Mode::Tracepoint,
-            &[
-                at("complete_tp", "io_uring/io_uring_complete"),
-                at("begin_tp", "io_uring/io_uring_submit_sqe"),
-            ],
-            RECORDS,
-        ),
-    ],
+    rungs: rungs!(
+        [
+            (
+                [("complete", COMPLETE), ("begin", REQ)],
+                &[REQUEST, ENTRY, "io_uring_cqe.res", "io_kiocb.opcode", "io_kiocb.flags"],
+            ),
+            (
+                [("complete_seven", COMPLETE), ("begin", REQ)],
+                &[REQUEST, "io_kiocb.opcode", "io_kiocb.flags"],
+            ),
+            (
+                [("complete_seven", COMPLETE), ("begin", SQE)],
+                &[REQUEST, "io_kiocb.opcode", "io_kiocb.flags"],
+            ),
+        ],
+        [
+            Rung::new(
+                Mode::Tracepoint,
+                &[
+                    at("complete_tp", "io_uring/io_uring_complete"),
+                    at("begin_tp", "io_uring/io_uring_submit_req"),
+                ],
+                RECORDS,
+            ),
+            Rung::new(
+                Mode::Tracepoint,
+                &[
+                    at("complete_tp", "io_uring/io_uring_complete"),
+                    at("begin_tp", "io_uring/io_uring_submit_sqe"),
+                ],
+                RECORDS,
+            ),
+        ]
+    ),
 };
 
 const REQ: &str = "io_uring_submit_req";
@@ -289,14 +276,6 @@ const RECORDS: &[&str] = &[
     RECORD_OPERATION,
     "io_kiocb.opcode?",
 ];
-
-const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
-    Rung { mode, programs, fields, values: &[] }
-}
-
-const fn at(program: &'static str, target: &'static str) -> Attach {
-    Attach { program, target }
-}
 
 #[cfg(test)]
 mod tests {

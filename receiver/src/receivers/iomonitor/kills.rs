@@ -16,7 +16,7 @@ use crate::{
     config::Mistakes,
     ebpf::{
         architecture::page_size,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points, key_value},
@@ -63,14 +63,10 @@ impl Signal for Kills {
     const PROBES: &'static [Probe] = &[Probe {
         name: "ended",
         context: Context::Task,
-        rungs: &[
-            rung(Mode::TpBtf, &[Attach { program: "exit_btf", target: "sched_process_exit" }]),
-            rung(Mode::RawTp, &[Attach { program: "exit_raw", target: "sched_process_exit" }]),
-            rung(
-                Mode::Tracepoint,
-                &[Attach { program: "exit_tp", target: "sched/sched_process_exit" }],
-            ),
-        ],
+        rungs: rungs!(
+            [([("exit", "sched_process_exit")], FIELDS)],
+            [Rung::new(Mode::Tracepoint, &[at("exit_tp", "sched/sched_process_exit")], FIELDS)]
+        ),
     }];
 
     fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
@@ -167,20 +163,14 @@ fn text(name: [u64; 2]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-const fn rung(mode: Mode, programs: &'static [Attach]) -> Rung {
-    Rung {
-        mode,
-        programs,
-        fields: &[
-            "task_struct.exit_code",
-            "task_struct.signal",
-            "signal_struct.live",
-            "signal_struct.oom_mm",
-            "signal_struct.maxrss",
-        ],
-        values: &[],
-    }
-}
+/// Of a task that ends.
+const FIELDS: &[&str] = &[
+    "task_struct.exit_code",
+    "task_struct.signal",
+    "signal_struct.live",
+    "signal_struct.oom_mm",
+    "signal_struct.maxrss",
+];
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Pair, Points},
@@ -81,20 +81,17 @@ impl Signal for Madvise {
     const PROBES: &'static [Probe] = &[Probe {
         name: "calls",
         context: Context::Task,
-        rungs: &[
-            rung(Mode::TpBtf, &[Attach { program: "exit_btf", target: "sys_exit" }], REGISTERS),
-            rung(Mode::RawTp, &[Attach { program: "exit_raw", target: "sys_exit" }], REGISTERS),
-            rung(
-                Mode::Tracepoint,
-                &[Attach { program: "exit_tp", target: "raw_syscalls/sys_exit" }],
-                RECORD,
-            ),
-            rung(
-                Mode::SyscallTracepoint,
-                &[Attach { program: "exit_call_tp", target: "syscalls/sys_exit_*" }],
-                RECORD_OF_CALL,
-            ),
-        ],
+        rungs: rungs!(
+            [([("exit", "sys_exit")], REGISTERS)],
+            [
+                Rung::new(Mode::Tracepoint, &[at("exit_tp", "raw_syscalls/sys_exit")], RECORD),
+                Rung::new(
+                    Mode::SyscallTracepoint,
+                    &[at("exit_call_tp", "syscalls/sys_exit_*")],
+                    RECORD_OF_CALL,
+                ),
+            ]
+        ),
     }];
 
     fn new(config: OptIn, _: &Disabled) -> Result<Option<Self>, Mistakes> {
@@ -158,10 +155,6 @@ fn attributes(entry: u32) -> Vec<Pair<'static>> {
         attributes.push((ADVICE.name, advice));
     }
     attributes
-}
-
-const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
-    Rung { mode, programs, fields, values: &[] }
 }
 
 /// The arguments of a call that returns.

@@ -14,7 +14,7 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Kind, Metric, Points},
@@ -121,136 +121,54 @@ impl Signal for PageCache {
         Probe {
             name: "adds",
             context: Context::Task,
-            rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[Attach {
-                        program: "adds_btf",
-                        target: "mm_filemap_add_to_page_cache",
-                    }],
-                    fields: FOLIO,
-                    values: HEAD,
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[Attach {
-                        program: "adds_raw",
-                        target: "mm_filemap_add_to_page_cache",
-                    }],
-                    fields: FOLIO,
-                    values: HEAD,
-                },
-                Rung {
-                    mode: Mode::Tracepoint,
-                    programs: &[Attach {
-                        program: "adds_tp",
-                        target: "filemap/mm_filemap_add_to_page_cache",
-                    }],
-                    fields: RECORD,
-                    values: &[],
-                },
-            ],
+            rungs: rungs!(
+                [([("adds", ADD)], FOLIO, HEAD)],
+                [Rung::new(
+                    Mode::Tracepoint,
+                    &[at("adds_tp", "filemap/mm_filemap_add_to_page_cache")],
+                    RECORD,
+                )]
+            ),
         },
         Probe {
             name: "deletes",
             // With interrupts off.
             context: Context::Interrupt,
-            rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[Attach {
-                        program: "deletes_btf",
-                        target: "mm_filemap_delete_from_page_cache",
-                    }],
-                    fields: FOLIO,
-                    values: HEAD,
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[Attach {
-                        program: "deletes_raw",
-                        target: "mm_filemap_delete_from_page_cache",
-                    }],
-                    fields: FOLIO,
-                    values: HEAD,
-                },
-                Rung {
-                    mode: Mode::Tracepoint,
-                    programs: &[Attach {
-                        program: "deletes_tp",
-                        target: "filemap/mm_filemap_delete_from_page_cache",
-                    }],
-                    fields: RECORD,
-                    values: &[],
-                },
-            ],
+            rungs: rungs!(
+                [([("deletes", DELETE)], FOLIO, HEAD)],
+                [Rung::new(
+                    Mode::Tracepoint,
+                    &[at("deletes_tp", "filemap/mm_filemap_delete_from_page_cache")],
+                    RECORD,
+                )]
+            ),
         },
         Probe {
             name: LOOKUPS,
             context: Context::Task,
             // The classic record lacks the size of the file, beyond which a request may reach; a pair of kprobe and
             // kretprobe lost a fifth of the reads of three threads on Linux 5.10.
-            rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[
-                        Attach { program: "lookups_btf", target: "mm_filemap_get_pages" },
-                        Attach { program: "thread_exit_btf", target: "sched_process_exit" },
-                    ],
-                    fields: LOOKUP,
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[
-                        Attach { program: "lookups_raw", target: "mm_filemap_get_pages" },
-                        Attach { program: "thread_exit_raw", target: "sched_process_exit" },
-                    ],
-                    fields: LOOKUP,
-                    values: &[],
-                },
-                Rung {
-                    mode: Mode::Fentry,
-                    programs: &[Attach { program: "reads_fexit", target: "filemap_read" }],
-                    fields: POSITION,
-                    values: &[],
-                },
-                // The same function before Linux 5.11.
-                Rung {
-                    mode: Mode::Fentry,
-                    programs: &[Attach {
-                        program: "reads_fexit",
-                        target: "generic_file_buffered_read",
-                    }],
-                    fields: POSITION,
-                    values: &[],
-                },
-            ],
+            rungs: rungs!(
+                [(
+                    [("lookups", "mm_filemap_get_pages"), ("thread_exit", "sched_process_exit")],
+                    LOOKUP,
+                )],
+                [
+                    Rung::new(Mode::Fentry, &[at("reads_fexit", "filemap_read")], POSITION),
+                    // The same function before Linux 5.11.
+                    Rung::new(
+                        Mode::Fentry,
+                        &[at("reads_fexit", "generic_file_buffered_read")],
+                        POSITION,
+                    ),
+                ]
+            ),
         },
         Probe {
             name: "misses",
             context: Context::Task,
             // Lookups have no other rungs to tell a page by.
-            rungs: &[
-                Rung {
-                    mode: Mode::TpBtf,
-                    programs: &[
-                        Attach { program: "gone_btf", target: "mm_filemap_delete_from_page_cache" },
-                        Attach { program: "fills_btf", target: "mm_filemap_add_to_page_cache" },
-                    ],
-                    fields: FILL,
-                    values: HEAD,
-                },
-                Rung {
-                    mode: Mode::RawTp,
-                    programs: &[
-                        Attach { program: "gone_raw", target: "mm_filemap_delete_from_page_cache" },
-                        Attach { program: "fills_raw", target: "mm_filemap_add_to_page_cache" },
-                    ],
-                    fields: FILL,
-                    values: HEAD,
-                },
-            ],
+            rungs: rungs!([([("gone", DELETE), ("fills", ADD)], FILL, HEAD)]),
         },
     ];
 
@@ -340,6 +258,9 @@ impl Signal for PageCache {
 }
 
 const LOOKUPS: &str = "lookups";
+
+const ADD: &str = "mm_filemap_add_to_page_cache";
+const DELETE: &str = "mm_filemap_delete_from_page_cache";
 
 /// Records without an order are of kernels whose page cache has events for single pages alone.
 const RECORD: &[&str] = &["trace_event_raw_mm_filemap_op_page_cache.order|page.compound_order"];

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::Mistakes,
     ebpf::{
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -61,43 +61,38 @@ impl Signal for PageStates {
         context: Context::Task,
         rungs: &[
             // Costs nothing to the many other changes.
-            Rung {
-                mode: Mode::Fentry,
-                programs: &[
-                    Attach { program: "refault_fentry", target: "workingset_refault" },
-                    Attach { program: "written_fentry", target: "__folio_start_writeback" },
+            Rung::new(
+                Mode::Fentry,
+                &[
+                    at("refault_fentry", "workingset_refault"),
+                    at("written_fentry", "__folio_start_writeback"),
                 ],
-                fields: FOLIO,
-                values: FLAGS,
-            },
+                FOLIO,
+            )
+            .comparing(FLAGS),
             // Before Linux 5.16.
-            Rung {
-                mode: Mode::Fentry,
-                programs: &[
-                    Attach { program: "refault_fentry", target: "workingset_refault" },
-                    Attach { program: "written_fentry", target: "__test_set_page_writeback" },
+            Rung::new(
+                Mode::Fentry,
+                &[
+                    at("refault_fentry", "workingset_refault"),
+                    at("written_fentry", "__test_set_page_writeback"),
                 ],
-                fields: FOLIO,
-                values: FLAGS,
-            },
-            rung(
-                Mode::TpBtf,
-                &[Attach { program: "changed_btf", target: "mod_memcg_lruvec_state" }],
-                &[],
-            ),
-            rung(
-                Mode::RawTp,
-                &[Attach { program: "changed_raw", target: "mod_memcg_lruvec_state" }],
-                &[],
-            ),
-            rung(
+                FOLIO,
+            )
+            .comparing(FLAGS),
+            Rung::new(Mode::TpBtf, &[at("changed_btf", "mod_memcg_lruvec_state")], &[])
+                .comparing(ITEMS),
+            Rung::new(Mode::RawTp, &[at("changed_raw", "mod_memcg_lruvec_state")], &[])
+                .comparing(ITEMS),
+            Rung::new(
                 Mode::Tracepoint,
-                &[Attach { program: "changed_tp", target: "memcg/mod_memcg_lruvec_state" }],
+                &[at("changed_tp", "memcg/mod_memcg_lruvec_state")],
                 &[
                     "trace_event_raw_memcg_rstat_stats.item",
                     "trace_event_raw_memcg_rstat_stats.val",
                 ],
-            ),
+            )
+            .comparing(ITEMS),
         ],
     }];
 
@@ -129,10 +124,6 @@ impl Signal for PageStates {
         points.about(About::default());
         Ok(())
     }
-}
-
-const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
-    Rung { mode, programs, fields, values: ITEMS }
 }
 
 /// Where among a folio's flags.

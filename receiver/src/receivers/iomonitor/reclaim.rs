@@ -20,7 +20,7 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
         process::start_ticks,
     },
@@ -121,146 +121,77 @@ impl Signal for Reclaim {
         Probe {
             name: "shrink",
             context: Context::Task,
-            rungs: &[
-                rung(
-                    Mode::TpBtf,
-                    &[
-                        Attach { program: "shrink_btf", target: "mm_vmscan_lru_shrink_inactive" },
-                        Attach { program: "isolate_btf", target: "mm_vmscan_lru_isolate" },
+            rungs: rungs!(
+                [(
+                    [
+                        ("shrink", "mm_vmscan_lru_shrink_inactive"),
+                        ("isolate", "mm_vmscan_lru_isolate"),
                     ],
                     &[],
-                ),
-                rung(
-                    Mode::RawTp,
-                    &[
-                        Attach { program: "shrink_raw", target: "mm_vmscan_lru_shrink_inactive" },
-                        Attach { program: "isolate_raw", target: "mm_vmscan_lru_isolate" },
-                    ],
-                    &[],
-                ),
-                rung(
+                )],
+                [Rung::new(
                     Mode::Tracepoint,
                     &[
-                        Attach {
-                            program: "shrink_tp",
-                            target: "vmscan/mm_vmscan_lru_shrink_inactive",
-                        },
-                        Attach { program: "isolate_tp", target: "vmscan/mm_vmscan_lru_isolate" },
+                        at("shrink_tp", "vmscan/mm_vmscan_lru_shrink_inactive"),
+                        at("isolate_tp", "vmscan/mm_vmscan_lru_isolate"),
                     ],
                     SHRUNK,
-                ),
-            ],
+                )]
+            ),
         },
         Probe {
             name: "direct",
             context: Context::Task,
-            rungs: &[
-                rung(
-                    Mode::TpBtf,
-                    &[
-                        Attach {
-                            program: "direct_end_btf",
-                            target: "mm_vmscan_direct_reclaim_end",
-                        },
-                        Attach {
-                            program: "direct_begin_btf",
-                            target: "mm_vmscan_direct_reclaim_begin",
-                        },
+            rungs: rungs!(
+                [(
+                    [
+                        ("direct_end", "mm_vmscan_direct_reclaim_end"),
+                        ("direct_begin", "mm_vmscan_direct_reclaim_begin"),
                     ],
                     &[],
-                ),
-                rung(
-                    Mode::RawTp,
-                    &[
-                        Attach {
-                            program: "direct_end_raw",
-                            target: "mm_vmscan_direct_reclaim_end",
-                        },
-                        Attach {
-                            program: "direct_begin_raw",
-                            target: "mm_vmscan_direct_reclaim_begin",
-                        },
-                    ],
-                    &[],
-                ),
-                rung(
+                )],
+                [Rung::new(
                     Mode::Tracepoint,
                     &[
-                        Attach {
-                            program: "direct_end_tp",
-                            target: "vmscan/mm_vmscan_direct_reclaim_end",
-                        },
-                        Attach {
-                            program: "direct_begin_tp",
-                            target: "vmscan/mm_vmscan_direct_reclaim_begin",
-                        },
+                        at("direct_end_tp", "vmscan/mm_vmscan_direct_reclaim_end"),
+                        at("direct_begin_tp", "vmscan/mm_vmscan_direct_reclaim_begin"),
                     ],
                     &[],
-                ),
-            ],
+                )]
+            ),
         },
         Probe {
             name: "memcg",
             context: Context::Task,
-            rungs: &[
-                rung(
-                    Mode::TpBtf,
-                    &[
-                        Attach { program: "memcg_end_btf", target: "mm_vmscan_memcg_reclaim_end" },
-                        Attach {
-                            program: "memcg_begin_btf",
-                            target: "mm_vmscan_memcg_reclaim_begin",
-                        },
+            rungs: rungs!(
+                [(
+                    [
+                        ("memcg_end", "mm_vmscan_memcg_reclaim_end"),
+                        ("memcg_begin", "mm_vmscan_memcg_reclaim_begin"),
                     ],
                     &[],
-                ),
-                rung(
-                    Mode::RawTp,
-                    &[
-                        Attach { program: "memcg_end_raw", target: "mm_vmscan_memcg_reclaim_end" },
-                        Attach {
-                            program: "memcg_begin_raw",
-                            target: "mm_vmscan_memcg_reclaim_begin",
-                        },
-                    ],
-                    &[],
-                ),
-                rung(
+                )],
+                [Rung::new(
                     Mode::Tracepoint,
                     &[
-                        Attach {
-                            program: "memcg_end_tp",
-                            target: "vmscan/mm_vmscan_memcg_reclaim_end",
-                        },
-                        Attach {
-                            program: "memcg_begin_tp",
-                            target: "vmscan/mm_vmscan_memcg_reclaim_begin",
-                        },
+                        at("memcg_end_tp", "vmscan/mm_vmscan_memcg_reclaim_end"),
+                        at("memcg_begin_tp", "vmscan/mm_vmscan_memcg_reclaim_begin"),
                     ],
                     &[],
-                ),
-            ],
+                )]
+            ),
         },
         Probe {
             name: "throttled",
             context: Context::Task,
-            rungs: &[
-                rung(
-                    Mode::TpBtf,
-                    &[Attach { program: "throttled_btf", target: "mm_vmscan_throttled" }],
-                    &[],
-                ),
-                rung(
-                    Mode::RawTp,
-                    &[Attach { program: "throttled_raw", target: "mm_vmscan_throttled" }],
-                    &[],
-                ),
-                rung(
+            rungs: rungs!(
+                [([("throttled", "mm_vmscan_throttled")], &[])],
+                [Rung::new(
                     Mode::Tracepoint,
-                    &[Attach { program: "throttled_tp", target: "vmscan/mm_vmscan_throttled" }],
+                    &[at("throttled_tp", "vmscan/mm_vmscan_throttled")],
                     THROTTLED,
-                ),
-            ],
+                )]
+            ),
         },
     ];
 
@@ -380,10 +311,6 @@ fn has_generations() -> bool {
 /// Whether this very process lives, and not a later one with its pid.
 fn alive(process: &Group) -> bool {
     start_ticks(process.id as u32).is_some_and(|ticks| process.start / NANOS_PER_TICK == ticks)
-}
-
-const fn rung(mode: Mode, programs: &'static [Attach], fields: &'static [&'static str]) -> Rung {
-    Rung { mode, programs, fields, values: &[] }
 }
 
 const SHRUNK: &[&str] = &[

@@ -19,7 +19,7 @@ use crate::{
     config::Mistakes,
     ebpf::{
         globals::Globals,
-        ladder::{Attach, Context, Mode, Probe, Rung},
+        ladder::{Context, Mode, Probe, Rung, at, rungs},
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
@@ -226,96 +226,69 @@ fn entries(cells: &[Cell], first: u32, count: u32) -> impl Iterator<Item = (usiz
 const TIMED_CALLS: Probe = Probe {
     name: "timed",
     context: Context::Task,
-    rungs: &[
-        Rung {
-            mode: Mode::TpBtf,
-            programs: &[
-                Attach { program: "exit_btf", target: "sys_exit" },
-                Attach { program: "thread_exit_btf", target: "sched_process_exit" },
-                Attach { program: "enter_btf", target: "sys_enter" },
-            ],
-            fields: REGISTERS,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::RawTp,
-            programs: &[
-                Attach { program: "exit_raw", target: "sys_exit" },
-                Attach { program: "thread_exit_raw", target: "sched_process_exit" },
-                Attach { program: "enter_raw", target: "sys_enter" },
-            ],
-            fields: REGISTERS,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::Tracepoint,
-            programs: &[
-                Attach { program: "exit_tp", target: "raw_syscalls/sys_exit" },
-                Attach { program: "thread_exit_tp", target: "sched/sched_process_exit" },
-                Attach { program: "enter_tp", target: "raw_syscalls/sys_enter" },
-            ],
-            fields: &[
-                "trace_event_raw_sys_enter.id",
-                "trace_event_raw_sys_exit.id",
-                "trace_event_raw_sys_exit.ret",
-                "task_struct.thread_info.status",
-                KILLED,
-            ],
-            values: &[],
-        },
-        Rung {
-            mode: Mode::SyscallTracepoint,
-            programs: &[
-                Attach { program: "exit_call_tp", target: "syscalls/sys_exit_*" },
-                Attach { program: "thread_exit_tp", target: "sched/sched_process_exit" },
-                Attach { program: "enter_call_tp", target: "syscalls/sys_enter_*" },
-            ],
-            fields: &[
-                "trace_event_raw_sys_enter.id",
-                "trace_event_raw_sys_exit.id",
-                "trace_event_raw_sys_exit.ret",
-                KILLED,
-            ],
-            values: &[],
-        },
-    ],
+    rungs: rungs!(
+        [(
+            [("exit", "sys_exit"), ("thread_exit", "sched_process_exit"), ("enter", "sys_enter")],
+            REGISTERS,
+        )],
+        [
+            Rung::new(
+                Mode::Tracepoint,
+                &[
+                    at("exit_tp", "raw_syscalls/sys_exit"),
+                    at("thread_exit_tp", "sched/sched_process_exit"),
+                    at("enter_tp", "raw_syscalls/sys_enter"),
+                ],
+                &[
+                    "trace_event_raw_sys_enter.id",
+                    "trace_event_raw_sys_exit.id",
+                    "trace_event_raw_sys_exit.ret",
+                    "task_struct.thread_info.status",
+                    KILLED,
+                ],
+            ),
+            Rung::new(
+                Mode::SyscallTracepoint,
+                &[
+                    at("exit_call_tp", "syscalls/sys_exit_*"),
+                    at("thread_exit_tp", "sched/sched_process_exit"),
+                    at("enter_call_tp", "syscalls/sys_enter_*"),
+                ],
+                &[
+                    "trace_event_raw_sys_enter.id",
+                    "trace_event_raw_sys_exit.id",
+                    "trace_event_raw_sys_exit.ret",
+                    KILLED,
+                ],
+            ),
+        ]
+    ),
 };
 
 /// Exit alone, where nobody wants durations: half of the price.
 const COUNTED_CALLS: Probe = Probe {
     name: "counted",
     context: Context::Task,
-    rungs: &[
-        Rung {
-            mode: Mode::TpBtf,
-            programs: &[Attach { program: "exit_btf", target: "sys_exit" }],
-            fields: REGISTERS,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::RawTp,
-            programs: &[Attach { program: "exit_raw", target: "sys_exit" }],
-            fields: REGISTERS,
-            values: &[],
-        },
-        Rung {
-            mode: Mode::Tracepoint,
-            programs: &[Attach { program: "exit_tp", target: "raw_syscalls/sys_exit" }],
-            fields: &[
-                "trace_event_raw_sys_exit.id",
-                "trace_event_raw_sys_exit.ret",
-                "task_struct.thread_info.status",
-                KILLED,
-            ],
-            values: &[],
-        },
-        Rung {
-            mode: Mode::SyscallTracepoint,
-            programs: &[Attach { program: "exit_call_tp", target: "syscalls/sys_exit_*" }],
-            fields: &["trace_event_raw_sys_exit.id", "trace_event_raw_sys_exit.ret", KILLED],
-            values: &[],
-        },
-    ],
+    rungs: rungs!(
+        [([("exit", "sys_exit")], REGISTERS)],
+        [
+            Rung::new(
+                Mode::Tracepoint,
+                &[at("exit_tp", "raw_syscalls/sys_exit")],
+                &[
+                    "trace_event_raw_sys_exit.id",
+                    "trace_event_raw_sys_exit.ret",
+                    "task_struct.thread_info.status",
+                    KILLED,
+                ],
+            ),
+            Rung::new(
+                Mode::SyscallTracepoint,
+                &[at("exit_call_tp", "syscalls/sys_exit_*")],
+                &["trace_event_raw_sys_exit.id", "trace_event_raw_sys_exit.ret", KILLED],
+            ),
+        ]
+    ),
 };
 
 /// The number of a call that returns, and whether it is one of this architecture.

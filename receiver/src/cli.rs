@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgAction, Parser, Subcommand};
 use fathom::{
+    KINDS,
     batch::Signal,
     component::Factory,
-    config::{self, Kinds, Plan, Style},
+    config::{self, Plan, Style},
     ebpf::capability,
     exporters::EXPORTERS,
     extensions::EXTENSIONS,
@@ -32,14 +33,6 @@ use crate::agent;
 
 /// What runs when no configuration is given.
 const QUICKSTART: &str = include_str!("../../otelcol-config/quickstart.yaml");
-
-/// What configurations may name.
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
 
 /// Watches the Linux kernel's storage path with eBPF and speaks OpenTelemetry.
 ///

@@ -18,3 +18,11 @@ pub mod receivers;
 pub mod status;
 pub mod telemetry;
 mod value;
+
+/// All components that there are: what configurations may name.
+pub const KINDS: config::Kinds<'static> = config::Kinds {
+    receivers: receivers::RECEIVERS,
+    processors: processors::PROCESSORS,
+    exporters: exporters::EXPORTERS,
+    extensions: extensions::EXTENSIONS,
+};

@@ -4,19 +4,10 @@
 use std::{fs, thread, time::Instant};
 
 use fathom::{
-    config::{Kinds, Style, load, print},
-    exporters::EXPORTERS,
-    extensions::EXTENSIONS,
-    processors::PROCESSORS,
-    receivers::RECEIVERS,
+    KINDS,
+    config::{Style, load, print},
 };
 
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
 const RE: &str = "receivers: {iomonitor: }\nexporters: {debug: }\n";
 const PIPE: &str = "service::pipelines::metrics: {receivers: [iomonitor], exporters: [debug]}\n";
 

@@ -1,11 +1,8 @@
 //! Configurations as users write them, right and wrong, through the real components.
 
 use fathom::{
-    config::{Kinds, Plan, load},
-    exporters::EXPORTERS,
-    extensions::EXTENSIONS,
-    processors::PROCESSORS,
-    receivers::RECEIVERS,
+    KINDS,
+    config::{Plan, load},
 };
 
 const PIPELINE: &str = "
@@ -13,13 +10,7 @@ service: {pipelines: {metrics: {receivers: [iomonitor], exporters: [debug]}}}
 ";
 
 fn check(yaml: &str) -> Result<Plan, String> {
-    let kinds = Kinds {
-        receivers: RECEIVERS,
-        processors: PROCESSORS,
-        exporters: EXPORTERS,
-        extensions: EXTENSIONS,
-    };
-    load(&[format!("yaml:{yaml}")], &[], &kinds).map_err(|report| report.to_string())
+    load(&[format!("yaml:{yaml}")], &[], &KINDS).map_err(|report| report.to_string())
 }
 
 /// The report about a receiver's section, which stands in the second line.
@@ -165,19 +156,13 @@ fn values_are_read_as_the_field_wants_them() {
 
 #[test]
 fn later_sources_override_earlier_ones() {
-    let kinds = Kinds {
-        receivers: RECEIVERS,
-        processors: PROCESSORS,
-        exporters: EXPORTERS,
-        extensions: EXTENSIONS,
-    };
     let base =
         format!("yaml:receivers: {{iomonitor: {{mode: auto}}}}\nexporters: {{debug: }}{PIPELINE}");
     let over = "yaml:receivers::iomonitor::mode: wrong".to_owned();
     let set = "receivers.iomonitor.mode=tracepoint".to_owned();
-    assert!(load(&[base.clone(), over.clone()], &[], &kinds).is_err());
+    assert!(load(&[base.clone(), over.clone()], &[], &KINDS).is_err());
     let nothing = "yaml:# nothing".to_owned();
-    assert!(load(&[base, over, nothing], &[set], &kinds).is_ok());
+    assert!(load(&[base, over, nothing], &[set], &KINDS).is_ok());
 }
 
 #[test]

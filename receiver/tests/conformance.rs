@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use fathom::{
-    config::{Kinds, load},
+    KINDS,
+    config::load,
     ebpf::globals,
     exporters::EXPORTERS,
     extensions::EXTENSIONS,
@@ -12,13 +13,6 @@ use fathom::{
     receivers::{RECEIVERS, iomonitor::SIGNALS},
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
-
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
 
 /// Kind, name and default configuration of every component.
 fn components() -> Vec<(&'static str, &'static str, serde_json::Value)> {

@@ -4,20 +4,11 @@
 use std::{fs, path::Path};
 
 use fathom::{
-    config::{Kinds, Style, print, yaml},
-    exporters::EXPORTERS,
-    extensions::EXTENSIONS,
-    processors::PROCESSORS,
-    receivers::RECEIVERS,
+    KINDS,
+    config::{Style, print, yaml},
 };
 use serde_json::{Value, json};
 
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
 const REVEAL: Style = Style { reveal: true, nanos: false };
 
 fn effective(uri: String, style: Style) -> Value {

@@ -9,20 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fathom::{
-    config::{Kinds, load},
-    exporters::EXPORTERS,
-    extensions::EXTENSIONS,
-    processors::PROCESSORS,
-    receivers::RECEIVERS,
-};
-
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
+use fathom::{KINDS, config::load};
 
 /// Without optimization, on a machine that does other things, too.
 const SOON: Duration = Duration::from_secs(2);

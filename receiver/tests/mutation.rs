@@ -12,19 +12,10 @@ use std::{
 
 use fastrand::Rng;
 use fathom::{
-    config::{Kinds, Style, load, print, yaml},
-    exporters::EXPORTERS,
-    extensions::EXTENSIONS,
-    processors::PROCESSORS,
-    receivers::RECEIVERS,
+    KINDS,
+    config::{Style, load, print, yaml},
 };
 
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
 const REVEAL: Style = Style { reveal: true, nanos: false };
 
 /// What means something to the readers.

@@ -190,7 +190,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::config::{self, Kinds};
+    use crate::config;
 
     /// How often `each` calls, and how many items it should have called with.
     fn visited(mut batch: Batch) -> (usize, usize) {
@@ -272,13 +272,7 @@ service:
     metrics/2: {{receivers: [iomonitor], processors: [attributes/some], exporters: [debug]}}
 "
             );
-            let kinds = Kinds {
-                receivers: crate::receivers::RECEIVERS,
-                processors: crate::processors::PROCESSORS,
-                exporters: crate::exporters::EXPORTERS,
-                extensions: crate::extensions::EXTENSIONS,
-            };
-            config::load(&[yaml], &[], &kinds).err().map(|report| report.to_string())
+            config::load(&[yaml], &[], &crate::KINDS).err().map(|report| report.to_string())
         };
         assert_eq!(said("metric_names: [a]"), None);
         let report = said("log_bodies: [a]").expect("it is refused");

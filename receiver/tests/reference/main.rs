@@ -15,7 +15,8 @@ use std::{
 };
 
 use fathom::{
-    config::{Kinds, Style, load, print, schema::schema},
+    KINDS,
+    config::{Style, load, print, schema::schema},
     exporters::EXPORTERS,
     extensions::EXTENSIONS,
     metric::{Kind, Metric},
@@ -26,13 +27,6 @@ use jsonschema::Validator;
 use serde_json::Value;
 
 use self::components::Component;
-
-const KINDS: Kinds<'static> = Kinds {
-    receivers: RECEIVERS,
-    processors: PROCESSORS,
-    exporters: EXPORTERS,
-    extensions: EXTENSIONS,
-};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

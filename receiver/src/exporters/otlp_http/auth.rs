@@ -10,25 +10,17 @@ use super::{
 use crate::{
     channel::channel,
     component::AnyExtension,
-    config::{Id, Kinds, load},
+    config::{Id, load},
     exporters::{otlp::sample, queue::testing::context},
-    extensions::EXTENSIONS,
 };
 
 /// The extension of a type, from a section in YAML.
 fn extension(kind: &str, yaml: &str) -> Box<dyn AnyExtension> {
-    let factory = EXTENSIONS.iter().find(|f| f.name == kind).unwrap();
-    let kinds = Kinds {
-        receivers: crate::receivers::RECEIVERS,
-        processors: crate::processors::PROCESSORS,
-        exporters: crate::exporters::EXPORTERS,
-        extensions: std::slice::from_ref(factory),
-    };
     let around = "receivers: {iomonitor: }\nexporters: {debug: }\nservice: {extensions: [KIND], pipelines: \
                   {metrics: {receivers: [iomonitor], exporters: [debug]}}}\n";
     let text = around.replace("KIND", kind);
     let text = format!("yaml:{text}extensions: {{{kind}: {yaml}}}");
-    load(&[text], &[], &kinds)
+    load(&[text], &[], &crate::KINDS)
         .unwrap_or_else(|report| panic!("{report}"))
         .extensions
         .remove(0)

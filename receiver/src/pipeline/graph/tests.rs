@@ -1,13 +1,7 @@
 //! What two configurations have in common.
 
 use super::*;
-use crate::{
-    config::{Kinds, load},
-    exporters::EXPORTERS,
-    extensions::EXTENSIONS,
-    processors::PROCESSORS,
-    receivers::RECEIVERS,
-};
+use crate::{KINDS, config::load};
 
 const BASE: &str = "
 receivers: {iomonitor: , iomonitor/2: }
@@ -29,14 +23,8 @@ service:
 ";
 
 fn graph(sources: &[&str]) -> Graph {
-    let kinds = Kinds {
-        receivers: RECEIVERS,
-        processors: PROCESSORS,
-        exporters: EXPORTERS,
-        extensions: EXTENSIONS,
-    };
     let uris: Vec<String> = sources.iter().map(|yaml| format!("yaml:{yaml}")).collect();
-    Graph::new(load(&uris, &[], &kinds).unwrap_or_else(|report| panic!("{report}")))
+    Graph::new(load(&uris, &[], &KINDS).unwrap_or_else(|report| panic!("{report}")))
 }
 
 /// What does not go on when `change` comes over the base.

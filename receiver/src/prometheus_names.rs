@@ -241,6 +241,12 @@ impl Target {
         };
         Self { job, instance }
     }
+
+    /// What a resource says beside that, in its `target_info`.
+    pub fn info(resource: &Resource) -> Vec<KeyValue> {
+        let says_more = |attribute: &&KeyValue| !IDENTIFYING.contains(&&*attribute.key);
+        resource.attributes.iter().filter(says_more).cloned().collect()
+    }
 }
 
 /// Whether a metric's name can stand outside quotation marks.

@@ -7,6 +7,8 @@ mod basicauth;
 mod bearertokenauth;
 mod health_check;
 pub(crate) mod server;
+#[cfg(test)]
+mod testing;
 mod zpages;
 
 /// Every extension.

@@ -178,13 +178,12 @@ impl Counts {
 mod tests {
     use std::time::SystemTime;
 
-    use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 
     use super::*;
     use crate::{
         channel::channel,
-        config::Id,
+        exporters::queue::testing::context,
         metric::{Kind, Metric as Described, Points},
     };
 
@@ -229,16 +228,7 @@ mod tests {
 
     /// Runs the processor on these blocks; returns what came out, and after how long.
     async fn run(config: Config, blocks: Vec<Batch>, hold_open: Duration) -> Vec<(u128, Vec<i64>)> {
-        let provider = opentelemetry_sdk::metrics::SdkMeterProvider::default();
-        let cx = Context {
-            id: Id { kind: "batch".into(), name: String::new() },
-            meter: provider.meter("test"),
-            stop: Default::default(),
-            authenticators: Default::default(),
-            status: Default::default(),
-            statuses: Default::default(),
-            tasks: Default::default(),
-        };
+        let (cx, _) = context("batch");
         let (to, input) = channel();
         let (out, mut from) = channel();
         let start = Instant::now();

@@ -62,12 +62,10 @@ pub(super) fn each(batch: &mut Batch, change: impl FnMut(&mut Option<Resource>))
 mod tests {
     use std::{collections::BTreeSet, time::SystemTime};
 
-    use opentelemetry::metrics::MeterProvider as _;
-
     use super::*;
     use crate::{
         channel::channel,
-        config::Id,
+        exporters::queue::testing::context,
         metric::{Points, pairs},
     };
 
@@ -79,15 +77,7 @@ mod tests {
         ]});
         let config = serde_json::from_value(config).expect("of the right types");
         let processor = ResourceProcessor::new(config).expect("valid");
-        let cx = Context {
-            id: Id { kind: "resource".into(), name: String::new() },
-            meter: opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"),
-            stop: Default::default(),
-            authenticators: Default::default(),
-            status: Default::default(),
-            statuses: Default::default(),
-            tasks: Default::default(),
-        };
+        let (cx, _) = context("resource");
         let ((to, input), (out, mut from)) = (channel(), channel());
         let (now, none) = (SystemTime::now(), BTreeSet::new());
         let batch = Points::new(now, now, &none).into_batch(&[("a", "old"), ("b", "1")], "test");

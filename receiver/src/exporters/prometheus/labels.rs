@@ -10,7 +10,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::Rules;
-use crate::prometheus_names::{IDENTIFYING, Target, is_classic_label, text};
+use crate::prometheus_names::{Target, is_classic_label, text};
 
 /// One resource and scope: what every point below it has in common.
 pub(super) struct Origin<'a> {
@@ -91,12 +91,7 @@ impl<'a> Origin<'a> {
 /// another, or has nothing to say.
 pub(super) fn target_info(rules: &Rules, resource: &Resource) -> Option<(Box<[u8]>, String)> {
     let target = Target::of(resource);
-    let rest: Vec<_> = resource
-        .attributes
-        .iter()
-        .filter(|attribute| !IDENTIFYING.contains(&attribute.key.as_str()))
-        .cloned()
-        .collect();
+    let rest = Target::info(resource);
     if target.job.is_empty() || target.instance.is_empty() || rest.is_empty() {
         return None;
     }

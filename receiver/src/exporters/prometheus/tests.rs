@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::{config::Conversion, format::Form, *};
 use crate::{
     channel::{Output, channel},
-    config::Id,
+    exporters::queue::testing::context,
     metric::{Exponential, Kind, Points, pairs},
 };
 
@@ -305,15 +305,7 @@ struct Running {
 async fn run(config: Config) -> Running {
     let endpoint = "127.0.0.1:0".to_owned();
     let mut exporter = Prometheus::new(Config { endpoint, ..config }).expect("valid");
-    let cx = Context {
-        id: Id { kind: "prometheus".to_owned(), name: String::new() },
-        meter: opentelemetry::global::meter("test"),
-        stop: CancellationToken::new(),
-        authenticators: Default::default(),
-        status: Default::default(),
-        statuses: Default::default(),
-        tasks: Default::default(),
-    };
+    let (cx, _) = context("prometheus");
     exporter.start(&cx).await.expect("a free port");
     let address = exporter.listeners[0].local_addr().expect("bound");
     let (out, input) = channel();

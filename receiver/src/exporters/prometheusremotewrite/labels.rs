@@ -102,12 +102,7 @@ pub fn series(base: &BTreeMap<String, String>, name: &str, own: Option<(&str, &s
 /// not say whom it is about, or nothing of it.
 pub fn target_info(rules: &Rules, resource: &Resource) -> Option<(String, Labels)> {
     let target = Target::of(resource);
-    let rest: Vec<_> = resource
-        .attributes
-        .iter()
-        .filter(|attribute| !IDENTIFYING.contains(&attribute.key.as_str()))
-        .cloned()
-        .collect();
+    let rest = Target::info(resource);
     let nobody = target.job.is_empty() && target.instance.is_empty();
     if !rules.target_info || rest.is_empty() || nobody {
         return None;

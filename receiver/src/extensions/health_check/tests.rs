@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use super::*;
-use crate::{exporters::queue::testing::context, status::Reporter};
+use crate::{exporters::queue::testing::context, extensions::testing::ask, status::Reporter};
 
 /// The extension at work, and the exporter and the receiver of its only pipeline.
 async fn serving(config: Value) -> (String, Context, Reporter) {
@@ -28,16 +24,6 @@ async fn serving(config: Value) -> (String, Context, Reporter) {
     let address = server.listeners[0].local_addr().expect("an address").to_string();
     tokio::spawn(made.run(cx.clone()));
     (address, cx, exporter)
-}
-
-async fn ask(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.expect("it accepts");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("answered");
-    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
-    (head[9..12].parse().expect("a status"), body.to_owned())
 }
 
 #[tokio::test]

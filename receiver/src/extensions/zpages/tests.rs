@@ -1,29 +1,19 @@
 //! The pages as whoever asks sees them: over HTTP.
 
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 use crate::{
     config::Id,
     exporters::queue::testing::context,
-    extensions::{auth, basicauth::BasicAuth},
+    extensions::{
+        auth,
+        basicauth::BasicAuth,
+        testing::{answer, ask},
+    },
     status::{Flow, Probe, Reporter, Status},
 };
-
-async fn ask(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.expect("it accepts");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("answered");
-    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
-    (head[9..12].parse().expect("a status"), body.to_owned())
-}
 
 /// The words in the cells of the row in which there is `word`.
 fn row(page: &str, word: &str) -> Vec<String> {
@@ -163,12 +153,7 @@ async fn asked_with(auth: &str, made: auth::Auth, path: &str, line: &str) -> Str
         .expect("an address")
         .to_string();
     tokio::spawn(made.run(cx.clone()));
-    let mut stream = TcpStream::connect(address).await.expect("it accepts");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{line}connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("answered");
-    text
+    answer(&address, path, line).await
 }
 
 #[tokio::test]

@@ -1,12 +1,11 @@
 //! The processor as pipelines run it.
 
-use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest, logs::v1::ResourceLogs,
 };
 
 use super::*;
-use crate::{batch::Batch, channel::channel, config::Id, metric::pairs};
+use crate::{batch::Batch, channel::channel, exporters::queue::testing::context, metric::pairs};
 
 fn configured(config: serde_json::Value) -> Result<ResourceDetection, Mistakes> {
     ResourceDetection::new(serde_json::from_value(config).expect("of the right types"))
@@ -15,15 +14,7 @@ fn configured(config: serde_json::Value) -> Result<ResourceDetection, Mistakes> 
 /// What a resource with these attributes has after it, in order of the keys.
 async fn after(config: serde_json::Value, before: &[(&str, &str)]) -> Vec<(String, String)> {
     let processor = configured(config).expect("valid");
-    let cx = Context {
-        id: Id { kind: "resourcedetection".into(), name: String::new() },
-        meter: opentelemetry_sdk::metrics::SdkMeterProvider::default().meter("test"),
-        stop: Default::default(),
-        authenticators: Default::default(),
-        status: Default::default(),
-        statuses: Default::default(),
-        tasks: Default::default(),
-    };
+    let (cx, _) = context("resourcedetection");
     let ((to, input), (out, mut from)) = (channel(), channel());
     let resource = Resource { attributes: pairs(before), ..Default::default() };
     let block = ResourceLogs { resource: Some(resource), ..Default::default() };

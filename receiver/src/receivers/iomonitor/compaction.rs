@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::{
     durations::by_kind,
     groups::Groups,
+    own::dropped,
     signal::{Disabled, Signal, Switch},
 };
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 const DURATION: Metric = Metric {
@@ -116,11 +116,8 @@ impl Signal for Compaction {
         }
         points.about(About::default());
         let counters = loaded.counters("COUNTERS")?;
-        points.counter(
-            &DROPPED,
-            &[("probe", "compaction/runs"), ("reason", "too many threads")],
-            counters[Counter::InFlightFull as usize],
-        );
+        let events = counters[Counter::InFlightFull as usize];
+        dropped(points, "compaction/runs", &[("too many threads", events)]);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Pages of files that are made dirty.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     folio::{FOLIO, HEAD},
@@ -13,7 +13,7 @@ use crate::{
         ladder::{Context, Probe, rungs},
         load::Loaded,
     },
-    metric::{About, Kind, Metric, Points},
+    metric::{Kind, Metric, Points},
 };
 
 const DIRTIED: Metric = Metric {
@@ -62,13 +62,8 @@ impl Signal for Dirty {
         if !loaded.has("dirtied") {
             return Ok(());
         }
-        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
-            points.about(groups.about(owner));
-            for (_, cell) in cells {
-                points.counter(&DIRTIED, &[], *cell.first().context("a cell of nothing")?);
-            }
-        }
-        points.about(About::default());
-        Ok(())
+        groups.each(Self::NAME, "CELLS", loaded, points, |points, [dirtied]| {
+            points.counter(&DIRTIED, &[], dirtied);
+        })
     }
 }

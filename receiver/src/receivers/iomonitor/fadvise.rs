@@ -11,6 +11,7 @@ use super::{
     errors,
     folio::{FOLIO, HEAD},
     groups::Groups,
+    own::dropped,
     signal::{Disabled, Signal, Switch},
     system_call,
 };
@@ -23,7 +24,6 @@ use crate::{
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 const CALLS: Metric = Metric {
@@ -164,17 +164,11 @@ impl Signal for Fadvise {
         }
         points.about(About::default());
         let counters = loaded.counters("COUNTERS")?;
-        let reasons = [
-            ("too many threads", Counter::InFlightFull),
-            ("return not reported", Counter::ReturnsMissed),
+        let events = [
+            ("too many threads", counters[Counter::InFlightFull as usize]),
+            ("return not reported", counters[Counter::ReturnsMissed as usize]),
         ];
-        for (reason, counter) in reasons {
-            points.counter(
-                &DROPPED,
-                &[("probe", "fadvise/calls"), ("reason", reason)],
-                counters[counter as usize],
-            );
-        }
+        dropped(points, "fadvise/calls", &events);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Page faults: how often tasks touch memory that is not there yet, and wait for it.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::{
     groups::Groups,
@@ -12,7 +12,7 @@ use crate::{
         ladder::{Context, Mode, Probe, Rung, at},
         load::Loaded,
     },
-    metric::{About, Attribute, Kind, Metric, Points},
+    metric::{Attribute, Kind, Metric, Points},
 };
 
 const FAULTS: Metric = Metric {
@@ -68,18 +68,10 @@ impl Signal for Faults {
         if !loaded.has("served") {
             return Ok(());
         }
-        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
-            points.about(groups.about(owner));
-            for (_, cell) in cells {
-                let &[minor, major] = cell.as_slice() else {
-                    bail!("a cell of {} numbers", cell.len())
-                };
-                for (kind, faults) in [("minor", minor), ("major", major)] {
-                    points.counter(&FAULTS, &[(FAULTS.attributes[0].name, kind)], faults);
-                }
+        groups.each(Self::NAME, "CELLS", loaded, points, |points, [minor, major]| {
+            for (kind, faults) in [("minor", minor), ("major", major)] {
+                points.counter(&FAULTS, &[(FAULTS.attributes[0].name, kind)], faults);
             }
-        }
-        points.about(About::default());
-        Ok(())
+        })
     }
 }

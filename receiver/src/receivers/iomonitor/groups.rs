@@ -17,7 +17,7 @@ use abi::{
     group::{BY_GROUP, Group, Key},
     scope::NANOS_PER_TICK,
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use smallvec::SmallVec;
@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 use super::derived::{Notes, Quantity};
 use crate::{
     ebpf::{group::GroupBy, load::Loaded, process},
-    metric::{About, Attribute, key_value, nanos},
+    metric::{About, Attribute, Points, key_value, nanos},
 };
 
 /// The attributes of points by group.
@@ -180,7 +180,27 @@ impl Groups {
         self.placed(signal, map, loaded, cells)
     }
 
-    /// The same of a signal whose programs use sparse cells: the array has those of the overflow alone.
+    /// Reads a map that has one cell for each group, and has `emit` tell its numbers.
+    pub fn each<const NUMBERS: usize>(
+        &mut self,
+        signal: &'static str,
+        map: &'static str,
+        loaded: &Loaded,
+        points: &mut Points<'_>,
+        emit: impl Fn(&mut Points<'_>, [u64; NUMBERS]),
+    ) -> Result<()> {
+        for (owner, cells) in self.read(signal, map, loaded)?.iter() {
+            points.about(self.about(owner));
+            for (_, cell) in cells {
+                let numbers = cell.as_slice().try_into();
+                emit(points, numbers.with_context(|| format!("a cell of {} numbers", cell.len()))?);
+            }
+        }
+        points.about(About::default());
+        Ok(())
+    }
+
+    /// Reads the map of a signal whose programs use sparse cells: the array has those of the overflow alone.
     pub fn read_sparse(
         &mut self,
         signal: &'static str,

@@ -12,6 +12,7 @@ use super::{
     durations::Durations,
     errors,
     groups::{Groups, Owner},
+    own::dropped,
     signal::{Disabled, Signal, Switch},
 };
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 const OPERATION: Attribute = Attribute {
@@ -130,11 +130,8 @@ impl Signal for IoUring {
             }
             points.about(About::default());
             let counters = loaded.counters("COUNTERS")?;
-            points.counter(
-                &DROPPED,
-                &[("probe", "io_uring/completions"), ("reason", "too many requests")],
-                counters[Counter::InFlightFull as usize],
-            );
+            let events = counters[Counter::InFlightFull as usize];
+            dropped(points, "io_uring/completions", &[("too many requests", events)]);
         }
         points.about(About::default());
         Ok(())

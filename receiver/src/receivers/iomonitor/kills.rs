@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::{
 
 use super::{
     groups::Groups,
+    own::dropped,
     signal::{Disabled, Signal, Switch},
 };
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points, key_value},
-    receivers::iomonitor::DROPPED,
 };
 
 const KILLED: Metric = Metric {
@@ -98,11 +98,8 @@ impl Signal for Kills {
         }
         points.about(About::default());
         let counters = loaded.counters("COUNTERS")?;
-        points.counter(
-            &DROPPED,
-            &[("probe", "kills/ended"), ("reason", "too many events")],
-            counters[Counter::EventsLost as usize],
-        );
+        let events = counters[Counter::EventsLost as usize];
+        dropped(points, "kills/ended", &[("too many events", events)]);
         Ok(())
     }
 

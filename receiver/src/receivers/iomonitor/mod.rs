@@ -38,7 +38,6 @@ use caps::Capability;
 use tracing::debug;
 
 use self::config::ModeChoice;
-pub(crate) use self::own::DROPPED;
 use self::{
     attached::Attached,
     own::Scraped,

@@ -44,7 +44,7 @@ pub(super) const MISSED: Metric = Metric {
 };
 
 /// What a probe's programs saw but could not keep.
-pub(crate) const DROPPED: Metric = Metric {
+const DROPPED: Metric = Metric {
     name: "ebpf.probe.dropped",
     unit: "{event}",
     kind: Kind::Counter,
@@ -52,6 +52,13 @@ pub(crate) const DROPPED: Metric = Metric {
     caveat: "While it is 0, counts are exact.",
     attributes: &[PROBE, Attribute { name: "reason", description: "what there was too much of" }],
 };
+
+/// Emits what a probe's programs saw but could not keep, by what there was too much of.
+pub(super) fn dropped(points: &mut Points<'_>, probe: &str, events: &[(&str, u64)]) {
+    for (reason, events) in events {
+        points.counter(&DROPPED, &[("probe", probe), ("reason", reason)], *events);
+    }
+}
 
 const RUNS: Metric = Metric {
     name: "ebpf.probe.runs",

@@ -7,6 +7,7 @@ use super::{
     derived::{HIT_RATIO, Quantity},
     folio::{FOLIO, HEAD},
     groups::Groups,
+    own::dropped,
     signal::{Disabled, Signal, Switch},
     system_call,
 };
@@ -18,7 +19,6 @@ use crate::{
         load::Loaded,
     },
     metric::{About, Kind, Metric, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 const ADDS: Metric = Metric {
@@ -233,25 +233,16 @@ impl Signal for PageCache {
         points.about(About::default());
         if lookups {
             let counters = loaded.counters("COUNTERS")?;
-            points.counter(
-                &DROPPED,
-                &[("probe", "page_cache/lookups"), ("reason", "too many threads")],
-                counters[Counter::LookupsUntracked as usize],
-            );
+            let events = counters[Counter::LookupsUntracked as usize];
+            dropped(points, "page_cache/lookups", &[("too many threads", events)]);
         }
         if followed {
             let counters = loaded.counters("COUNTERS")?;
-            let reasons = [
-                ("too many chunks read ahead", Counter::AheadFull),
-                ("too long a read", Counter::TooLong),
+            let events = [
+                ("too many chunks read ahead", counters[Counter::AheadFull as usize]),
+                ("too long a read", counters[Counter::TooLong as usize]),
             ];
-            for (reason, counter) in reasons {
-                points.counter(
-                    &DROPPED,
-                    &[("probe", "page_cache/misses"), ("reason", reason)],
-                    counters[counter as usize],
-                );
-            }
+            dropped(points, "page_cache/misses", &events);
         }
         Ok(())
     }

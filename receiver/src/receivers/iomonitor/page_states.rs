@@ -1,6 +1,6 @@
 //! Pages that come back too soon, and pages that are written back.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::{
     folio::FOLIO,
@@ -13,7 +13,7 @@ use crate::{
         ladder::{Context, Mode, Probe, Rung, at},
         load::Loaded,
     },
-    metric::{About, Attribute, Kind, Metric, Points},
+    metric::{Attribute, Kind, Metric, Points},
 };
 
 const REFAULTS: Metric = Metric {
@@ -109,20 +109,12 @@ impl Signal for PageStates {
         if !loaded.has("changes") {
             return Ok(());
         }
-        for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
-            points.about(groups.about(owner));
-            for (_, cell) in cells {
-                let &[file, anon, written] = cell.as_slice() else {
-                    bail!("a cell of {} numbers", cell.len())
-                };
-                for (kind, pages) in [("file", file), ("anon", anon)] {
-                    points.counter(&REFAULTS, &[(REFAULTS.attributes[0].name, kind)], pages);
-                }
-                points.counter(&WRITTEN, &[], written);
+        groups.each(Self::NAME, "CELLS", loaded, points, |points, [file, anon, written]| {
+            for (kind, pages) in [("file", file), ("anon", anon)] {
+                points.counter(&REFAULTS, &[(REFAULTS.attributes[0].name, kind)], pages);
             }
-        }
-        points.about(About::default());
-        Ok(())
+            points.counter(&WRITTEN, &[], written);
+        })
     }
 }
 

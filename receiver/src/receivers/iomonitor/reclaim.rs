@@ -14,6 +14,7 @@ use super::{
     derived::Quantity,
     durations::by_kind,
     groups::{Groups, Owner},
+    own::dropped,
     signal::{Disabled, Signal, Switch},
 };
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
         process::start_ticks,
     },
     metric::{About, Attribute, Kind, Metric, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 const TYPE: Attribute = Attribute {
@@ -277,10 +277,8 @@ impl Reclaim {
             points.gauge(&PROCESSES, &[], self.processes(loaded)?);
             let unplaced = value(Counter::GlobalUnplaced) + value(Counter::MemcgUnplaced);
             let full = value(Counter::GlobalInFlightFull) + value(Counter::MemcgInFlightFull);
-            for (reason, lost) in [("too many processes", unplaced), ("too many threads", full)] {
-                let attributes = [("probe", "reclaim/direct"), ("reason", reason)];
-                points.counter(&DROPPED, &attributes, lost);
-            }
+            let events = [("too many processes", unplaced), ("too many threads", full)];
+            dropped(points, "reclaim/direct", &events);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::{
     durations::Durations,
     errors,
     groups::{Cell, Groups},
+    own::dropped,
     signal::{Disabled, Signal},
     system_call::{self, SystemCall},
 };
@@ -23,7 +24,6 @@ use crate::{
         load::Loaded,
     },
     metric::{About, Attribute, Kind, Metric, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 const SYSCALL: Attribute =
@@ -204,11 +204,8 @@ impl Signal for Syscalls {
         points.about(About::default());
         if self.timed {
             let counters = loaded.counters("COUNTERS")?;
-            points.counter(
-                &DROPPED,
-                &[("probe", "syscalls/timed"), ("reason", "too many threads")],
-                counters[Counter::InFlightFull as usize],
-            );
+            let events = counters[Counter::InFlightFull as usize];
+            dropped(points, "syscalls/timed", &[("too many threads", events)]);
         }
         Ok(())
     }

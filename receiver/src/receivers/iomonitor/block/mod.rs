@@ -18,13 +18,13 @@ use super::{
     durations::Durations,
     errors,
     groups::{Groups, Owner},
+    own,
     signal::{Disabled, Signal, Switch},
 };
 use crate::{
     config::Mistakes,
     ebpf::{ladder::Probe, load::Loaded},
     metric::{About, Metric, Pair, Points},
-    receivers::iomonitor::DROPPED,
 };
 
 /// Requests by the block layer's own events.
@@ -183,9 +183,8 @@ fn dropped(loaded: &Loaded, sums: &BTreeMap<Place, Sum>, points: &mut Points<'_>
     // What an ended group has counted is in `other` in the same collection.
     let living = sums.iter().filter(|((owner, ..), _)| !matches!(owner, Owner::Ended(_)));
     let lost = living.map(|(_, sum)| sum.counts[5] + sum.counts[6]).sum();
-    for (reason, count) in [("too many requests", full), ("an end was not seen", lost)] {
-        points.counter(&DROPPED, &[("probe", "block/requests"), ("reason", reason)], count);
-    }
+    let events = [("too many requests", full), ("an end was not seen", lost)];
+    own::dropped(points, "block/requests", &events);
     Ok(())
 }
 

@@ -8,12 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::{ArgAction, Parser, Subcommand};
 use fathom::{
     KINDS,
     batch::Signal,
-    component::Factory,
+    component::{Factory, Receiver as _},
     config::{self, Plan, Style},
     ebpf::capability,
     exporters::EXPORTERS,
@@ -87,9 +87,10 @@ enum Command {
         /// The one to show.
         id: Option<String>,
     },
-    /// Shows which probe would attach on this kernel, by which mechanism, and why not.
+    /// Shows which probe would attach on this kernel, by which mechanism, and why not: every one that there is, or with
+    /// a configuration those of its receivers, as they are configured.
     Probes {
-        /// Tries this mechanism alone.
+        /// Tries this mechanism alone. Not with a configuration, which says so itself.
         #[arg(long, value_name = "MODE", value_enum)]
         mode: Option<ModeChoice>,
     },
@@ -125,7 +126,7 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Some(Command::FeatureGate { id: Some(id) }) => bail!("feature {id:?} not found"),
-            Some(Command::Probes { mode }) => probes(*mode),
+            Some(Command::Probes { mode }) => self.probes(*mode),
         }
     }
 
@@ -162,6 +163,35 @@ impl Cli {
             false => config::yaml(&printed),
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Exit code 1 if a probe would not attach: a script can ask.
+    fn probes(&self, mode: Option<ModeChoice>) -> Result<ExitCode> {
+        let mut statuses = Vec::new();
+        if self.config.is_empty() {
+            ensure!(self.set.is_empty(), "--set changes a configuration: name it with --config");
+            capability::check()?;
+            statuses = iomonitor::everything(mode.unwrap_or(ModeChoice::Auto))?.probe()?;
+        } else {
+            let how = "the configuration says by which mechanism: --set receivers.iomonitor.mode=… changes it";
+            ensure!(mode.is_none(), how);
+            let plan = self.load(&self.config)?;
+            warn_of(&plan.warnings);
+            capability::check()?;
+            for mut receiver in plan.receivers {
+                let probed = receiver.component.probe();
+                statuses.extend(probed.with_context(|| format!("receivers::{}", receiver.id))?);
+            }
+        }
+        let width = statuses.iter().map(|s| s.probe.len()).max().unwrap_or_default();
+        let mut table = format!("{:width$}  MODE                REASON\n", "PROBE");
+        for status in &statuses {
+            let mode = status.mode.map_or("-", |mode| mode.name());
+            writeln!(table, "{:width$}  {mode:<18}  {}", status.probe, status.reason())?;
+        }
+        show(&table)?;
+        let all = statuses.iter().all(|s| s.mode.is_some());
+        Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     fn agent(&self) -> Result<ExitCode> {
@@ -266,19 +296,4 @@ fn components() -> Result<ExitCode> {
     };
     show(&serde_yaml::to_string(&all)?)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Exit code 1 if a probe would not attach: a script can ask.
-fn probes(mode: Option<ModeChoice>) -> Result<ExitCode> {
-    capability::check()?;
-    let statuses = iomonitor::probe(mode.unwrap_or(ModeChoice::Auto))?;
-    let width = statuses.iter().map(|s| s.probe.len()).max().unwrap_or_default();
-    let mut table = format!("{:width$}  MODE                REASON\n", "PROBE");
-    for status in &statuses {
-        let mode = status.mode.map_or("-", |mode| mode.name());
-        writeln!(table, "{:width$}  {mode:<18}  {}", status.probe, status.reason())?;
-    }
-    show(&table)?;
-    let all = statuses.iter().all(|s| s.mode.is_some());
-    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

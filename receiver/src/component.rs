@@ -13,6 +13,7 @@ use crate::{
     batch::Signal,
     channel::{Input, Output},
     config::{Id, Mistakes, Section, schema},
+    ebpf::ladder::Status,
     extensions::auth::{Auth, Authenticators},
     metric::Metric,
     privilege::Needs,
@@ -76,6 +77,10 @@ pub trait Receiver: Component {
     /// [`Raised`](crate::privilege::Raised).
     fn needs(&self) -> Needs {
         Needs::default()
+    }
+    /// What would become of its eBPF programs on this kernel: attaches them all, then lets go.
+    fn probe(&mut self) -> anyhow::Result<Vec<Status>> {
+        Ok(Vec::new())
     }
     /// Attaches, opens, binds: what can fail at start. Called after everything downstream started.
     fn start(&mut self, _: &Context) -> impl Future<Output = anyhow::Result<()>> + Send {
@@ -174,6 +179,8 @@ pub type Task<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>
 pub trait AnyReceiver: Send {
     /// See [`Receiver::needs`].
     fn needs(&self) -> Needs;
+    /// See [`Receiver::probe`].
+    fn probe(&mut self) -> anyhow::Result<Vec<Status>>;
     /// See [`Receiver::start`].
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a>;
     /// See [`Receiver::run`].
@@ -183,6 +190,9 @@ pub trait AnyReceiver: Send {
 impl<R: Receiver> AnyReceiver for R {
     fn needs(&self) -> Needs {
         Receiver::needs(self)
+    }
+    fn probe(&mut self) -> anyhow::Result<Vec<Status>> {
+        Receiver::probe(self)
     }
     fn start<'a>(&'a mut self, cx: &'a Context) -> Task<'a> {
         Box::pin(Receiver::start(self, cx))

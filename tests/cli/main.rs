@@ -100,6 +100,18 @@ fn what_is_not_there_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_configuration_whose_probes_are_asked_for_must_be_right() -> Result<()> {
+    let probes = |more: &[&str]| fathom(&[&["probes"], more].concat());
+    let (output, said) = probes(&["--config", "yaml:{receivers: {iomonitor: {mod: raw_tp}}}"])?;
+    ensure!(output.status.code() == Some(1) && said.contains("did you mean `mode`?"), "{said}");
+    let (output, said) = probes(&["--config", "yaml:{}", "--mode", "raw_tp"])?;
+    ensure!(output.status.code() == Some(1) && said.contains("receivers.iomonitor.mode"), "{said}");
+    let (output, said) = probes(&["--set", "receivers.iomonitor.mode=raw_tp"])?;
+    ensure!(output.status.code() == Some(1) && said.contains("--config"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn the_effective_configuration_is_printed() -> Result<()> {
     let yaml = "yaml:{receivers: {iomonitor: }, exporters: {otlp: {endpoint: 'a:1', timeout: 90s, headers: \
                 {k: hidden}}}, service: {pipelines: {metrics: {receivers: [iomonitor], exporters: [otlp]}}}}";

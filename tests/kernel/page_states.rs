@@ -41,8 +41,8 @@ fn what_a_limit_takes_away_comes_back(mode: Mode) -> Result<()> {
     let truth = limited.refaults("file")?;
     let shown = agent.settled()?.count("ebpf_memory_refaults_total", &[("page_type", "file")])?;
     worker.finish()?;
-    ensure!(truth > 100, "{truth} pages came back");
-    ensure!(shown == truth, "{shown} refaults shown, {truth} in memory.stat");
+    ensure!(*truth.start() > 100, "{truth:?} pages came back");
+    ensure!(truth.contains(&shown), "{shown} refaults shown, {truth:?} in memory.stat");
     Ok(())
 }
 
@@ -70,8 +70,8 @@ fn what_was_swapped_comes_back(mode: Mode) -> Result<()> {
     let truth = limited.refaults("anon")?;
     let shown = agent.settled()?.count("ebpf_memory_refaults_total", &[("page_type", "anon")])?;
     worker.finish()?;
-    ensure!(truth > 100, "{truth} pages came back");
-    ensure!(shown == truth, "{shown} refaults shown, {truth} in memory.stat");
+    ensure!(*truth.start() > 100, "{truth:?} pages came back");
+    ensure!(truth.contains(&shown), "{shown} refaults shown, {truth:?} in memory.stat");
     Ok(())
 }
 

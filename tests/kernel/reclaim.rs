@@ -77,6 +77,17 @@ fn what_a_memory_limit_reclaims_is_counted(mode: Mode) -> Result<()> {
     let scanned = shown("ebpf_memory_lru_pages_scanned_total")?;
     let truth = reclaimed.scanned - reclaimed_before.scanned;
     ensure!(truth > 0, "nothing had to be reclaimed");
+    let missed = |scrape: &Scrape| -> Result<u64> {
+        let of = |probe| scrape.sum("ebpf_probe_missed_total", &[("probe", probe)]);
+        Ok(of("reclaim/shrink")? + of("reclaim/direct")? + of("reclaim/memcg")?)
+    };
+    let missed = missed(&after)? - missed(&before)?;
+    if missed > 0 {
+        // A kernel that may stop a program in its middle runs none for other tasks on that CPU meanwhile, and says so.
+        println!("not compared: {missed} events missed");
+        ensure!(scanned <= truth, "{scanned} pages scanned shown, {truth} in vmstat");
+        return Ok(());
+    }
     ensure!(scanned == truth, "{scanned} pages scanned shown, {truth} in vmstat");
     let freed = shown("ebpf_memory_lru_pages_reclaimed_total")?;
     let truth = reclaimed.freed - reclaimed_before.freed;

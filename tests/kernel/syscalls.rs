@@ -37,10 +37,26 @@ pub(crate) fn equal(scrape: &Scrape, report: &Report) -> Result<()> {
     Ok(())
 }
 
+/// Whether every call is shown. On a kernel that may stop a program in its middle, it runs none for other tasks on
+/// that CPU meanwhile: where it says that it did not for so many, they need not be.
+fn all_shown(scrape: &Scrape, shown: u64, made: u64) -> Result<bool> {
+    let lost = made.checked_sub(shown).with_context(|| format!("{shown} shown, {made} made"))?;
+    if lost > 0 {
+        let probes = ["syscalls/timed", "syscalls/counted"];
+        let probe = probes.iter().find(|probe| {
+            scrape.all("ebpf_probe_status", &[("probe", probe)]).any(|status| status.value == 1.0)
+        });
+        scrape.admits(probe.context("nothing counts calls")?, lost)?;
+    }
+    Ok(lost == 0)
+}
+
 pub(crate) fn counts(scrape: &Scrape, call: Call, told: &Tally) -> Result<()> {
     let name = [("syscall", call.name())];
     let calls = scrape.count("ebpf_syscall_calls_total", &name)?;
-    ensure!(calls == told.calls, "{call:?}: {calls} calls shown, {} made", told.calls);
+    if !all_shown(scrape, calls, told.calls).with_context(|| format!("{call:?}"))? {
+        return Ok(());
+    }
     if call.moves_bytes() {
         let bytes = scrape.count("ebpf_syscall_io_bytes_total", &name)?;
         ensure!(bytes == told.bytes, "{call:?}: {bytes} bytes shown, {} moved", told.bytes);
@@ -62,7 +78,9 @@ pub(crate) fn durations(scrape: &Scrape, call: Call, measured: &[u64]) -> Result
     let name = [("syscall", call.name())];
     let total = measured.len() as u64;
     let count = scrape.sum("ebpf_syscall_duration_seconds_count", &name)?;
-    ensure!(count == total, "{call:?}: {count} durations shown, {total} made");
+    if !all_shown(scrape, count, total).with_context(|| format!("{call:?}"))? {
+        return Ok(());
+    }
     let sum: f64 =
         scrape.all("ebpf_syscall_duration_seconds_sum", &name).map(|sample| sample.value).sum();
     let limit = measured.iter().sum::<u64>() as f64 / 1e9;
@@ -237,9 +255,10 @@ fn a_call_that_never_returns_is_none(mode: Mode) -> Result<()> {
     let scrape = agent.settled()?;
     let expected = next.phases[1][0].count * next.threads as u64;
     let read = [("syscall", "read")];
-    ensure!(scrape.count("ebpf_syscall_calls_total", &read)? == expected);
-    ensure!(scrape.count("ebpf_syscall_duration_seconds_count", &read)? == expected);
-    ensure!(scrape.count("ebpf_syscall_io_bytes_total", &read)? == expected * size as u64);
+    let calls = scrape.count("ebpf_syscall_calls_total", &read)?;
+    all_shown(&scrape, calls, expected)?;
+    ensure!(scrape.count("ebpf_syscall_duration_seconds_count", &read)? == calls);
+    ensure!(scrape.count("ebpf_syscall_io_bytes_total", &read)? == calls * size as u64);
     Ok(())
 }
 

@@ -106,7 +106,12 @@ impl Matrix {
                 continue;
             }
             let cell = if by == "-" { Err(reason) } else { Ok(by.to_owned()) };
-            self.cells.insert((kernel.to_owned(), probe.to_owned(), mode), cell);
+            // It is shown for several configurations: one by which it does not attach is a hole.
+            let known = self.cells.entry((kernel.to_owned(), probe.to_owned(), mode));
+            let known = known.or_insert_with(|| cell.clone());
+            if known.is_ok() {
+                *known = cell;
+            }
         }
     }
 

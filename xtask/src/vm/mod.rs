@@ -84,6 +84,12 @@ pub(crate) struct Args {
     update: bool,
 }
 
+/// A scope and groups give the verifier other programs than neither does.
+const SCOPED: &str = "yaml:{receivers: {iomonitor: {group_by: process, \
+    scope: {cgroups: [/sys/fs/cgroup], comm: {prefix: [x]}}, signals: {faults: {enabled: true}, \
+    madvise: {enabled: true}, descriptors: {enabled: true}, page_states: {enabled: true}}}}, \
+    exporters: {debug: }, service: {pipelines: {metrics: {receivers: [iomonitor], exporters: [debug]}}}}";
+
 /// Boots the kernels, as many at a time as there are processors: a machine takes one.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let kernels = chosen(&args.kernel)?;
@@ -164,7 +170,10 @@ impl Args {
         }
         // An emulated machine is some ten times slower than the one that the tests' deadlines are for.
         format!(
-            "for mode in {}; do echo \"{}$mode\"; fathom probes --mode $mode; done\n\
+            "for mode in {}; do echo \"{}$mode\"\n\
+             fathom probes --mode $mode\n\
+             fathom probes --config '{SCOPED}' --set receivers.iomonitor.mode=$mode\n\
+             done\n\
              echo '{}'\n\
              FATHOM_TEST_SLOWDOWN=10 kernel --test-threads=1 {}{skip}\n",
             matrix::MODES.join(" "),

@@ -126,12 +126,18 @@ probes::tracepoint! {
 /// The current task begins to reclaim: it waits for that.
 #[inline(always)]
 fn begin(kind: u32, field: impl FnOnce(&mut Cell) -> &mut u64, unplaced: Counter, full: Counter) {
-    let group = group::in_scope();
-    // Outside of the scope, too: what it reclaims is counted for the machine.
-    if !duration::begin(&IN_FLIGHT, kind, group.is_some()) {
-        count(&COUNTERS, full as u32, 1);
-    }
-    let Some(group) = group else { return };
+    let take_off = |counted| {
+        if !duration::begin(&IN_FLIGHT, kind, counted) {
+            count(&COUNTERS, full as u32, 1);
+        }
+    };
+    // Each path takes off by itself: the verifier of Linux 5.10 refuses a group that may not be there after it.
+    let Some(group) = group::in_scope() else {
+        // What it reclaims is counted for the machine.
+        take_off(false);
+        return;
+    };
+    take_off(true);
     if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += 1;

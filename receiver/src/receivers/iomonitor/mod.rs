@@ -195,6 +195,10 @@ impl Receiver for IoMonitor {
         Needs { to_start, to_run }
     }
 
+    fn probe(&mut self) -> Result<Vec<Status>> {
+        Ok(self.attach()?.statuses)
+    }
+
     async fn start(&mut self, cx: &Context) -> Result<()> {
         // Loading is work for the CPU, for some 100 ms, and nothing else runs yet on this thread.
         let attached = tokio::task::block_in_place(|| {
@@ -265,12 +269,11 @@ impl IoMonitor {
     }
 }
 
-/// What would become of every probe of every signal on this kernel: loads and attaches them all, then lets go.
-pub fn probe(mode: ModeChoice) -> Result<Vec<Status>> {
+/// With every signal, and everything else as it is by default.
+pub fn everything(mode: ModeChoice) -> Result<IoMonitor> {
     let signals = SIGNALS.iter().map(|signal| format!("{}: {{enabled: true}}", signal.name));
     let yaml = format!("signals: {{{}}}", signals.collect::<Vec<_>>().join(", "));
     let section = Section::of_text(&yaml).map_err(|wrong| anyhow!("{wrong:?}"))?;
     let new = section.configure(|config| IoMonitor::new(Config { mode, ..config }));
-    let mut receiver = new.map_err(|wrong| anyhow!("{wrong:?}"))?;
-    Ok(receiver.attach()?.statuses)
+    new.map_err(|wrong| anyhow!("{wrong:?}"))
 }

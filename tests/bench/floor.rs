@@ -1,12 +1,16 @@
 //! Empty programs at the same hooks: what no body can do without.
 
+use std::{fs::File, os::fd::AsFd as _};
+
 use anyhow::{Context, Result, bail};
 use aya::{Btf, Ebpf, programs::Program};
+use tests::perf;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/prebuilt/empty.o");
 
 /// Attached until it is dropped.
-pub(crate) struct Empty(#[expect(dead_code, reason = "held")] Ebpf);
+#[expect(dead_code, reason = "held")]
+pub(crate) struct Empty(Ebpf, Vec<File>);
 
 impl Empty {
     /// At one or two raw tracepoints.
@@ -22,22 +26,22 @@ impl Empty {
                 _ => bail!("{program} is of another type"),
             }
         }
-        Ok(Self(ebpf))
+        Ok(Self(ebpf, Vec::new()))
     }
 
     /// At one or two classic tracepoints.
     pub(crate) fn classic(targets: &[&str]) -> Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT)?;
+        let mut events = Vec::new();
         for (program, target) in ["first_tp", "second_tp"].into_iter().zip(targets) {
-            let (category, name) = target.split_once('/').context("category/name")?;
             match ebpf.program_mut(program).context(program)? {
                 Program::TracePoint(program) => {
                     program.load()?;
-                    program.attach(category, name)?;
+                    events.push(perf::run(program.fd()?.as_fd(), target)?);
                 }
                 _ => bail!("{program} is of another type"),
             }
         }
-        Ok(Self(ebpf))
+        Ok(Self(ebpf, events))
     }
 }

@@ -15,7 +15,7 @@ use tests::{
     device::Device,
     file,
     modes::attaches,
-    perf::Follower,
+    perf::{self, Follower},
     plan::{Call, Open, Plan, Step},
     random,
     worker::Worker,
@@ -54,7 +54,13 @@ fn perf_sees_what_the_agent_sees(mode: Mode) -> Result<()> {
     let scrape = agent.settled()?;
     let shown = scrape.sum("ebpf_syscall_calls_total", &[("syscall", "pread64")])?;
     ensure!(shown <= count, "{shown} calls shown, {count} made");
-    scrape.admits("syscalls/timed", count - shown)
+    scrape.admits("syscalls/timed", count - shown)?;
+    // What runs its programs at classic tracepoints has perf do nothing else.
+    let own = perf::counted_by(agent.pid())?;
+    ensure!(own.iter().all(|count| *count == 0), "perf counts for the agent: {own:?}");
+    let classic = matches!(mode, Mode::Tracepoint | Mode::SyscallTracepoint);
+    ensure!(!classic || !own.is_empty(), "the agent has no perf events open");
+    Ok(())
 }
 
 /// Does something while a thread on each CPU makes calls without end.

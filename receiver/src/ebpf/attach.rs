@@ -1,6 +1,9 @@
 //! One program: loaded, and attached where its type attaches.
 
-use std::fs;
+use std::{
+    fs,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -11,10 +14,15 @@ use aya::{
     util::online_cpus,
 };
 
-use super::{kernel::Kernel, tracefs};
+use super::{event, kernel::Kernel, tracefs};
 
-/// Loads a program and attaches it to each of `targets`.
-pub(super) fn attach(program: &mut Program, targets: &[String], kernel: &Kernel) -> Result<()> {
+/// Loads a program and attaches it to each of `targets`. It stays attached while it is loaded and what is returned is
+/// kept.
+pub(super) fn attach(
+    program: &mut Program,
+    targets: &[String],
+    kernel: &Kernel,
+) -> Result<Vec<OwnedFd>> {
     let first = targets.first().context("it has nowhere to attach")?;
     match program {
         Program::BtfTracePoint(program) => {
@@ -30,11 +38,8 @@ pub(super) fn attach(program: &mut Program, targets: &[String], kernel: &Kernel)
                 tracefs::event(target)?;
             }
             program.load().map_err(explain)?;
-            for target in targets {
-                let (category, name) =
-                    target.split_once('/').context("its target is not category/name")?;
-                program.attach(category, name).map_err(explain)?;
-            }
+            let fd = program.fd()?;
+            return targets.iter().map(|target| event::attach(fd.as_fd(), target)).collect();
         }
         Program::FEntry(program) => {
             program.load(first, kernel.btf()?).map_err(explain)?;
@@ -70,7 +75,7 @@ pub(super) fn attach(program: &mut Program, targets: &[String], kernel: &Kernel)
         }
         _ => bail!("it is of a type that the ladder does not know"),
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// Detaches a program and lets go of it.

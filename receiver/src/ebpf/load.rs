@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
 use abi::{
@@ -91,6 +91,8 @@ pub struct Loaded {
     attached: BTreeSet<&'static str>,
     /// The probes that attached, each with its mode and programs.
     programs: Vec<(String, Mode, Vec<&'static str>)>,
+    /// What has programs run at classic tracepoints.
+    events: Vec<OwnedFd>,
 }
 
 impl Loaded {
@@ -111,7 +113,8 @@ impl Loaded {
             .load(&prepared.bytes)
             .map_err(|e| anyhow!("cannot create its maps: {}", chain(&e)))?;
 
-        let mut loaded = Self { ebpf, attached: BTreeSet::new(), programs: Vec::new() };
+        let (attached, programs, events) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let mut loaded = Self { ebpf, attached, programs, events };
         let statuses =
             request.probes.iter().map(|p| loaded.climb(kernel, &request, &missing, p)).collect();
         Ok((loaded, statuses))
@@ -157,20 +160,31 @@ impl Loaded {
 
     /// All programs of a rung, or none.
     fn rung(&mut self, kernel: &Kernel, request: &Request<'_>, rung: &Rung) -> Result<()> {
+        let mut events = Vec::new();
         for (i, attach) in rung.programs.iter().enumerate() {
-            if let Err(error) = self.attach(kernel, request, attach) {
-                for done in &rung.programs[..=i] {
-                    if let Some(program) = self.ebpf.program_mut(done.program) {
-                        attach::unload(program);
+            match self.attach(kernel, request, attach) {
+                Ok(more) => events.extend(more),
+                Err(error) => {
+                    drop(events);
+                    for done in &rung.programs[..=i] {
+                        if let Some(program) = self.ebpf.program_mut(done.program) {
+                            attach::unload(program);
+                        }
                     }
+                    return Err(error.context(format!("{} at {}", attach.program, attach.target)));
                 }
-                return Err(error.context(format!("{} at {}", attach.program, attach.target)));
             }
         }
+        self.events.extend(events);
         Ok(())
     }
 
-    fn attach(&mut self, kernel: &Kernel, request: &Request<'_>, attach: &Attach) -> Result<()> {
+    fn attach(
+        &mut self,
+        kernel: &Kernel,
+        request: &Request<'_>,
+        attach: &Attach,
+    ) -> Result<Vec<OwnedFd>> {
         let program =
             self.ebpf.program_mut(attach.program).context("the object has no such program")?;
         let targets: Vec<String> = if attach.target.contains('*') {

@@ -5,6 +5,7 @@ pub mod architecture;
 mod attach;
 pub mod btf;
 pub mod capability;
+mod event;
 pub mod globals;
 pub mod group;
 pub mod kernel;

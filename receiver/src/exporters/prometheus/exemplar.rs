@@ -22,12 +22,12 @@ pub(super) struct Exemplar {
 }
 
 /// A point's exemplars, the newest first.
-pub(super) fn taken(origin: &Origin<'_>, exemplars: Vec<v1::Exemplar>) -> Vec<Exemplar> {
+pub(super) fn taken(origin: &Origin<'_>, exemplars: Vec<v1::Exemplar>) -> Box<[Exemplar]> {
     let mut taken: Vec<_> =
         exemplars.into_iter().filter_map(|exemplar| Exemplar::new(origin, &exemplar)).collect();
     taken.sort_by_key(|exemplar| std::cmp::Reverse(exemplar.time));
     taken.truncate(HELD);
-    taken
+    taken.into()
 }
 
 /// The newest one in `(above, to]`.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,7 @@ use opentelemetry_proto::tonic::{
 use super::{
     buckets::Window,
     exemplar::{self, Exemplar},
-    labels::Origin,
+    labels::{Identity, Origin},
     reason::Reason,
     value::{Malformed, Value},
 };
@@ -63,23 +62,22 @@ pub(super) struct Family {
     pub(super) help: String,
     /// The bounds that its exponential histograms show.
     pub(super) window: Window,
+    pub(super) series: HashMap<Identity, Series>,
     /// By their labels as they are written, hence in a stable order.
-    pub(super) series: BTreeMap<Arc<str>, Series>,
-    labels: HashMap<Box<[u8]>, Arc<str>>,
+    order: BTreeMap<Box<str>, Identity>,
     /// Whether it was said that another description was given, too.
     pub(super) described_twice: bool,
 }
 
 /// One series.
 pub(super) struct Series {
-    identity: Box<[u8]>,
     pub(super) value: Value,
     /// When it was collected, in nanoseconds since the epoch.
     pub(super) time: u64,
     /// Since when it counts, likewise; 0 is unknown.
     pub(super) start: u64,
     /// Of the last point that had any, the newest first.
-    pub(super) exemplars: Vec<Exemplar>,
+    pub(super) exemplars: Box<[Exemplar]>,
     seen: Instant,
 }
 
@@ -107,8 +105,8 @@ impl Family {
             kind,
             help,
             window: Window::of_unit(unit),
-            series: BTreeMap::new(),
-            labels: HashMap::new(),
+            series: HashMap::new(),
+            order: BTreeMap::new(),
             described_twice: false,
         }
     }
@@ -122,109 +120,112 @@ impl Family {
     ) -> Result<(), Reason> {
         let Arrival { origin, metric, delta, now } = *arrival;
         let identity = origin.identity(metric, &point.attributes);
+        let own = self.kind.own_label();
+        let labels = || origin.labels(&point.attributes, own).into_boxed_str();
         if point.flags & DataPointFlags::NoRecordedValueMask as u32 != 0 {
-            self.remove(&identity);
+            if self.series.remove(&identity).is_some() {
+                self.forget(&labels(), identity);
+            }
             return Ok(());
         }
         let mut value = point.value.map_err(|Malformed| Reason::Malformed)?;
         let mut start = point.start;
-        let labels = match self.labels.get(&identity) {
-            Some(labels) => Arc::clone(labels),
-            None => origin.labels(&point.attributes, self.kind.own_label()).into(),
-        };
         let mut exemplars = exemplar::taken(origin, point.exemplars);
-        match self.series.entry(labels) {
-            btree_map::Entry::Vacant(_) if !room => return Err(Reason::SeriesLimit),
-            btree_map::Entry::Vacant(free) => {
-                self.labels.insert(identity.clone(), Arc::clone(free.key()));
-                if let Value::Exponential(histogram) = &value {
-                    self.window.show(histogram);
-                }
-                free.insert(Series {
-                    identity,
-                    value,
-                    time: point.time,
-                    start,
-                    exemplars,
-                    seen: now,
-                });
+        let held_by = if self.series.contains_key(&identity) {
+            identity
+        } else {
+            match self.order.entry(labels()) {
+                btree_map::Entry::Vacant(_) if !room => return Err(Reason::SeriesLimit),
+                btree_map::Entry::Vacant(free) => *free.insert(identity),
+                btree_map::Entry::Occupied(held) => *held.get(),
             }
-            btree_map::Entry::Occupied(held) => {
-                let labels = Arc::clone(held.key());
-                let held = held.into_mut();
-                let successor = held.identity != identity;
-                // Labels are all that a scraper knows of a series: what comes later with the same ones is its next
-                // value, as after a change of the resource. In one batch, they are two series.
-                if successor && (held.seen == now || point.time <= held.time) {
-                    return Err(Reason::LabelCollision);
+        };
+        let successor = held_by != identity;
+        if let Some(held) = self.series.get_mut(&held_by) {
+            // Labels are all that a scraper knows of a series: what comes later with the same ones is its next
+            // value, as after a change of the resource. In one batch, they are two series.
+            if successor && (held.seen == now || point.time <= held.time) {
+                return Err(Reason::LabelCollision);
+            }
+            if point.time < held.time {
+                return Err(Reason::OldTimestamp);
+            }
+            if delta {
+                if point.start < held.time {
+                    return Err(Reason::DeltaOverlap);
                 }
-                if point.time < held.time {
-                    return Err(Reason::OldTimestamp);
+                // A gap is a reset: what happened in it is unknown.
+                if point.start == held.time {
+                    let mut sum = std::mem::replace(&mut held.value, Value::Int(0));
+                    sum.add(value);
+                    value = sum;
+                    start = held.start;
                 }
-                if delta {
-                    if point.start < held.time {
-                        return Err(Reason::DeltaOverlap);
-                    }
-                    // A gap is a reset: what happened in it is unknown.
-                    if point.start == held.time {
-                        let mut sum = std::mem::replace(&mut held.value, Value::Int(0));
-                        sum.add(value);
-                        value = sum;
-                        start = held.start;
-                    }
-                }
-                if let Value::Exponential(histogram) = &value {
-                    self.window.show(histogram);
-                }
-                if exemplars.is_empty() {
-                    exemplars = std::mem::take(&mut held.exemplars);
-                }
-                if successor {
-                    self.labels.remove(&held.identity);
-                    self.labels.insert(identity.clone(), labels);
-                }
-                *held = Series { identity, value, time: point.time, start, exemplars, seen: now };
+            }
+            if exemplars.is_empty() {
+                exemplars = std::mem::take(&mut held.exemplars);
             }
         }
+        if let Value::Exponential(histogram) = &value {
+            self.window.show(histogram);
+        }
+        if successor {
+            self.series.remove(&held_by);
+            self.order.insert(labels(), identity);
+        }
+        let series = Series { value, time: point.time, start, exemplars, seen: now };
+        self.series.insert(identity, series);
         Ok(())
     }
 
     /// `target_info` of one target: there is one per target, the last one told.
     pub(super) fn describe_target(
         &mut self,
-        identity: Box<[u8]>,
+        identity: Identity,
         labels: String,
         room: bool,
         now: Instant,
     ) -> Result<(), Reason> {
-        match self.labels.get(&identity) {
-            Some(held) if **held != *labels => self.remove(&identity),
-            None if !room => return Err(Reason::SeriesLimit),
-            _ => {}
+        let known = self.series.contains_key(&identity);
+        if !known && !room {
+            return Err(Reason::SeriesLimit);
         }
-        let labels: Arc<str> = labels.into();
-        self.labels.insert(identity.clone(), Arc::clone(&labels));
-        let (value, exemplars) = (Value::Int(1), Vec::new());
-        let series = Series { identity, value, time: 0, start: 0, exemplars, seen: now };
-        self.series.insert(labels, series);
+        let labels = labels.into_boxed_str();
+        let held_by = self.order.insert(labels.clone(), identity);
+        if held_by != Some(identity) {
+            held_by.map(|other| self.series.remove(&other));
+            if known {
+                self.order.retain(|held, by| *by != identity || *held == labels);
+            }
+        }
+        let (value, exemplars) = (Value::Int(1), Box::default());
+        let series = Series { value, time: 0, start: 0, exemplars, seen: now };
+        self.series.insert(identity, series);
         Ok(())
+    }
+
+    /// The series, by their labels.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (&str, &Series)> {
+        self.order.iter().filter_map(|(labels, by)| Some((&**labels, self.series.get(by)?)))
     }
 
     /// Removes what has not been seen for `lifetime`.
     pub(super) fn expire(&mut self, lifetime: Duration, now: Instant) {
-        let Self { series, labels, .. } = self;
-        series.retain(|_, series| {
-            let alive = now.saturating_duration_since(series.seen) <= lifetime;
-            if !alive {
-                labels.remove(&series.identity);
-            }
-            alive
-        });
+        let Self { series, order, .. } = self;
+        let before = series.len();
+        series.retain(|_, series| now.saturating_duration_since(series.seen) <= lifetime);
+        if series.len() < before {
+            order.retain(|_, by| series.contains_key(by));
+        }
     }
 
-    fn remove(&mut self, identity: &[u8]) {
-        if let Some(labels) = self.labels.remove(identity) {
-            self.series.remove(&labels);
+    /// Forgets the labels of a series that is no more.
+    fn forget(&mut self, labels: &str, identity: Identity) {
+        if self.order.get(labels) == Some(&identity) {
+            self.order.remove(labels);
+        } else {
+            // It had others at first: the schema, which they show, does not make another series.
+            self.order.retain(|_, by| *by != identity);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where a point comes from and which labels say so.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeMap};
 
 use opentelemetry_proto::tonic::{
     common::v1::{InstrumentationScope, KeyValue},
@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 use super::Rules;
 use crate::prometheus_names::{Target, is_classic_label, text};
 
+/// What tells a series from all others of its family: a hash by keys of this process, of so many bits that no two
+/// series come to have the same one.
+pub(super) type Identity = u128;
+
 /// One resource and scope: what every point below it has in common.
 pub(super) struct Origin<'a> {
     rules: &'a Rules,
@@ -21,6 +25,8 @@ pub(super) struct Origin<'a> {
     fixed: Vec<(String, String)>,
     /// The resource's attributes, if they are shown on every point.
     resource: Vec<KeyValue>,
+    /// Room for what an identity is made of.
+    bytes: RefCell<Vec<u8>>,
 }
 
 impl<'a> Origin<'a> {
@@ -56,6 +62,7 @@ impl<'a> Origin<'a> {
             identity: Sha256::digest(&bytes).into(),
             fixed,
             resource: resource.attributes.iter().filter(shown).cloned().collect(),
+            bytes: RefCell::default(),
         }
     }
 
@@ -65,12 +72,14 @@ impl<'a> Origin<'a> {
     }
 
     /// What tells this point's series from all others of its family.
-    pub(super) fn identity(&self, metric: &str, attributes: &[KeyValue]) -> Box<[u8]> {
-        let mut bytes = self.identity.to_vec();
+    pub(super) fn identity(&self, metric: &str, attributes: &[KeyValue]) -> Identity {
+        let mut bytes = self.bytes.borrow_mut();
+        bytes.clear();
+        bytes.extend(self.identity);
         bytes.extend(metric.as_bytes());
         bytes.push(0xff);
         encode(&mut bytes, attributes);
-        bytes.into()
+        self.rules.identity(&bytes)
     }
 
     /// The point's labels as they are written, without braces; `own` is the label that the
@@ -89,15 +98,16 @@ impl<'a> Origin<'a> {
 
 /// Identity and labels of a resource's `target_info`; `None` if it would not tell one target from
 /// another, or has nothing to say.
-pub(super) fn target_info(rules: &Rules, resource: &Resource) -> Option<(Box<[u8]>, String)> {
+pub(super) fn target_info(rules: &Rules, resource: &Resource) -> Option<(Identity, String)> {
     let target = Target::of(resource);
     let rest = Target::info(resource);
     if target.job.is_empty() || target.instance.is_empty() || rest.is_empty() {
         return None;
     }
     let fixed = target_labels(&target);
-    let origin = Origin { rules, identity: [0; 32], fixed, resource: Vec::new() };
-    let identity = format!("{}\0{}", target.job, target.instance).into_bytes().into();
+    let bytes = RefCell::default();
+    let origin = Origin { rules, identity: [0; 32], fixed, resource: Vec::new(), bytes };
+    let identity = rules.identity(format!("{}\0{}", target.job, target.instance).as_bytes());
     Some((identity, origin.labels(&rest, "")))
 }
 
@@ -182,10 +192,14 @@ fn quoted<'a>(text: &'a str, rest: &mut &'a str) -> Option<Cow<'a, str>> {
 
 /// Attributes in an order of their own, each with its type.
 fn encode(out: &mut Vec<u8>, attributes: &[KeyValue]) {
-    let mut sorted: Vec<_> = attributes.iter().collect();
-    sorted.sort_by(|a, b| a.key.cmp(&b.key));
-    for attribute in sorted {
-        attribute.encode_length_delimited(out).expect("a Vec grows");
+    let mut add =
+        |attribute: &KeyValue| attribute.encode_length_delimited(out).expect("a Vec grows");
+    if attributes.is_sorted_by(|a, b| a.key <= b.key) {
+        attributes.iter().for_each(&mut add);
+    } else {
+        let mut sorted: Vec<_> = attributes.iter().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key));
+        sorted.into_iter().for_each(&mut add);
     }
     out.push(0xff);
 }

@@ -2,7 +2,12 @@
 //! protobuf with native histograms.
 
 use anyhow::Context as _;
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Instant,
+};
 
 use opentelemetry::{
     KeyValue,
@@ -39,6 +44,7 @@ pub(super) mod value;
 mod view;
 
 pub(super) use config::{Config, Conversion};
+use labels::Identity;
 use page::{Exposition, Hidden};
 use reason::Tally;
 use store::Store;
@@ -48,6 +54,8 @@ pub(super) struct Rules {
     config: Config,
     names: Names,
     const_labels: BTreeMap<String, String>,
+    /// By which series are told apart.
+    hashes: [RandomState; 2],
 }
 
 impl Rules {
@@ -55,7 +63,14 @@ impl Rules {
         let names = Names::new(&config.namespace, config.strategy()).keeping_underscores();
         let const_labels =
             config.const_labels.iter().map(|(key, value)| (names.label(key), value.clone()));
-        Self { const_labels: const_labels.collect(), names, config }
+        let hashes = [RandomState::new(), RandomState::new()];
+        Self { const_labels: const_labels.collect(), names, config, hashes }
+    }
+
+    /// The identity of what these bytes say.
+    fn identity(&self, bytes: &[u8]) -> Identity {
+        let [high, low] = &self.hashes;
+        u128::from(high.hash_one(bytes)) << u64::BITS | u128::from(low.hash_one(bytes))
     }
 
     /// Whether there may be one more than that many series.

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::{
 use super::{
     Rules,
     family::{Arrival, Family, Kind, Point},
-    labels::{Origin, target_info},
+    labels::{Identity, Origin, target_info},
     reason::{Reason, Tally},
     value::Value,
 };
@@ -38,18 +38,14 @@ macro_rules! points {
         points!($data, point => std::mem::take(&mut point.exemplars))
     };
     ($data:expr, $point:ident => $exemplars:expr) => {
-        $data
-            .data_points
-            .into_iter()
-            .map(|mut $point| Point {
-                attributes: std::mem::take(&mut $point.attributes),
-                start: $point.start_time_unix_nano,
-                time: $point.time_unix_nano,
-                flags: $point.flags,
-                exemplars: $exemplars,
-                value: Value::try_from($point),
-            })
-            .collect()
+        Box::new($data.data_points.into_iter().map(|mut $point| Point {
+            attributes: std::mem::take(&mut $point.attributes),
+            start: $point.start_time_unix_nano,
+            time: $point.time_unix_nano,
+            flags: $point.flags,
+            exemplars: $exemplars,
+            value: Value::try_from($point),
+        }))
     };
 }
 
@@ -110,7 +106,7 @@ impl Store {
         let Metric { name, unit, description, data, .. } = metric;
         let Some(data) = data else { return };
         let monotonic = matches!(&data, Data::Sum(sum) if sum.is_monotonic);
-        let (kind, temporality, points): (_, _, Vec<Point>) = match data {
+        let (kind, temporality, points): (_, _, Box<dyn Iterator<Item = Point>>) = match data {
             Data::Gauge(gauge) => (Kind::Gauge, None, points!(gauge)),
             Data::Sum(sum) if monotonic => {
                 (Kind::Counter, Some(sum.aggregation_temporality()), points!(sum))
@@ -147,7 +143,7 @@ impl Store {
             }
             return;
         };
-        if points.is_empty() {
+        if count == 0 {
             return;
         }
 
@@ -217,7 +213,7 @@ impl Store {
 
     fn describe_target(
         &mut self,
-        identity: Box<[u8]>,
+        identity: Identity,
         labels: String,
         now: Instant,
         tally: &mut Tally,

@@ -9,14 +9,14 @@ use opentelemetry_proto::tonic::metrics::v1::{
     exponential_histogram_data_point::Buckets, number_data_point,
 };
 
-/// The value of one series.
+/// The value of one series. Most are numbers: what is larger lies elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::exporters) enum Value {
     Int(i64),
     Float(f64),
-    Histogram(Histogram),
-    Exponential(Exponential),
-    Summary(Summary),
+    Histogram(Box<Histogram>),
+    Exponential(Box<Exponential>),
+    Summary(Box<Summary>),
 }
 
 /// A histogram with bounds of its own.
@@ -95,7 +95,8 @@ impl TryFrom<HistogramDataPoint> for Value {
             bounds.pop();
         }
         counts.truncate(bounds.len());
-        Ok(Self::Histogram(Histogram { count: point.count, sum: point.sum, bounds, counts }))
+        let (count, sum) = (point.count, point.sum);
+        Ok(Self::Histogram(Box::new(Histogram { count, sum, bounds, counts })))
     }
 }
 
@@ -112,7 +113,7 @@ impl TryFrom<ExponentialHistogramDataPoint> for Value {
         {
             return Err(Malformed);
         }
-        Ok(Self::Exponential(Exponential {
+        Ok(Self::Exponential(Box::new(Exponential {
             scale: point.scale,
             count: point.count,
             sum: point.sum,
@@ -120,7 +121,7 @@ impl TryFrom<ExponentialHistogramDataPoint> for Value {
             zero_threshold: point.zero_threshold,
             positive,
             negative,
-        }))
+        })))
     }
 }
 
@@ -132,7 +133,8 @@ impl TryFrom<SummaryDataPoint> for Value {
         quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
         // Two equal quantiles would be two samples of one series.
         quantiles.dedup_by(|a, b| a.0 == b.0);
-        Ok(Self::Summary(Summary { count: point.count, sum: point.sum, quantiles }))
+        let (count, sum) = (point.count, point.sum);
+        Ok(Self::Summary(Box::new(Summary { count, sum, quantiles })))
     }
 }
 
@@ -143,19 +145,15 @@ impl Value {
             (Self::Int(a), Self::Int(b)) => Self::Int(a.saturating_add(b)),
             (Self::Float(a), Self::Float(b)) => Self::Float(a + b),
             (Self::Histogram(a), Self::Histogram(b)) if a.bounds == b.bounds => {
-                Self::Histogram(Histogram {
+                let sums = a.counts.iter().zip(&b.counts).map(|(a, b)| a.saturating_add(*b));
+                Self::Histogram(Box::new(Histogram {
                     count: a.count.saturating_add(b.count),
                     sum: plus(a.sum, b.sum),
+                    counts: sums.collect(),
                     bounds: a.bounds,
-                    counts: a
-                        .counts
-                        .iter()
-                        .zip(&b.counts)
-                        .map(|(a, b)| a.saturating_add(*b))
-                        .collect(),
-                })
+                }))
             }
-            (Self::Exponential(a), Self::Exponential(b)) => Self::Exponential(a.plus(b)),
+            (Self::Exponential(a), Self::Exponential(b)) => Self::Exponential(Box::new(a.plus(*b))),
             (_, delta) => delta,
         };
     }

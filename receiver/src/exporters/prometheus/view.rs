@@ -25,8 +25,7 @@ pub(super) fn view(
 ) -> usize {
     if utf8 || store.is_classic() {
         for (name, family) in &store.families {
-            let mut series = family.series.iter().map(|(labels, series)| (&**labels, series));
-            show(name, family, &mut series);
+            show(name, family, &mut family.in_order());
         }
         return 0;
     }
@@ -40,8 +39,7 @@ pub(super) fn view(
         }
         let mut shown = HashSet::new();
         let escaped: Vec<(String, &Series)> = family
-            .series
-            .iter()
+            .in_order()
             .map(|(labels, series)| (classic(labels), series))
             .filter(|(labels, _)| shown.insert(labels.clone()))
             .collect();

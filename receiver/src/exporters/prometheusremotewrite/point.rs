@@ -88,7 +88,7 @@ impl<'a> Point<'a> {
         let bounds = point.explicit_bounds.clone();
         let value = if ended {
             let counts = vec![0; bounds.len()];
-            Ok(Value::Histogram(Classic { count: 0, sum: Some(0.0), bounds, counts }))
+            Ok(Value::Histogram(Box::new(Classic { count: 0, sum: Some(0.0), bounds, counts })))
         } else {
             HistogramDataPoint {
                 count: point.count,
@@ -113,7 +113,7 @@ impl<'a> Point<'a> {
     pub fn native(point: &'a ExponentialHistogramDataPoint) -> Self {
         let ended = ended(point.flags);
         let value = if ended {
-            Ok(Value::Exponential(Exponential::default()))
+            Ok(Value::Exponential(Box::default()))
         } else {
             ExponentialHistogramDataPoint {
                 count: point.count,
@@ -181,7 +181,8 @@ impl<'a> Point<'a> {
                 });
                 vec![Part { ending: "", own: None, datum, exemplars }]
             }
-            Value::Histogram(Classic { count, sum, bounds, counts }) => {
+            Value::Histogram(histogram) => {
+                let Classic { count, sum, bounds, counts } = *histogram;
                 let mut parts = vec![part("_count", None, count as f64)];
                 parts.extend(sum.map(|sum| part("_sum", None, sum)));
                 let mut below = 0_u64;
@@ -198,7 +199,8 @@ impl<'a> Point<'a> {
                 }
                 parts
             }
-            Value::Summary(Summary { count, sum, quantiles }) => {
+            Value::Summary(summary) => {
+                let Summary { count, sum, quantiles } = *summary;
                 let mut parts = vec![part("_count", None, count as f64), part("_sum", None, sum)];
                 let quantiles = quantiles.into_iter();
                 parts.extend(

@@ -212,6 +212,11 @@ impl Setup {
     }
 }
 
+/// What stands behind a key in the text of a `/proc/PID/fdinfo`.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
+}
+
 /// A running agent; it is killed with the value, if it still runs.
 pub struct Agent {
     child: Child,
@@ -331,14 +336,8 @@ impl Agent {
     /// Entries of its hashes `name` in the kernel whose keys and values are one word.
     pub fn entries(&self, name: &str) -> Result<usize> {
         let (mut maps, mut entries) = (0, 0);
-        for file in fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))? {
-            // A descriptor may be closed meanwhile.
-            let Ok(text) = fs::read_to_string(file?.path()) else { continue };
-            let id = text.lines().find_map(|line| line.strip_prefix("map_id:"));
-            let Some(id) = id else { continue };
-            let map = MapData::from_id(id.trim().parse()?)?;
-            let info = map.info()?;
-            if info.name_as_str() == Some(name) && info.value_size() == 8 {
+        for map in self.maps(name)? {
+            if map.info()?.value_size() == 8 {
                 let map: HashMap<_, u64, u64> = Map::HashMap(map).try_into()?;
                 entries += map.keys().collect::<Result<Vec<_>, _>>()?.len();
                 maps += 1;
@@ -346,6 +345,40 @@ impl Agent {
         }
         ensure!(maps > 0, "the agent has no map {name}");
         Ok(entries)
+    }
+
+    /// Its maps of a name, of which the kernel keeps 15 bytes.
+    pub fn maps(&self, name: &str) -> Result<Vec<MapData>> {
+        let mut maps = Vec::new();
+        for text in self.descriptors()? {
+            let Some(id) = value(&text, "map_id:") else { continue };
+            let map = MapData::from_id(id.parse()?)?;
+            if map.info()?.name_as_str() == Some(name) {
+                maps.push(map);
+            }
+        }
+        Ok(maps)
+    }
+
+    /// What the kernel says of its programs: how often they have run, and for how many ns.
+    pub fn runs(&self) -> Result<(u64, u64)> {
+        let (mut runs, mut nanos) = (0, 0);
+        for text in self.descriptors()? {
+            if let (Some(more), Some(time)) =
+                (value(&text, "run_cnt:"), value(&text, "run_time_ns:"))
+            {
+                runs += more.parse::<u64>()?;
+                nanos += time.parse::<u64>()?;
+            }
+        }
+        Ok((runs, nanos))
+    }
+
+    /// What the kernel says of each of its descriptors.
+    fn descriptors(&self) -> Result<Vec<String>> {
+        let files = fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))?;
+        // A descriptor may be closed meanwhile.
+        Ok(files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok()).collect())
     }
 
     /// What it has logged so far.

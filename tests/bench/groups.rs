@@ -1,10 +1,14 @@
-//! The agent's own time and memory for a collection, by the number of groups: with all that comes of it, and with
-//! the points dropped before the exporter, which leaves the readout and the making of the points.
+//! The agent's own time and memory for a collection, by the number of groups: with all that comes of it, with the points
+//! dropped before the exporter, which leaves the readout and the making of the points, and the readout alone.
 
 use std::{fs, thread, time::Duration};
 
-use anyhow::{Context, Result};
-use nix::unistd::Pid;
+use anyhow::{Context, Result, ensure};
+use fathom::ebpf::table::Table;
+use nix::{
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
 use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
@@ -17,8 +21,8 @@ const COLLECTIONS: u32 = 5;
 pub(crate) fn measure() -> Result<()> {
     println!("\nA collection, one watched call, by cgroup:");
     println!(
-        "  {:>7}  {:>12}  {:>14}  {:>9}  {:>15}",
-        "groups", "CPU", "to the points", "RSS", "of it anonymous"
+        "  {:>7}  {:>12}  {:>14}  {:>12}  {:>9}  {:>15}",
+        "groups", "CPU", "to the points", "readout", "RSS", "of it anonymous"
     );
     for groups in [1_usize, 100, 8_192, 65_536] {
         let parent = Cgroup::new()?;
@@ -33,11 +37,13 @@ pub(crate) fn measure() -> Result<()> {
         }
         parent.leave(own)?;
         let (all, memory) = collections(&all)?;
+        let readout = readout(&points, groups)?;
         let (points, _) = collections(&points)?;
         println!(
-            "  {groups:>7}  {:>9.2} ms  {:>11.2} ms  {:>5} MiB  {:>11} MiB",
+            "  {groups:>7}  {:>9.2} ms  {:>11.2} ms  {:>9.2} ms  {:>5} MiB  {:>11} MiB",
             all.as_secs_f64() * 1e3,
             points.as_secs_f64() * 1e3,
+            readout.as_secs_f64() * 1e3,
             memory.resident,
             memory.anonymous
         );
@@ -59,7 +65,7 @@ fn agent(parent: &Cgroup, dropped: Option<&str>) -> Result<Agent> {
         "signals": {
             "block": {"enabled": false}, "compaction": {"enabled": false},
             "dirty": {"enabled": false}, "fadvise": {"enabled": false}, "kills": {"enabled": false},
-            "page_cache": {"enabled": false}, "reclaim": {"enabled": false},
+            "io_uring": {"enabled": false}, "page_cache": {"enabled": false}, "reclaim": {"enabled": false},
             "syscalls": {"calls": ["pread64"]},
         },
         "metrics": {"ebpf.syscall.duration": {"enabled": false}},
@@ -68,6 +74,22 @@ fn agent(parent: &Cgroup, dropped: Option<&str>) -> Result<Agent> {
         setup = setup.process("filter", json!({"metrics": {"metric": [condition]}}));
     }
     Agent::start(&setup)
+}
+
+/// What it takes to read the cells of all groups, and to add up those of all CPUs: the agent's code, at the agent's map.
+fn readout(agent: &Agent, groups: usize) -> Result<Duration> {
+    let maps = agent.maps("CELLS_BY_GROUP")?;
+    let map = maps.first().context("the agent has no cells by group")?;
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let before = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+        let table = Table::of_hash(map)?;
+        let after = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+        ensure!(table.keys.len() == groups, "{} of {groups} groups read", table.keys.len());
+        times.push(Duration::from(after - before));
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }
 
 /// In MiB.

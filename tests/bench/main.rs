@@ -4,7 +4,8 @@
 //! The variants of a case take turns in every round, in random order, and are compared with nothing attached in
 //! the same round: what else the machine does hits all of them alike. Of a round's many short batches the
 //! tenth percentile counts, which is the cost when nobody disturbs; of the rounds the median. While it measures, the
-//! bench has priority over everything that is not real-time.
+//! bench has priority over everything that is not real-time. Arguments are parts of the names of cases: others are left
+//! out.
 
 mod floor;
 mod groups;
@@ -92,7 +93,14 @@ fn main() -> Result<()> {
     // Its directory can be removed when nobody is in it.
     cgroup.leave(own)?;
     measured?;
-    groups::measure()
+    if wanted("groups") { groups::measure() } else { Ok(()) }
+}
+
+/// Whether a case was asked for.
+fn wanted(name: &str) -> bool {
+    // Cargo adds an option of its own.
+    let mut parts = std::env::args().skip(1).filter(|part| !part.starts_with('-')).peekable();
+    parts.peek().is_none() || parts.any(|part| name.contains(&part))
 }
 
 fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
@@ -140,8 +148,8 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
             .over(CALL_PAIR),
         ]
     };
-    case("pread64 of 4 KiB, cached (watched)", &Work::cached_read()?, syscalls(), cgroup)?;
-    case("getppid (nobody watches)", &Work::unwatched(), syscalls(), cgroup)?;
+    case("pread64 of 4 KiB, cached (watched)", Work::cached_read, syscalls(), cgroup)?;
+    case("getppid (nobody watches)", || Ok(Work::unwatched()), syscalls(), cgroup)?;
     let pages = only("page_cache", json!({}));
     let off = |names: &[&str]| {
         let names =
@@ -170,8 +178,8 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
             variant("adds and deletes, tracepoint", Mode::Tracepoint, moves.clone()),
         ]
     };
-    case("a page read in and dropped again (two events)", &Work::pages()?, page_cache(), cgroup)?;
-    case("a page of 16 MiB that stream by", &Work::stream()?, page_cache(), cgroup)?;
+    case("a page read in and dropped again (two events)", Work::pages, page_cache(), cgroup)?;
+    case("a page of 16 MiB that stream by", Work::stream, page_cache(), cgroup)?;
     let advice = only("fadvise", json!({}));
     let fadvise = vec![
         empty(EXIT, || Empty::typed(&["sys_exit"])),
@@ -179,7 +187,21 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
         variant("fadvise, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&advice, "cgroup")).over(EXIT),
         variant("fadvise, syscall_tracepoint", Mode::SyscallTracepoint, advice),
     ];
-    case("fadvise64(NORMAL)", &Work::advice()?, fadvise, cgroup)?;
+    case("fadvise64(NORMAL)", Work::advice, fadvise, cgroup)?;
+    let dirty = only("dirty", json!({}));
+    let dirtied = vec![
+        empty(DIRTIED, || Empty::typed(&["writeback_dirty_folio"])),
+        variant("dirty, tp_btf", Mode::TpBtf, dirty.clone()).over(DIRTIED),
+        variant("dirty, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&dirty, "cgroup")).over(DIRTIED),
+    ];
+    case("a page written to and thrown away (dirty)", Work::writes, dirtied, cgroup)?;
+    let rings = only("io_uring", json!({}));
+    let ring = vec![
+        empty(RING, || Empty::typed(&["io_uring_submit_req", "io_uring_complete"])),
+        variant("io_uring, tp_btf", Mode::TpBtf, rings.clone()).over(RING),
+        variant("io_uring, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&rings, "cgroup")).over(RING),
+    ];
+    case("a request through io_uring that does nothing", Work::ring, ring, cgroup)?;
     let requests = only("block", json!({}));
     let block = vec![
         empty(REQUESTS, || Empty::typed(&["block_rq_issue", "block_rq_complete"])),
@@ -187,7 +209,7 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
         variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup"))
             .over(REQUESTS),
     ];
-    case("4 KiB read past the cache from a loop device", &Work::requests()?, block, cgroup)
+    case("4 KiB read past the cache from a loop device", Work::requests, block, cgroup)
 }
 
 const EXIT: &str = "empty, tp_btf exit";
@@ -196,9 +218,20 @@ const CLASSIC_PAIR: &str = "empty, tracepoint pair";
 const CALL_EXIT: &str = "empty, syscall_tracepoint exit";
 const CALL_PAIR: &str = "empty, syscall_tracepoint pair";
 const PAGES: &str = "empty, tp_btf at add and delete";
+const DIRTIED: &str = "empty, tp_btf at dirtying";
+const RING: &str = "empty, tp_btf at submission and completion";
 const REQUESTS: &str = "empty, tp_btf at issue and completion";
 
-fn case(name: &str, work: &Work, mut variants: Vec<Variant>, cgroup: &Cgroup) -> Result<()> {
+fn case(
+    name: &str,
+    work: impl FnOnce() -> Result<Work>,
+    mut variants: Vec<Variant>,
+    cgroup: &Cgroup,
+) -> Result<()> {
+    if !wanted(name) {
+        return Ok(());
+    }
+    let work = work()?;
     let nothing = Variant { name: "nothing, again", attached: Attached::Nothing, floor: None };
     variants.insert(0, nothing);
     let mut deltas = vec![Vec::new(); variants.len()];

@@ -1,12 +1,15 @@
 //! The events, as fast as one CPU makes them.
+#![expect(unsafe_code, reason = "a ring is handed what must live until it answers")]
 
 use std::{
+    cell::RefCell,
     fs::File,
     os::{fd::AsRawFd, unix::fs::FileExt},
     time::Instant,
 };
 
 use anyhow::Result;
+use io_uring::{IoUring, opcode};
 use nix::{
     fcntl::{PosixFadviseAdvice, posix_fadvise},
     unistd::getppid,
@@ -97,6 +100,40 @@ impl Work {
             }
         };
         Ok(Self { events: 2_000, run: Box::new(run) })
+    }
+
+    /// Pages that are written to, one by one, and thrown away.
+    pub(crate) fn writes() -> Result<Self> {
+        let directory = file::directory()?;
+        let path = directory.path().join("written");
+        let file = File::options().write(true).create(true).truncate(true).open(path)?;
+        let run = move || {
+            let _ = &directory;
+            for i in 0..256 {
+                assert_eq!(
+                    file.write_at(&[1; 4_096], i * 4_096).ok(),
+                    Some(4_096),
+                    "there is room"
+                );
+            }
+            assert!(file.set_len(0).is_ok(), "a file can be made shorter");
+        };
+        Ok(Self { events: 256, run: Box::new(run) })
+    }
+
+    /// Requests through a ring that do nothing: what each takes, one at a time.
+    pub(crate) fn ring() -> Result<Self> {
+        let ring = RefCell::new(IoUring::new(2)?);
+        let run = move || {
+            let mut ring = ring.borrow_mut();
+            for _ in 0..1_000 {
+                // SAFETY: the request refers to nothing.
+                let pushed = unsafe { ring.submission().push(&opcode::Nop::new().build()) };
+                assert!(pushed.is_ok() && ring.submit_and_wait(1).is_ok(), "the ring is free");
+                assert!(ring.completion().next().is_some(), "it was waited for");
+            }
+        };
+        Ok(Self { events: 1_000, run: Box::new(run) })
     }
 
     /// Requests to a device, one at a time.

@@ -63,6 +63,38 @@ fn perf_sees_what_the_agent_sees(mode: Mode) -> Result<()> {
     Ok(())
 }
 
+/// What the agent says that its programs take is what the kernel says, and nobody asks unless it is configured.
+#[test]
+fn the_programs_own_time_is_the_kernels() -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let path = file::cold(&directory, &mut rng, 1 << 16)?;
+    let count = rng.u64(10_000..20_000);
+    let cgroup = Cgroup::new()?;
+    let off =
+        ["block", "compaction", "dirty", "fadvise", "io_uring", "kills", "page_cache", "reclaim"];
+    let off: serde_json::Map<_, _> =
+        off.into_iter().map(|name| (name.to_owned(), json!({"enabled": false}))).collect();
+    let setup = Setup::new(Mode::Auto, &cgroup).with("signals", json!(off));
+    let agent = Agent::start(&setup.with("run_time", json!(true)))?;
+    let step = Step::new(Call::Pread64, 0, 1).times(count);
+    let plan = Plan { threads: 1, files: vec![Open::Read(path)], phases: vec![vec![step]] };
+    crate::work(&plan, &cgroup)?;
+    let before = agent.runs()?;
+    let scrape = agent.settled()?;
+    let after = agent.runs()?;
+    // Everyone's calls run them, so both go on.
+    for (name, from, to) in [
+        ("ebpf_probe_runs_total", before.0, after.0),
+        ("ebpf_probe_run_time_nanoseconds_total", before.1, after.1),
+    ] {
+        let shown = scrape.sum(name, &[("probe", "syscalls/timed")])?;
+        ensure!((from..=to).contains(&shown), "{name}: {shown} is not in {from}..={to}");
+    }
+    ensure!(before.0 >= 2 * count, "{} runs, {count} calls begun and ended", before.0);
+    Ok(())
+}
+
 /// Does something while a thread on each CPU makes calls without end.
 fn while_busy(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let over = AtomicBool::new(false);

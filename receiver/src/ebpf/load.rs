@@ -256,12 +256,7 @@ impl Loaded {
             Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => data,
             _ => bail!("map {name} is not one of cells"),
         };
-        let info = data.info()?;
-        Ok(Source {
-            fd: data.fd().as_fd(),
-            value_size: info.value_size() as usize,
-            entries: info.max_entries(),
-        })
+        Source::of(data)
     }
 
     /// The entries of a hash.

@@ -3,7 +3,7 @@
 
 use std::{
     io, mem,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
 use abi::{
@@ -11,7 +11,7 @@ use abi::{
     group::{Group, Key},
 };
 use anyhow::{Context as _, Result};
-use aya::util::nr_cpus;
+use aya::{maps::MapData, util::nr_cpus};
 use nix::libc;
 
 /// Commands of `bpf(2)` (include/uapi/linux/bpf.h).
@@ -40,16 +40,31 @@ impl Table {
     pub fn rows(&self) -> impl Iterator<Item = (&Key, &[u64])> {
         self.keys.iter().zip(self.sums.chunks_exact(self.columns.max(1)))
     }
+
+    /// Reads the cells of a per-CPU hash: every entry that there is.
+    pub fn of_hash(map: &MapData) -> Result<Self> {
+        Source::of(map)?.hash()
+    }
 }
 
 /// A map to read: its descriptor and the sizes that decide the layout.
 pub(super) struct Source<'a> {
-    pub(super) fd: BorrowedFd<'a>,
-    pub(super) value_size: usize,
-    pub(super) entries: u32,
+    fd: BorrowedFd<'a>,
+    value_size: usize,
+    entries: u32,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// A map that has been made.
+    pub(super) fn of(map: &'a MapData) -> Result<Self> {
+        let info = map.info()?;
+        Ok(Self {
+            fd: map.fd().as_fd(),
+            value_size: info.value_size() as usize,
+            entries: info.max_entries(),
+        })
+    }
+
     /// Reads a per-CPU array: every entry.
     pub(super) fn array(&self) -> Result<Table> {
         let mut table = self.table()?;
@@ -71,7 +86,7 @@ impl Source<'_> {
         Ok(table)
     }
 
-    /// Reads a per-CPU hash: every entry that there is.
+    /// See [`Table::of_hash`].
     pub(super) fn hash(&self) -> Result<Table> {
         let mut table = self.table()?;
         self.each::<Key>(&mut |key, values| {

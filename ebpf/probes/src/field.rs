@@ -1,6 +1,6 @@
 //! Kernel fields at offsets that user space sets.
 
-use core::ptr;
+use core::{hint, ptr};
 
 use aya_ebpf::{
     EbpfContext,
@@ -144,11 +144,22 @@ pub fn probe_at<T: Copy + Default>(address: u64) -> T {
     unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
 }
 
-/// The field at an offset in a classic tracepoint's record. The verifier lets a program read its
-/// context at constant offsets alone, so this goes through a helper.
+/// The field at an offset in a classic tracepoint's record. The verifier lets a program read its context only where the
+/// offset stands in the instruction. So it does for the first two fields, where they usually lie; which of the three
+/// ways a program goes, the verifier knows. What lies elsewhere is read through a helper.
 #[inline(always)]
 pub fn record<T: Copy + Default>(context: &impl EbpfContext, offset: &'static u32) -> T {
-    Address(context.as_ptr() as u64).read(offset)
+    const FIRST: usize = 8;
+    const SECOND: usize = 16;
+    let record = context.as_ptr().cast::<u8>();
+    // Without the detours the compiler would compute the address of the field and load once.
+    match set(offset) as usize {
+        // SAFETY: the verifier checks that the record is as long.
+        FIRST => hint::black_box(unsafe { ptr::read(record.add(FIRST).cast()) }),
+        // SAFETY: as above.
+        SECOND => hint::black_box(unsafe { ptr::read(record.add(SECOND).cast()) }),
+        _ => Address(record as u64).read(offset),
+    }
 }
 
 /// An index below `LENGTH`, checked where the verifier can see it: without the detour the compiler

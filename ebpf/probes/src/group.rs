@@ -35,7 +35,11 @@ pub fn current() -> Group {
 /// The current task's group, if the scope contains the task.
 #[inline(always)]
 pub fn in_scope() -> Option<Group> {
-    if scope::contains_current() { Some(current()) } else { None }
+    let group = if set(&GROUP_BY) == CGROUP { current() } else { Group::HOST };
+    if !scope::contains_current_of(group.id) {
+        return None;
+    }
+    if set(&GROUP_BY) == CGROUP { Some(group) } else { Some(current()) }
 }
 
 /// The group to which something that happens to a page belongs, if the scope contains it: that of
@@ -70,7 +74,8 @@ pub fn of_bio(bio: Address) -> (Group, bool) {
         && let Some(owner) = Cgroup::of_bio(bio)
         && !owner.contains_current()
     {
-        return (owned_by(Some(owner)), scope::contains_owner(Some(owner)));
+        let group = owned_by(Some(owner));
+        return (group, scope::contains_owner(Some(owner), group));
     }
     (current(), scope::contains_current())
 }
@@ -101,7 +106,8 @@ fn bios_have_owners() -> bool {
 
 #[inline(always)]
 fn of_owner(owner: Option<Cgroup>) -> Option<Group> {
-    if scope::contains_owner(owner) { Some(owned_by(owner)) } else { None }
+    let group = owned_by(owner);
+    if scope::contains_owner(owner, group) { Some(group) } else { None }
 }
 
 /// The group of what a cgroup owns.

@@ -1,8 +1,11 @@
 //! Whether the current task, or the owner of a page, belongs to the scope.
 
-use abi::scope::{
-    ANY_LEVEL, BY_ID, BY_PATTERN, Cgroup as Subtree, Found, MAX_CGROUPS, MAX_LEVELS, MAX_NAMES,
-    MAX_NAMESPACES, MAX_PROCESSES, NANOS_PER_TICK, Name,
+use abi::{
+    group::Group,
+    scope::{
+        ANY_LEVEL, BY_ID, BY_PATTERN, Cgroup as Subtree, Found, MAX_CGROUPS, MAX_LEVELS, MAX_NAMES,
+        MAX_NAMESPACES, MAX_PROCESSES, NANOS_PER_TICK, Name,
+    },
 };
 use aya_ebpf::{
     macros::map,
@@ -45,7 +48,13 @@ static SCOPE_PROCESSES: HashMap<u64, Found> = HashMap::with_max_entries(MAX_PROC
 /// sampled, the event must be one of those that are. So it is asked once for each event.
 #[inline(always)]
 pub fn contains_current() -> bool {
-    in_subtree(|level| cgroup::current_ancestor(level))
+    contains_current_of(0)
+}
+
+/// The same where the id of the task's cgroup is known, which often is the one that is asked for; 0 if it is not known.
+#[inline(always)]
+pub fn contains_current_of(cgroup: u64) -> bool {
+    in_subtree(cgroup, |level| cgroup::current_ancestor(level))
         && in_namespace()
         && is_process()
         && sample::is_counted()
@@ -61,17 +70,18 @@ pub fn is_everything() -> bool {
 }
 
 /// Whether what happens to a page of `owner` is counted. Of the scope, only its cgroups can be asked
-/// about a page: user space sets no other criterion where owners are used.
+/// about a page: user space sets no other criterion where owners are used. The owner's group is known.
 #[inline(always)]
-pub fn contains_owner(owner: Option<Cgroup>) -> bool {
-    in_subtree(|level| match owner {
+pub fn contains_owner(owner: Option<Cgroup>, group: Group) -> bool {
+    let own = if owner.is_some() { group.id } else { 0 };
+    in_subtree(own, |level| match owner {
         Some(cgroup) => cgroup.ancestor(level),
         None => 0,
     }) && sample::is_counted()
 }
 
 #[inline(always)]
-fn in_subtree(ancestor: impl Fn(u32) -> u64) -> bool {
+fn in_subtree(own: u64, ancestor: impl Fn(u32) -> u64) -> bool {
     let count = set(&SCOPE_CGROUP_COUNT);
     if count == 0 {
         return true;
@@ -86,7 +96,7 @@ fn in_subtree(ancestor: impl Fn(u32) -> u64) -> bool {
         if subtree.id == 0 {
             return false;
         }
-        if is_below(*subtree, &ancestor) {
+        if subtree.id == own || is_below(*subtree, &ancestor) {
             return true;
         }
         i += 1;

@@ -3,9 +3,9 @@
 //!
 //! The variants of a case take turns in every round, in random order, and are compared with nothing attached in
 //! the same round: what else the machine does hits all of them alike. Of a round's many short batches the
-//! tenth percentile counts, which is the cost when nobody disturbs; of the rounds the median. While it measures, the
-//! bench has priority over everything that is not real-time. Arguments are parts of the names of cases: others are left
-//! out.
+//! tenth percentile counts, which is the cost when nobody disturbs; of the rounds the median, and beside it the least,
+//! less the least with nothing attached. While it measures, the bench has priority over everything that is not
+//! real-time. Arguments are parts of the names of cases: others are left out.
 
 mod floor;
 mod groups;
@@ -235,6 +235,7 @@ fn case(
     let nothing = Variant { name: "nothing, again", attached: Attached::Nothing, floor: None };
     variants.insert(0, nothing);
     let mut deltas = vec![Vec::new(); variants.len()];
+    let mut least = vec![f64::INFINITY; variants.len()];
     let mut bases = Vec::new();
     let mut rng = fastrand::Rng::new();
     for _ in 0..ROUNDS {
@@ -259,22 +260,29 @@ fn case(
                 }
             };
             deltas[index].push(nanos - base);
+            least[index] = least[index].min(nanos);
         }
     }
     let base = median(&mut bases);
-    println!("\n{name}: {base:.0} ns");
+    let best = bases.first().copied().unwrap_or_default();
+    println!("\n{name}: {base:.0} ns, at best {best:.0} ns");
     println!(
-        "  {:<44} {:>7} {:>7} {:>9}  {:>15}",
-        "attached", "added", "%", "x empty", "of all rounds"
+        "  {:<44} {:>7} {:>7} {:>9} {:>8} {:>8}  {:>15}",
+        "attached", "added", "%", "x empty", "at best", "x empty", "of all rounds"
     );
     let middles: Vec<f64> = deltas.iter_mut().map(|deltas| median(deltas)).collect();
-    for ((variant, deltas), middle) in variants.iter().zip(&deltas).zip(&middles) {
+    for (place, variant) in variants.iter().enumerate() {
+        let (deltas, middle, added) = (&deltas[place], middles[place], least[place] - best);
         let floor = variants.iter().position(|other| Some(other.name) == variant.floor);
-        let times = floor.map_or(String::new(), |floor| format!("{:.1}", middle / middles[floor]));
+        let over = |added: f64, of: &dyn Fn(usize) -> f64| {
+            floor.map_or(String::new(), |floor| format!("{:.1}", added / of(floor)))
+        };
         println!(
-            "  {:<44} {middle:>+7.1} {:>+7.1} {times:>9}  [{:>+6.0} …{:>+6.0}]",
+            "  {:<44} {middle:>+7.1} {:>+7.1} {:>9} {added:>+8.1} {:>8}  [{:>+6.0} …{:>+6.0}]",
             variant.name,
             middle / base * 100.0,
+            over(middle, &|floor| middles[floor]),
+            over(added, &|floor| least[floor] - best),
             deltas[0],
             deltas[deltas.len() - 1]
         );

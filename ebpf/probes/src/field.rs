@@ -152,6 +152,10 @@ pub fn record<T: Copy + Default>(context: &impl EbpfContext, offset: &'static u3
     const FIRST: usize = 8;
     const SECOND: usize = 16;
     let record = context.as_ptr().cast::<u8>();
+    // What is longer than a register takes several loads, which the compiler has begin at a computed address.
+    if size_of::<T>() > size_of::<u64>() {
+        return Address(record as u64).read(offset);
+    }
     // Without the detours the compiler would compute the address of the field and load once.
     match set(offset) as usize {
         // SAFETY: the verifier checks that the record is as long.

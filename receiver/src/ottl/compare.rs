@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
 };
 
+use super::names::Field;
 use crate::{config::duration_text, value};
 
 /// A value at work.
@@ -28,6 +29,8 @@ pub enum Any<'a> {
     Time(Zoned),
     /// In nanoseconds.
     Duration(i64),
+    /// What has parts that conditions cannot ask for, and how many, if it is a list of them.
+    Held(Field, Option<usize>),
 }
 
 impl<'a> From<Option<&'a Value>> for Any<'a> {
@@ -111,6 +114,7 @@ impl<'a> Any<'a> {
                 Some(Value::ArrayValue(ArrayValue { values }))
             }
             Self::Time(_) => Some(Value::StringValue(self.text())),
+            Self::Held(..) => None,
         };
         AnyValue { value }
     }
@@ -129,6 +133,7 @@ impl<'a> Any<'a> {
             Self::List(_) => "[]interface {}",
             Self::Time(_) => "time.Time",
             Self::Duration(_) => "time.Duration",
+            Self::Held(field, _) => field.kind(),
         }
     }
 
@@ -159,6 +164,7 @@ impl<'a> Any<'a> {
                 format!("{:?}", time.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
             }
             Self::Duration(nanos) => nanos.to_string(),
+            Self::Held(field, _) => field.kind().to_owned(),
         }
     }
 
@@ -218,6 +224,14 @@ impl Operator {
             (Any::Bytes(a), Any::Bytes(b)) => a.partial_cmp(b),
             (Any::Time(a), Any::Time(b)) => a.timestamp().partial_cmp(&b.timestamp()),
             (Any::Duration(a), Any::Duration(b)) => a.partial_cmp(b),
+            // It is the item's own, and equal to itself alone; it has no order.
+            (Any::Held(a, _), Any::Held(b, _)) => {
+                return match self {
+                    Self::Equal => a == b,
+                    Self::NotEqual => a != b,
+                    _ => false,
+                };
+            }
             // Lists and maps are equal or not, and have no order.
             (
                 Any::Whole(_) | Any::Map(_) | Any::List(_),

@@ -65,6 +65,16 @@ pub enum Field {
     EventDropped,
     EventIndex,
     ScopeDropped,
+    ResourceSchema,
+    ScopeSchema,
+    MetricPoints,
+    PointPositive,
+    PointNegative,
+    PointQuantiles,
+    PointExemplars,
+    SpanStatus,
+    SpanEvents,
+    SpanLinks,
     MetricMetadata,
     PointStartTime,
     PointTimeTime,
@@ -88,6 +98,24 @@ pub enum Field {
     Cache,
 }
 
+impl Field {
+    /// The Go type of what is held there, if it is no value.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::MetricPoints => "pmetric.DataPointSlice",
+            Self::PointPositive | Self::PointNegative => {
+                "pmetric.ExponentialHistogramDataPointBuckets"
+            }
+            Self::PointQuantiles => "pmetric.SummaryDataPointValueAtQuantileSlice",
+            Self::PointExemplars => "pmetric.ExemplarSlice",
+            Self::SpanStatus => "ptrace.Status",
+            Self::SpanEvents => "ptrace.SpanEventSlice",
+            Self::SpanLinks => "ptrace.SpanLinkSlice",
+            _ => "any",
+        }
+    }
+}
+
 /// What the path of an item leads to.
 pub fn field(of: &str, path: &[&str]) -> Option<Field> {
     Some(match (of, path) {
@@ -104,6 +132,16 @@ pub fn field(of: &str, path: &[&str]) -> Option<Field> {
         ("metric", ["is_monotonic"]) => Field::MetricMonotonic,
         ("metric", ["metadata"]) => Field::MetricMetadata,
         ("scope", ["dropped_attributes_count"]) => Field::ScopeDropped,
+        ("resource", ["schema_url"]) => Field::ResourceSchema,
+        ("scope", ["schema_url"]) => Field::ScopeSchema,
+        ("metric", ["data_points"]) => Field::MetricPoints,
+        ("datapoint", ["positive"]) => Field::PointPositive,
+        ("datapoint", ["negative"]) => Field::PointNegative,
+        ("datapoint", ["quantile_values"]) => Field::PointQuantiles,
+        ("datapoint", ["exemplars"]) => Field::PointExemplars,
+        ("span", ["status"]) => Field::SpanStatus,
+        ("span", ["events"]) => Field::SpanEvents,
+        ("span", ["links"]) => Field::SpanLinks,
         (_, ["cache"]) => Field::Cache,
         ("datapoint", ["attributes"]) => Field::PointAttributes,
         ("datapoint", ["value_double"]) => Field::PointDouble,

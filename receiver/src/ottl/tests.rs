@@ -2,7 +2,7 @@
 
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, any_value::Value},
-    metrics::v1::{Gauge, NumberDataPoint, Sum, metric::Data},
+    metrics::v1::{Gauge, NumberDataPoint, Sum, metric::Data, number_data_point},
     trace::v1::Status,
 };
 
@@ -14,7 +14,8 @@ fn holds(context: Context, of: Of<'_>, condition: &str) -> bool {
     let scope = InstrumentationScope { name: "lib".into(), ..Default::default() };
     let conditions = Conditions::new(context, &[condition.to_owned()], ErrorMode::Propagate);
     let conditions = conditions.unwrap_or_else(|wrong| panic!("{wrong:?}"));
-    let item = Item { resource: Some(&resource), scope: Some(&scope), of };
+    let above = Above { resource: Some(&resource), scope: Some(&scope), ..Default::default() };
+    let item = Item { above, of };
     conditions.hold(&item).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
@@ -97,13 +98,12 @@ fn metrics_and_points_have_their_paths() {
         "IsMatch(name, \"^m\\\\.\")",
     ];
     for condition in of_metric {
-        assert!(holds(Context::Metric, Of::Metric(&metric), condition), "{condition}");
+        assert!(holds(Context::Metric, Of::Metric(About::of(&metric)), condition), "{condition}");
     }
-    let attributes = pairs(&[("a", "1")]);
-    let point = Point {
-        attributes: &attributes,
-        number: Some(number_data_point::Value::AsInt(7)),
-        time: 9,
+    let point = NumberDataPoint {
+        attributes: pairs(&[("a", "1")]),
+        value: Some(number_data_point::Value::AsInt(7)),
+        time_unix_nano: 9,
         ..Default::default()
     };
     let of_point = [
@@ -113,11 +113,15 @@ fn metrics_and_points_have_their_paths() {
         "flags == FLAG_NONE",
     ];
     for condition in of_point {
-        let of = Of::Point(About::of(&metric), point);
+        let of = Of::Point(About::of(&metric), Point::Number(&point));
         assert!(holds(Context::DataPoint, of, condition), "{condition}");
     }
     let gauge = Metric { data: Some(Data::Gauge(Gauge::default())), ..Default::default() };
-    assert!(holds(Context::Metric, Of::Metric(&gauge), "is_monotonic == nil and type == 1"));
+    assert!(holds(
+        Context::Metric,
+        Of::Metric(About::of(&gauge)),
+        "is_monotonic == nil and type == 1"
+    ));
 }
 
 #[test]
@@ -344,7 +348,7 @@ fn converters_convert() {
 #[test]
 fn what_fails_fails_the_condition_or_is_passed_over() {
     let log = LogRecord { attributes: pairs(&[("k", "v")]), ..Default::default() };
-    let item = Item { resource: None, scope: None, of: Of::Log(&log) };
+    let item = Item { above: Above::default(), of: Of::Log(&log) };
     for (condition, failure) in [
         ("1 / 0 == 1", "attempted to divide by 0"),
         ("1.0 / 0 == 1", "attempted to divide by 0"),

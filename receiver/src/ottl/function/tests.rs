@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::super::{Conditions, Context, ErrorMode, Item, Of};
+use super::super::{Above, Conditions, Context, ErrorMode, Item, Of};
 use crate::{metric::pairs, value};
 
 fn log() -> LogRecord {
@@ -33,7 +33,8 @@ fn asked(condition: &str) -> Result<bool, String> {
     let made = Conditions::new(Context::Log, &list, ErrorMode::Propagate);
     let conditions = made.map_err(|mut wrong| wrong.remove(0).1)?;
     let log = log();
-    conditions.hold(&Item { resource: Some(&resource), scope: Some(&scope), of: Of::Log(&log) })
+    let above = Above { resource: Some(&resource), scope: Some(&scope), ..Default::default() };
+    conditions.hold(&Item { above, of: Of::Log(&log) })
 }
 
 #[test]

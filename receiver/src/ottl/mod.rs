@@ -317,6 +317,19 @@ impl Expression {
 }
 
 impl Operand {
+    /// Whether signs may stand beside it.
+    fn calculates(&self) -> bool {
+        !matches!(
+            self,
+            Self::Nil
+                | Self::Bool(_)
+                | Self::Text(_)
+                | Self::Bytes(_)
+                | Self::List(_)
+                | Self::Map(_)
+        )
+    }
+
     /// Its value, if it is one whatever it is asked about.
     fn known(&self) -> Option<Any<'_>> {
         Some(match self {
@@ -325,6 +338,7 @@ impl Operand {
             Self::Int(value) => Any::Int(*value),
             Self::Double(value) => Any::Double(*value),
             Self::Text(text) => Any::Text(text.as_str().into()),
+            Self::Bytes(bytes) => Any::Bytes(bytes.as_slice().into()),
             Self::List(items) => Any::List(items.iter().map(Self::known).collect::<Option<_>>()?),
             _ => return None,
         })

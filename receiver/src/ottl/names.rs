@@ -6,6 +6,8 @@ use opentelemetry_proto::tonic::{
     trace::v1::{span::SpanKind, status::StatusCode},
 };
 
+use super::Context;
+
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -209,8 +211,25 @@ pub fn field(of: &str, path: &[&str]) -> Option<Field> {
     })
 }
 
-/// The number that an enum's symbol stands for.
-pub fn number(symbol: &str) -> Option<i64> {
+/// The number that an enum's symbol stands for, if the context has it.
+pub fn number(context: Context, symbol: &str) -> Option<i64> {
+    let temporality = || AggregationTemporality::from_str_name(symbol).map(|found| found as i64);
+    let kind = || SpanKind::from_str_name(symbol).map(|found| found as i64);
+    let status = || StatusCode::from_str_name(symbol).map(|found| found as i64);
+    match context {
+        Context::Resource | Context::Scope => None,
+        Context::Metric => data_type(symbol).or_else(temporality),
+        Context::DataPoint => match symbol {
+            "FLAG_NONE" => Some(0),
+            "FLAG_NO_RECORDED_VALUE" => Some(1),
+            _ => data_type(symbol).or_else(temporality),
+        },
+        Context::Log => SeverityNumber::from_str_name(symbol).map(|found| found as i64),
+        Context::Span | Context::SpanEvent => kind().or_else(status),
+    }
+}
+
+fn data_type(symbol: &str) -> Option<i64> {
     Some(match symbol {
         "METRIC_DATA_TYPE_NONE" => 0,
         "METRIC_DATA_TYPE_GAUGE" => 1,
@@ -218,14 +237,6 @@ pub fn number(symbol: &str) -> Option<i64> {
         "METRIC_DATA_TYPE_HISTOGRAM" => 3,
         "METRIC_DATA_TYPE_EXPONENTIAL_HISTOGRAM" => 4,
         "METRIC_DATA_TYPE_SUMMARY" => 5,
-        "FLAG_NONE" => 0,
-        "FLAG_NO_RECORDED_VALUE" => 1,
-        _ => {
-            return AggregationTemporality::from_str_name(symbol)
-                .map(|found| found as i64)
-                .or_else(|| SpanKind::from_str_name(symbol).map(|found| found as i64))
-                .or_else(|| StatusCode::from_str_name(symbol).map(|found| found as i64))
-                .or_else(|| SeverityNumber::from_str_name(symbol).map(|found| found as i64));
-        }
+        _ => return None,
     })
 }

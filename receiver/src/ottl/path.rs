@@ -129,6 +129,9 @@ impl Path {
                 | Field::EventAttributes
                 | Field::Cache
         );
+        if field == Field::SpanState && keys.len() > 1 {
+            return Err("must provide exactly 1 key when accessing trace_state".to_owned());
+        }
         if !keyed && !keys.is_empty() {
             return Err(format!(
                 "the keys indexing \"{name}\" were not used by the context - this likely means you \
@@ -140,7 +143,23 @@ impl Path {
 
     /// What the path leads to; nil if the item has nothing there.
     pub fn get<'a>(&'a self, item: &Item<'a>) -> Result<Any<'a>, String> {
-        walk(self.whole(item), &self.keys, item, false)
+        let whole = self.whole(item);
+        match (self.field, &whole, self.keys.is_empty()) {
+            (Field::LogBody, Any::Map(_) | Any::List(_) | Any::Whole(_), _) | (_, _, true) => {}
+            (Field::LogBody, other, _) => {
+                return Err(format!("log bodies of type {} cannot be indexed", other.body_kind()));
+            }
+            (Field::SpanState, Any::Nil, _) => return Ok(Any::Nil),
+            (Field::SpanState, ..) => {
+                return match walk(whole, &self.keys, item, false) {
+                    Ok(Any::Nil) => Ok(text("")),
+                    Ok(found) => Ok(found),
+                    Err(_) => Err("trace_state indexing type must be a string".to_owned()),
+                };
+            }
+            _ => {}
+        }
+        walk(whole, &self.keys, item, false)
     }
 
     fn whole<'a>(&self, item: &Item<'a>) -> Any<'a> {
@@ -170,8 +189,8 @@ impl Path {
                     Any::Text(crate::value::text(body).into())
                 }
                 Field::LogDropped => Any::Int(log.dropped_attributes_count.into()),
-                Field::LogTraceIdBytes => Any::Bytes(id::<16>(&log.trace_id).into()),
-                Field::LogSpanIdBytes => Any::Bytes(id::<8>(&log.span_id).into()),
+                Field::LogTraceIdBytes => Any::Id(id::<16>(&log.trace_id).into()),
+                Field::LogSpanIdBytes => Any::Id(id::<8>(&log.span_id).into()),
                 Field::LogSeverityNumber => Any::Int(log.severity_number.into()),
                 Field::LogSeverityText => text(&log.severity_text),
                 Field::LogAttributes => map(&log.attributes),
@@ -213,8 +232,8 @@ fn of_span<'a>(field: Field, span: &'a Span) -> Any<'a> {
         Field::SpanStatusMessage => text(span.status.as_ref().map_or("", |status| &status.message)),
         Field::SpanAttributes => map(&span.attributes),
         Field::SpanState => text(&span.trace_state),
-        Field::SpanKindText => text(span.kind().as_str_name()),
-        Field::SpanKindOldText => text(match span.kind() {
+        Field::SpanKindOldText => text(span.kind().as_str_name()),
+        Field::SpanKindText => text(match span.kind() {
             SpanKind::Unspecified => "Unspecified",
             SpanKind::Internal => "Internal",
             SpanKind::Server => "Server",
@@ -230,9 +249,9 @@ fn of_span<'a>(field: Field, span: &'a Span) -> Any<'a> {
         Field::SpanTraceId => hexadecimal(id::<16>(&span.trace_id)),
         Field::SpanId => hexadecimal(id::<8>(&span.span_id)),
         Field::SpanParentId => hexadecimal(id::<8>(&span.parent_span_id)),
-        Field::SpanTraceIdBytes => Any::Bytes(id::<16>(&span.trace_id).into()),
-        Field::SpanIdBytes => Any::Bytes(id::<8>(&span.span_id).into()),
-        Field::SpanParentIdBytes => Any::Bytes(id::<8>(&span.parent_span_id).into()),
+        Field::SpanTraceIdBytes => Any::Id(id::<16>(&span.trace_id).into()),
+        Field::SpanIdBytes => Any::Id(id::<8>(&span.span_id).into()),
+        Field::SpanParentIdBytes => Any::Id(id::<8>(&span.parent_span_id).into()),
         Field::SpanStatus => Any::Held(field, None),
         Field::SpanEvents => Any::Held(field, Some(span.events.len())),
         Field::SpanLinks => Any::Held(field, Some(span.links.len())),
@@ -386,11 +405,14 @@ pub fn time(nanos: u64) -> Any<'static> {
     Any::Time(moment.to_zoned(TimeZone::UTC))
 }
 
-/// The members of a trace state.
+/// The members of a trace state; nil if it is none.
 fn states(text: &str) -> Any<'static> {
-    let members = text.split(',').filter_map(|member| member.trim().split_once('='));
+    let members = text.split(',').map(|member| member.trim_matches([' ', '\t']));
+    let members: Option<Vec<_>> =
+        members.filter(|member| !member.is_empty()).map(|member| member.split_once('=')).collect();
+    let Some(members) = members else { return Any::Nil };
     let pair = |(key, value): (&str, &str)| {
         crate::metric::key_value(key, Value::StringValue(value.to_owned()))
     };
-    Any::Map(members.map(pair).collect())
+    Any::Map(members.into_iter().map(pair).collect())
 }

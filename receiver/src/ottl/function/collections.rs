@@ -31,6 +31,7 @@ pub(super) fn has_attribute(mut arguments: Arguments<'_>) -> Value<'_> {
     let key = arguments.text()?;
     let wanted = arguments.given().map(text).transpose()?;
     Ok(Any::Bool(match arguments.item.of {
+        Of::Metric(about) if about.kind == 0 => return Err("unknown metric type".to_owned()),
         Of::Metric(about) => has(about.metric, &key, wanted.as_deref()),
         _ => false,
     }))

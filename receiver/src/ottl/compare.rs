@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, KeyValue, KeyValueList, any_value::Value,
 };
 
+use super::names::Field;
 use crate::{config::duration_text, value};
 
 /// A value at work.
@@ -19,6 +20,8 @@ pub enum Any<'a> {
     Double(f64),
     Text(Cow<'a, str>),
     Bytes(Cow<'a, [u8]>),
+    /// Of a trace, a span or a profile: its own type, which has no order.
+    Id(Cow<'a, [u8]>),
     /// A list or a map.
     Whole(&'a Value),
     /// A map, such as all attributes.
@@ -28,6 +31,8 @@ pub enum Any<'a> {
     Time(Zoned),
     /// In nanoseconds.
     Duration(i64),
+    /// What has parts that conditions cannot ask for, and how many, if it is a list of them.
+    Held(Field, Option<usize>),
 }
 
 impl<'a> From<Option<&'a Value>> for Any<'a> {
@@ -101,7 +106,7 @@ impl<'a> Any<'a> {
             Self::Int(value) | Self::Duration(value) => Some(Value::IntValue(value)),
             Self::Double(value) => Some(Value::DoubleValue(value)),
             Self::Text(text) => Some(Value::StringValue(text.into_owned())),
-            Self::Bytes(bytes) => Some(Value::BytesValue(bytes.into_owned())),
+            Self::Bytes(bytes) | Self::Id(bytes) => Some(Value::BytesValue(bytes.into_owned())),
             Self::Whole(value) => Some(value.clone()),
             Self::Map(pairs) => {
                 Some(Value::KvlistValue(KeyValueList { values: pairs.into_owned() }))
@@ -111,6 +116,7 @@ impl<'a> Any<'a> {
                 Some(Value::ArrayValue(ArrayValue { values }))
             }
             Self::Time(_) => Some(Value::StringValue(self.text())),
+            Self::Held(..) => None,
         };
         AnyValue { value }
     }
@@ -124,11 +130,27 @@ impl<'a> Any<'a> {
             Self::Double(_) => "float64",
             Self::Text(_) => "string",
             Self::Bytes(_) => "[]uint8",
+            Self::Id(bytes) if bytes.len() == 8 => "pcommon.SpanID",
+            Self::Id(_) => "pcommon.TraceID",
             Self::Map(_) | Self::Whole(Value::KvlistValue(_)) => "pcommon.Map",
             Self::Whole(_) => "pcommon.Slice",
             Self::List(_) => "[]interface {}",
             Self::Time(_) => "time.Time",
             Self::Duration(_) => "time.Duration",
+            Self::Held(field, _) => field.kind(),
+        }
+    }
+
+    /// Its type, as a body's.
+    pub fn body_kind(&self) -> &'static str {
+        match self {
+            Self::Nil => "Empty",
+            Self::Bool(_) => "Bool",
+            Self::Int(_) => "Int",
+            Self::Double(_) => "Double",
+            Self::Text(_) => "Str",
+            Self::Bytes(_) => "Bytes",
+            other => other.kind(),
         }
     }
 
@@ -141,6 +163,11 @@ impl<'a> Any<'a> {
             Self::Double(value) => value::float(*value),
             Self::Text(text) => text.clone().into_owned(),
             Self::Bytes(bytes) => super::hex(bytes),
+            // As Go writes an array of bytes as JSON.
+            Self::Id(bytes) => {
+                let all: Vec<_> = bytes.iter().map(u8::to_string).collect();
+                format!("[{}]", all.join(","))
+            }
             Self::Whole(value) => value::text(Some(value)),
             Self::Map(pairs) => {
                 let values = pairs.to_vec();
@@ -156,9 +183,12 @@ impl<'a> Any<'a> {
                 format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(","))
             }
             Self::Time(time) => {
-                format!("{:?}", time.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string())
+                let zone = if time.offset().is_zero() { "Z" } else { "%:z" };
+                let format = format!("\"%Y-%m-%dT%H:%M:%S%.f{zone}\"");
+                time.strftime(&format).to_string()
             }
             Self::Duration(nanos) => nanos.to_string(),
+            Self::Held(field, _) => field.kind().to_owned(),
         }
     }
 
@@ -166,6 +196,7 @@ impl<'a> Any<'a> {
     pub fn shown(&self) -> String {
         match self {
             Self::Nil => "<nil>".to_owned(),
+            Self::Id(bytes) => super::hex(bytes),
             Self::Time(time) => time.strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string(),
             Self::Duration(nanos) => {
                 let sign = if *nanos < 0 { "-" } else { "" };
@@ -218,6 +249,21 @@ impl Operator {
             (Any::Bytes(a), Any::Bytes(b)) => a.partial_cmp(b),
             (Any::Time(a), Any::Time(b)) => a.timestamp().partial_cmp(&b.timestamp()),
             (Any::Duration(a), Any::Duration(b)) => a.partial_cmp(b),
+            (Any::Id(a), Any::Id(b)) => {
+                return match self {
+                    Self::Equal => a == b,
+                    Self::NotEqual => a != b,
+                    _ => false,
+                };
+            }
+            // It is the item's own, and equal to itself alone; it has no order.
+            (Any::Held(a, _), Any::Held(b, _)) => {
+                return match self {
+                    Self::Equal => a == b,
+                    Self::NotEqual => a != b,
+                    _ => false,
+                };
+            }
             // Lists and maps are equal or not, and have no order.
             (
                 Any::Whole(_) | Any::Map(_) | Any::List(_),

@@ -175,6 +175,16 @@ fn text(rest: &[char]) -> Result<(Kind, usize), String> {
                     'f' => ('\x0c', 0),
                     'v' => ('\x0b', 0),
                     '\\' | '"' => (escape, 0),
+                    // A byte; above ASCII it would be a part of a character.
+                    'x' => (code(2).filter(char::is_ascii).ok_or_else(invalid)?, 2),
+                    '0'..='7' => {
+                        let digits: String =
+                            rest.get(at - 1..at + 2).into_iter().flatten().collect();
+                        let code =
+                            u32::from_str_radix(&digits, 8).ok().filter(|_| digits.len() == 3);
+                        let c = code.and_then(char::from_u32).filter(char::is_ascii);
+                        (c.ok_or_else(invalid)?, 2)
+                    }
                     'u' => (code(4).ok_or_else(invalid)?, 4),
                     'U' => (code(8).ok_or_else(invalid)?, 8),
                     _ => return Err(invalid()),

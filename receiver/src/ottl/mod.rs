@@ -9,6 +9,7 @@ mod lex;
 mod names;
 mod parse;
 mod path;
+mod points;
 
 use std::{
     borrow::Cow,
@@ -18,7 +19,10 @@ use std::{
 use opentelemetry_proto::tonic::{
     common::v1::{InstrumentationScope, KeyValue, any_value::Value},
     logs::v1::LogRecord,
-    metrics::v1::{Metric, exponential_histogram_data_point::Buckets, number_data_point},
+    metrics::v1::{
+        ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint,
+        SummaryDataPoint,
+    },
     resource::v1::Resource,
     trace::v1::{Span, span::Event},
 };
@@ -96,24 +100,34 @@ impl<'de> Deserialize<'de> for ErrorMode {
 /// What a condition is asked about, with what it stands below.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
-    /// The resource.
-    pub resource: Option<&'a Resource>,
-    /// The instrumentation scope.
-    pub scope: Option<&'a InstrumentationScope>,
+    /// What it stands below.
+    pub above: Above<'a>,
     /// The item itself.
     pub of: Of<'a>,
 }
 
+/// What items stand below.
+#[derive(Clone, Copy, Default)]
+pub struct Above<'a> {
+    /// The resource.
+    pub resource: Option<&'a Resource>,
+    /// The schema that the resource follows.
+    pub resource_schema: &'a str,
+    /// The instrumentation scope.
+    pub scope: Option<&'a InstrumentationScope>,
+    /// The schema that the scope and its items follow.
+    pub scope_schema: &'a str,
+}
+
 /// The item itself.
 #[derive(Clone, Copy)]
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack, one at a time")]
 pub enum Of<'a> {
     /// The resource is meant.
     Resource,
     /// The instrumentation scope is meant.
     Scope,
     /// A metric.
-    Metric(&'a Metric),
+    Metric(About<'a>),
     /// A data point of a metric.
     Point(About<'a>, Point<'a>),
     /// A log record.
@@ -124,52 +138,32 @@ pub enum Of<'a> {
     Event(&'a Span, &'a Event, usize),
 }
 
-/// A metric without its points.
+/// A metric, and what is known of its data, which may have been taken out of it.
 #[derive(Clone, Copy)]
 pub struct About<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its description.
-    pub description: &'a str,
-    /// Its unit.
-    pub unit: &'a str,
+    /// The metric.
+    pub metric: &'a Metric,
     /// `METRIC_DATA_TYPE_…`.
     pub kind: i64,
     /// `AGGREGATION_TEMPORALITY_…`, if it has one.
     pub temporality: Option<i64>,
     /// Whether it only grows, if it is a sum.
     pub monotonic: Option<bool>,
+    /// How many points it has.
+    pub points: usize,
 }
 
 /// A data point of any type.
-#[derive(Clone, Copy, Default)]
-pub struct Point<'a> {
-    /// Its attributes.
-    pub attributes: &'a [KeyValue],
-    /// When it began.
-    pub start: u64,
-    /// When it was taken.
-    pub time: u64,
-    /// Its flags.
-    pub flags: u32,
-    /// The value of a number.
-    pub number: Option<number_data_point::Value>,
-    /// How often was observed, if it is a histogram or a summary.
-    pub count: Option<u64>,
-    /// The sum of what was observed.
-    pub sum: Option<f64>,
-    /// The bounds of a histogram's buckets.
-    pub bounds: Option<&'a [f64]>,
-    /// The counts of a histogram's buckets.
-    pub buckets: Option<&'a [u64]>,
-    /// The scale of an exponential histogram.
-    pub scale: Option<i32>,
-    /// How often zero was observed, if it is an exponential histogram.
-    pub zero_count: Option<u64>,
-    /// The buckets of an exponential histogram above zero.
-    pub positive: Option<&'a Buckets>,
-    /// Those below zero.
-    pub negative: Option<&'a Buckets>,
+#[derive(Clone, Copy)]
+pub enum Point<'a> {
+    /// Of a gauge or a sum.
+    Number(&'a NumberDataPoint),
+    /// Of a histogram.
+    Histogram(&'a HistogramDataPoint),
+    /// Of an exponential histogram.
+    Exponential(&'a ExponentialHistogramDataPoint),
+    /// Of a summary.
+    Summary(&'a SummaryDataPoint),
 }
 
 /// Conditions of which one must hold.
@@ -323,6 +317,19 @@ impl Expression {
 }
 
 impl Operand {
+    /// Whether signs may stand beside it.
+    fn calculates(&self) -> bool {
+        !matches!(
+            self,
+            Self::Nil
+                | Self::Bool(_)
+                | Self::Text(_)
+                | Self::Bytes(_)
+                | Self::List(_)
+                | Self::Map(_)
+        )
+    }
+
     /// Its value, if it is one whatever it is asked about.
     fn known(&self) -> Option<Any<'_>> {
         Some(match self {
@@ -331,6 +338,7 @@ impl Operand {
             Self::Int(value) => Any::Int(*value),
             Self::Double(value) => Any::Double(*value),
             Self::Text(text) => Any::Text(text.as_str().into()),
+            Self::Bytes(bytes) => Any::Bytes(bytes.as_slice().into()),
             Self::List(items) => Any::List(items.iter().map(Self::known).collect::<Option<_>>()?),
             _ => return None,
         })

@@ -6,6 +6,8 @@ use opentelemetry_proto::tonic::{
     trace::v1::{span::SpanKind, status::StatusCode},
 };
 
+use super::Context;
+
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -65,6 +67,16 @@ pub enum Field {
     EventDropped,
     EventIndex,
     ScopeDropped,
+    ResourceSchema,
+    ScopeSchema,
+    MetricPoints,
+    PointPositive,
+    PointNegative,
+    PointQuantiles,
+    PointExemplars,
+    SpanStatus,
+    SpanEvents,
+    SpanLinks,
     MetricMetadata,
     PointStartTime,
     PointTimeTime,
@@ -88,6 +100,24 @@ pub enum Field {
     Cache,
 }
 
+impl Field {
+    /// The Go type of what is held there, if it is no value.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::MetricPoints => "pmetric.DataPointSlice",
+            Self::PointPositive | Self::PointNegative => {
+                "pmetric.ExponentialHistogramDataPointBuckets"
+            }
+            Self::PointQuantiles => "pmetric.SummaryDataPointValueAtQuantileSlice",
+            Self::PointExemplars => "pmetric.ExemplarSlice",
+            Self::SpanStatus => "ptrace.Status",
+            Self::SpanEvents => "ptrace.SpanEventSlice",
+            Self::SpanLinks => "ptrace.SpanLinkSlice",
+            _ => "any",
+        }
+    }
+}
+
 /// What the path of an item leads to.
 pub fn field(of: &str, path: &[&str]) -> Option<Field> {
     Some(match (of, path) {
@@ -104,6 +134,16 @@ pub fn field(of: &str, path: &[&str]) -> Option<Field> {
         ("metric", ["is_monotonic"]) => Field::MetricMonotonic,
         ("metric", ["metadata"]) => Field::MetricMetadata,
         ("scope", ["dropped_attributes_count"]) => Field::ScopeDropped,
+        ("resource", ["schema_url"]) => Field::ResourceSchema,
+        ("scope", ["schema_url"]) => Field::ScopeSchema,
+        ("metric", ["data_points"]) => Field::MetricPoints,
+        ("datapoint", ["positive"]) => Field::PointPositive,
+        ("datapoint", ["negative"]) => Field::PointNegative,
+        ("datapoint", ["quantile_values"]) => Field::PointQuantiles,
+        ("datapoint", ["exemplars"]) => Field::PointExemplars,
+        ("span", ["status"]) => Field::SpanStatus,
+        ("span", ["events"]) => Field::SpanEvents,
+        ("span", ["links"]) => Field::SpanLinks,
         (_, ["cache"]) => Field::Cache,
         ("datapoint", ["attributes"]) => Field::PointAttributes,
         ("datapoint", ["value_double"]) => Field::PointDouble,
@@ -171,8 +211,25 @@ pub fn field(of: &str, path: &[&str]) -> Option<Field> {
     })
 }
 
-/// The number that an enum's symbol stands for.
-pub fn number(symbol: &str) -> Option<i64> {
+/// The number that an enum's symbol stands for, if the context has it.
+pub fn number(context: Context, symbol: &str) -> Option<i64> {
+    let temporality = || AggregationTemporality::from_str_name(symbol).map(|found| found as i64);
+    let kind = || SpanKind::from_str_name(symbol).map(|found| found as i64);
+    let status = || StatusCode::from_str_name(symbol).map(|found| found as i64);
+    match context {
+        Context::Resource | Context::Scope => None,
+        Context::Metric => data_type(symbol).or_else(temporality),
+        Context::DataPoint => match symbol {
+            "FLAG_NONE" => Some(0),
+            "FLAG_NO_RECORDED_VALUE" => Some(1),
+            _ => data_type(symbol).or_else(temporality),
+        },
+        Context::Log => SeverityNumber::from_str_name(symbol).map(|found| found as i64),
+        Context::Span | Context::SpanEvent => kind().or_else(status),
+    }
+}
+
+fn data_type(symbol: &str) -> Option<i64> {
     Some(match symbol {
         "METRIC_DATA_TYPE_NONE" => 0,
         "METRIC_DATA_TYPE_GAUGE" => 1,
@@ -180,14 +237,6 @@ pub fn number(symbol: &str) -> Option<i64> {
         "METRIC_DATA_TYPE_HISTOGRAM" => 3,
         "METRIC_DATA_TYPE_EXPONENTIAL_HISTOGRAM" => 4,
         "METRIC_DATA_TYPE_SUMMARY" => 5,
-        "FLAG_NONE" => 0,
-        "FLAG_NO_RECORDED_VALUE" => 1,
-        _ => {
-            return AggregationTemporality::from_str_name(symbol)
-                .map(|found| found as i64)
-                .or_else(|| SpanKind::from_str_name(symbol).map(|found| found as i64))
-                .or_else(|| StatusCode::from_str_name(symbol).map(|found| found as i64))
-                .or_else(|| SeverityNumber::from_str_name(symbol).map(|found| found as i64));
-        }
+        _ => return None,
     })
 }

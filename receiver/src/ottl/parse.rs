@@ -2,7 +2,7 @@
 
 use super::{
     Context, Expression, Operand, Sign,
-    function::{Function, Takes, pattern},
+    function::{self, Function, Takes, pattern},
     lex::{Kind, Token, tokens},
     names,
     path::{self, Key},
@@ -160,8 +160,17 @@ impl<'t> Parser<'t> {
         while let Some((_, sign)) =
             signs.iter().find(|(mark, _)| self.peek().kind == Kind::Mark(*mark))
         {
+            if !all.calculates() {
+                return Err(self.unexpected(COMPARISON));
+            }
             self.next();
-            all = Operand::Calculate(Box::new(all), *sign, Box::new(part(self)?));
+            let at = self.at;
+            let right = part(self)?;
+            if !right.calculates() {
+                self.at = at;
+                return Err(self.unexpected(VALUE));
+            }
+            all = Operand::Calculate(Box::new(all), *sign, Box::new(right));
         }
         Ok(all)
     }
@@ -237,7 +246,7 @@ impl<'t> Parser<'t> {
             {
                 return self.function();
             }
-            Kind::Upper => match names::number(&token.text) {
+            Kind::Upper => match names::number(self.context, &token.text) {
                 Some(number) => Operand::Int(number),
                 None => {
                     let Token { text, column, .. } = token;
@@ -276,7 +285,12 @@ impl<'t> Parser<'t> {
             false => Some(Function::named(name, self.context)),
         };
         if let Some(None) = known {
-            self.note(at(format!("undefined function \"{name}\"")));
+            let why = if function::MISSING.contains(&name.as_str()) {
+                ": Fathom does not have it"
+            } else {
+                ""
+            };
+            self.note(at(format!("undefined function \"{name}\"{why}")));
         }
         let mut arguments = Vec::new();
         while self.peek().kind != Kind::Mark(')') {
@@ -366,14 +380,19 @@ fn call(
         )));
     }
     let mut values: Vec<Option<Operand>> = parameters.iter().map(|_| None).collect();
+    let mut any_named = false;
     for (i, (named, operand)) in arguments.into_iter().enumerate() {
         let place = match named {
+            None if any_named => {
+                return Err(wrong("unnamed argument used after named argument".to_owned()));
+            }
             None => i,
             Some(named) => parameters
                 .iter()
-                .position(|parameter| parameter.name == named)
+                .position(|parameter| parameter.is_called(named))
                 .ok_or_else(|| wrong(format!("no such parameter: {named}")))?,
         };
+        any_named |= named.is_some();
         let must = |what| Err(wrong(format!("invalid argument at position {i}: must be {what}")));
         match (parameters[place].takes, &operand) {
             (Takes::Text, Operand::Text(_)) | (Takes::Bool, Operand::Bool(_)) => {}
@@ -393,7 +412,9 @@ fn call(
     let known: Vec<_> =
         values.iter().map(|value| value.as_ref().and_then(Operand::known)).collect();
     function.check(&known).map_err(|error| format!("couldn't create function: {error}"))?;
-    drop(known);
+    if let Some((i, error)) = function.mistyped(&values, known) {
+        return Err(wrong(format!("invalid argument at position {i}: {error}")));
+    }
     Ok(match (*name, values.as_mut_slice()) {
         ("IsMatch", [target, Some(Operand::Text(text))]) => {
             let pattern = pattern(name, text)?;

@@ -5,17 +5,16 @@ use std::borrow::Cow;
 use jiff::{Timestamp, tz::TimeZone};
 use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
-    metrics::v1::{
-        Metric, exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
-    },
+    metrics::v1::{Metric, metric::Data},
     trace::v1::{Span, span::SpanKind},
 };
 
 use super::{
-    About, Context, Item, Of, Operand, Point,
+    About, Above, Context, Item, Of, Operand,
     compare::Any,
     hex,
     names::{Field, field},
+    points,
 };
 
 /// A path that a context has.
@@ -130,6 +129,9 @@ impl Path {
                 | Field::EventAttributes
                 | Field::Cache
         );
+        if field == Field::SpanState && keys.len() > 1 {
+            return Err("must provide exactly 1 key when accessing trace_state".to_owned());
+        }
         if !keyed && !keys.is_empty() {
             return Err(format!(
                 "the keys indexing \"{name}\" were not used by the context - this likely means you \
@@ -141,31 +143,45 @@ impl Path {
 
     /// What the path leads to; nil if the item has nothing there.
     pub fn get<'a>(&'a self, item: &Item<'a>) -> Result<Any<'a>, String> {
-        walk(self.whole(item), &self.keys, item, false)
+        let whole = self.whole(item);
+        match (self.field, &whole, self.keys.is_empty()) {
+            (Field::LogBody, Any::Map(_) | Any::List(_) | Any::Whole(_), _) | (_, _, true) => {}
+            (Field::LogBody, other, _) => {
+                return Err(format!("log bodies of type {} cannot be indexed", other.body_kind()));
+            }
+            (Field::SpanState, Any::Nil, _) => return Ok(Any::Nil),
+            (Field::SpanState, ..) => {
+                return match walk(whole, &self.keys, item, false) {
+                    Ok(Any::Nil) => Ok(text("")),
+                    Ok(found) => Ok(found),
+                    Err(_) => Err("trace_state indexing type must be a string".to_owned()),
+                };
+            }
+            _ => {}
+        }
+        walk(whole, &self.keys, item, false)
     }
 
     fn whole<'a>(&self, item: &Item<'a>) -> Any<'a> {
-        let resource = || item.resource.map_or(&[][..], |r| &r.attributes);
-        let scope = || item.scope;
+        let Above { resource, resource_schema, scope, scope_schema } = item.above;
         match (self.field, item.of) {
-            (Field::ResourceAttributes, _) => map(resource()),
+            (Field::ResourceAttributes, _) => map(resource.map_or(&[][..], |r| &r.attributes)),
             (Field::ResourceDropped, _) => {
-                Any::Int(item.resource.map_or(0, |r| r.dropped_attributes_count.into()))
+                Any::Int(resource.map_or(0, |r| r.dropped_attributes_count.into()))
             }
-            (Field::ScopeAttributes, _) => map(scope().map_or(&[][..], |s| &s.attributes)),
+            (Field::ResourceSchema, _) => text(resource_schema),
+            (Field::ScopeSchema, _) => text(scope_schema),
+            (Field::ScopeAttributes, _) => map(scope.map_or(&[][..], |s| &s.attributes)),
             (Field::Cache, _) => map(&[]),
             (Field::ScopeDropped, _) => {
-                Any::Int(scope().map_or(0, |s| s.dropped_attributes_count.into()))
+                Any::Int(scope.map_or(0, |s| s.dropped_attributes_count.into()))
             }
-            (Field::ScopeName, _) => text(scope().map_or("", |s| &s.name)),
-            (Field::ScopeVersion, _) => text(scope().map_or("", |s| &s.version)),
-            (Field::MetricMetadata, Of::Metric(metric)) => map(&metric.metadata),
-            (field, Of::Metric(metric)) => of_metric(field, &About::of(metric)),
-            (field, Of::Point(about, point)) => match of_point(field, &point) {
-                Some(value) => value,
-                None if field == Field::PointAttributes => map(point.attributes),
-                None => of_metric(field, &about),
-            },
+            (Field::ScopeName, _) => text(scope.map_or("", |s| &s.name)),
+            (Field::ScopeVersion, _) => text(scope.map_or("", |s| &s.version)),
+            (field, Of::Metric(about)) => of_metric(field, &about),
+            (field, Of::Point(about, point)) => {
+                points::of_point(field, point).unwrap_or_else(|| of_metric(field, &about))
+            }
             (field, Of::Log(log)) => match field {
                 Field::LogBody => log.body.as_ref().and_then(|body| body.value.as_ref()).into(),
                 Field::LogBodyText => {
@@ -173,8 +189,8 @@ impl Path {
                     Any::Text(crate::value::text(body).into())
                 }
                 Field::LogDropped => Any::Int(log.dropped_attributes_count.into()),
-                Field::LogTraceIdBytes => Any::Bytes(id::<16>(&log.trace_id).into()),
-                Field::LogSpanIdBytes => Any::Bytes(id::<8>(&log.span_id).into()),
+                Field::LogTraceIdBytes => Any::Id(id::<16>(&log.trace_id).into()),
+                Field::LogSpanIdBytes => Any::Id(id::<8>(&log.span_id).into()),
                 Field::LogSeverityNumber => Any::Int(log.severity_number.into()),
                 Field::LogSeverityText => text(&log.severity_text),
                 Field::LogAttributes => map(&log.attributes),
@@ -216,8 +232,8 @@ fn of_span<'a>(field: Field, span: &'a Span) -> Any<'a> {
         Field::SpanStatusMessage => text(span.status.as_ref().map_or("", |status| &status.message)),
         Field::SpanAttributes => map(&span.attributes),
         Field::SpanState => text(&span.trace_state),
-        Field::SpanKindText => text(span.kind().as_str_name()),
-        Field::SpanKindOldText => text(match span.kind() {
+        Field::SpanKindOldText => text(span.kind().as_str_name()),
+        Field::SpanKindText => text(match span.kind() {
             SpanKind::Unspecified => "Unspecified",
             SpanKind::Internal => "Internal",
             SpanKind::Server => "Server",
@@ -233,9 +249,12 @@ fn of_span<'a>(field: Field, span: &'a Span) -> Any<'a> {
         Field::SpanTraceId => hexadecimal(id::<16>(&span.trace_id)),
         Field::SpanId => hexadecimal(id::<8>(&span.span_id)),
         Field::SpanParentId => hexadecimal(id::<8>(&span.parent_span_id)),
-        Field::SpanTraceIdBytes => Any::Bytes(id::<16>(&span.trace_id).into()),
-        Field::SpanIdBytes => Any::Bytes(id::<8>(&span.span_id).into()),
-        Field::SpanParentIdBytes => Any::Bytes(id::<8>(&span.parent_span_id).into()),
+        Field::SpanTraceIdBytes => Any::Id(id::<16>(&span.trace_id).into()),
+        Field::SpanIdBytes => Any::Id(id::<8>(&span.span_id).into()),
+        Field::SpanParentIdBytes => Any::Id(id::<8>(&span.parent_span_id).into()),
+        Field::SpanStatus => Any::Held(field, None),
+        Field::SpanEvents => Any::Held(field, Some(span.events.len())),
+        Field::SpanLinks => Any::Held(field, Some(span.links.len())),
         Field::SpanDropped => Any::Int(span.dropped_attributes_count.into()),
         Field::SpanDroppedEvents => Any::Int(span.dropped_events_count.into()),
         Field::SpanDroppedLinks => Any::Int(span.dropped_links_count.into()),
@@ -317,15 +336,18 @@ fn of_pair(pair: &KeyValue) -> Any<'_> {
     pair.value.as_ref().and_then(|value| value.value.as_ref()).into()
 }
 
-fn map(pairs: &[KeyValue]) -> Any<'_> {
+/// A map.
+pub fn map(pairs: &[KeyValue]) -> Any<'_> {
     Any::Map(pairs.into())
 }
 
 fn of_metric<'a>(field: Field, about: &About<'a>) -> Any<'a> {
     match field {
-        Field::MetricName => text(about.name),
-        Field::MetricDescription => text(about.description),
-        Field::MetricUnit => text(about.unit),
+        Field::MetricName => text(&about.metric.name),
+        Field::MetricDescription => text(&about.metric.description),
+        Field::MetricUnit => text(&about.metric.unit),
+        Field::MetricMetadata => map(&about.metric.metadata),
+        Field::MetricPoints if about.kind != 0 => Any::Held(field, Some(about.points)),
         Field::MetricType => Any::Int(about.kind),
         Field::MetricTemporality => about.temporality.map_or(Any::Nil, Any::Int),
         Field::MetricMonotonic => about.monotonic.map_or(Any::Nil, Any::Bool),
@@ -333,74 +355,29 @@ fn of_metric<'a>(field: Field, about: &About<'a>) -> Any<'a> {
     }
 }
 
-fn of_point<'a>(field: Field, point: &Point<'a>) -> Option<Any<'a>> {
-    Some(match field {
-        // A number of the other type reads as 0, as the Collector has it.
-        Field::PointDouble => match point.number {
-            Some(number_data_point::Value::AsDouble(value)) => Any::Double(value),
-            Some(number_data_point::Value::AsInt(_)) => Any::Double(0.0),
-            None => Any::Nil,
-        },
-        Field::PointInt => match point.number {
-            Some(number_data_point::Value::AsInt(value)) => Any::Int(value),
-            Some(number_data_point::Value::AsDouble(_)) => Any::Int(0),
-            None => Any::Nil,
-        },
-        Field::PointCount => point.count.map_or(Any::Nil, nanos),
-        Field::PointSum => point.sum.map_or(Any::Nil, Any::Double),
-        Field::PointFlags => Any::Int(point.flags.into()),
-        Field::PointStartTime => time(point.start),
-        Field::PointTimeTime => time(point.time),
-        Field::PointScale => point.scale.map_or(Any::Nil, |scale| Any::Int(scale.into())),
-        Field::PointZeroCount => point.zero_count.map_or(Any::Nil, nanos),
-        Field::PointBounds => point
-            .bounds
-            .map_or(Any::Nil, |all| Any::List(all.iter().map(|b| Any::Double(*b)).collect())),
-        Field::PointBuckets => point.buckets.map_or(Any::Nil, counts),
-        Field::PointPositiveOffset | Field::PointNegativeOffset => {
-            side(field, point).map_or(Any::Nil, |side| Any::Int(side.offset.into()))
-        }
-        Field::PointPositiveBuckets | Field::PointNegativeBuckets => {
-            side(field, point).map_or(Any::Nil, |side| counts(&side.bucket_counts))
-        }
-        Field::PointStart => nanos(point.start),
-        Field::PointTime => nanos(point.time),
-        _ => return None,
-    })
-}
-
-/// One side of an exponential histogram.
-fn side<'a>(field: Field, point: &Point<'a>) -> Option<&'a Buckets> {
-    match field {
-        Field::PointPositiveOffset | Field::PointPositiveBuckets => point.positive,
-        _ => point.negative,
-    }
-}
-
 impl<'a> About<'a> {
-    /// A metric, without its points.
+    /// A metric.
     pub fn of(metric: &'a Metric) -> Self {
         Self::new(metric, metric.data.as_ref())
     }
 
     /// A metric whose data was taken out of it.
     pub fn new(metric: &'a Metric, data: Option<&Data>) -> Self {
-        let (kind, temporality, monotonic) = match data {
-            None => (0, None, None),
-            Some(Data::Gauge(_)) => (1, None, None),
-            Some(Data::Sum(d)) => (2, Some(d.aggregation_temporality), Some(d.is_monotonic)),
-            Some(Data::Histogram(d)) => (3, Some(d.aggregation_temporality), None),
-            Some(Data::ExponentialHistogram(d)) => (4, Some(d.aggregation_temporality), None),
-            Some(Data::Summary(_)) => (5, None, None),
+        let (kind, temporality, monotonic, points) = match data {
+            None => (0, None, None, 0),
+            Some(Data::Gauge(d)) => (1, None, None, d.data_points.len()),
+            Some(Data::Sum(d)) => {
+                (2, Some(d.aggregation_temporality), Some(d.is_monotonic), d.data_points.len())
+            }
+            Some(Data::Histogram(d)) => {
+                (3, Some(d.aggregation_temporality), None, d.data_points.len())
+            }
+            Some(Data::ExponentialHistogram(d)) => {
+                (4, Some(d.aggregation_temporality), None, d.data_points.len())
+            }
+            Some(Data::Summary(d)) => (5, None, None, d.data_points.len()),
         };
-        Self {
-            name: &metric.name,
-            description: &metric.description,
-            unit: &metric.unit,
-            kind,
-            temporality: temporality.map(i64::from),
-            monotonic,
-        }
+        Self { metric, kind, temporality: temporality.map(i64::from), monotonic, points }
     }
 }
 
@@ -409,7 +386,7 @@ fn text(text: &str) -> Any<'_> {
 }
 
 /// OTTL's integers are signed.
-fn nanos(number: u64) -> Any<'static> {
+pub fn nanos(number: u64) -> Any<'static> {
     Any::Int(number as i64)
 }
 
@@ -423,20 +400,19 @@ fn hexadecimal(bytes: &[u8]) -> Any<'static> {
 }
 
 /// A moment, in UTC.
-fn time(nanos: u64) -> Any<'static> {
+pub fn time(nanos: u64) -> Any<'static> {
     let moment = Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
     Any::Time(moment.to_zoned(TimeZone::UTC))
 }
 
-/// The members of a trace state.
+/// The members of a trace state; nil if it is none.
 fn states(text: &str) -> Any<'static> {
-    let members = text.split(',').filter_map(|member| member.trim().split_once('='));
+    let members = text.split(',').map(|member| member.trim_matches([' ', '\t']));
+    let members: Option<Vec<_>> =
+        members.filter(|member| !member.is_empty()).map(|member| member.split_once('=')).collect();
+    let Some(members) = members else { return Any::Nil };
     let pair = |(key, value): (&str, &str)| {
         crate::metric::key_value(key, Value::StringValue(value.to_owned()))
     };
-    Any::Map(members.map(pair).collect())
-}
-
-fn counts(all: &[u64]) -> Any<'static> {
-    Any::List(all.iter().copied().map(nanos).collect())
+    Any::Map(members.into_iter().map(pair).collect())
 }

@@ -2,7 +2,10 @@
 
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, any_value::Value},
-    metrics::v1::{Gauge, NumberDataPoint, Sum, metric::Data},
+    metrics::v1::{
+        ExponentialHistogramDataPoint, Gauge, NumberDataPoint, Sum, SummaryDataPoint, metric::Data,
+        number_data_point,
+    },
     trace::v1::Status,
 };
 
@@ -14,7 +17,8 @@ fn holds(context: Context, of: Of<'_>, condition: &str) -> bool {
     let scope = InstrumentationScope { name: "lib".into(), ..Default::default() };
     let conditions = Conditions::new(context, &[condition.to_owned()], ErrorMode::Propagate);
     let conditions = conditions.unwrap_or_else(|wrong| panic!("{wrong:?}"));
-    let item = Item { resource: Some(&resource), scope: Some(&scope), of };
+    let above = Above { resource: Some(&resource), scope: Some(&scope), ..Default::default() };
+    let item = Item { above, of };
     conditions.hold(&item).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
@@ -97,13 +101,12 @@ fn metrics_and_points_have_their_paths() {
         "IsMatch(name, \"^m\\\\.\")",
     ];
     for condition in of_metric {
-        assert!(holds(Context::Metric, Of::Metric(&metric), condition), "{condition}");
+        assert!(holds(Context::Metric, Of::Metric(About::of(&metric)), condition), "{condition}");
     }
-    let attributes = pairs(&[("a", "1")]);
-    let point = Point {
-        attributes: &attributes,
-        number: Some(number_data_point::Value::AsInt(7)),
-        time: 9,
+    let point = NumberDataPoint {
+        attributes: pairs(&[("a", "1")]),
+        value: Some(number_data_point::Value::AsInt(7)),
+        time_unix_nano: 9,
         ..Default::default()
     };
     let of_point = [
@@ -113,11 +116,15 @@ fn metrics_and_points_have_their_paths() {
         "flags == FLAG_NONE",
     ];
     for condition in of_point {
-        let of = Of::Point(About::of(&metric), point);
+        let of = Of::Point(About::of(&metric), Point::Number(&point));
         assert!(holds(Context::DataPoint, of, condition), "{condition}");
     }
     let gauge = Metric { data: Some(Data::Gauge(Gauge::default())), ..Default::default() };
-    assert!(holds(Context::Metric, Of::Metric(&gauge), "is_monotonic == nil and type == 1"));
+    assert!(holds(
+        Context::Metric,
+        Of::Metric(About::of(&gauge)),
+        "is_monotonic == nil and type == 1"
+    ));
 }
 
 #[test]
@@ -222,6 +229,34 @@ fn what_is_not_understood_is_refused_with_its_position() {
             "resource.attributes[test] == \"pass\"",
             "segment \"test\" from path \"test\" is not a valid path nor a valid OTTL keyword for the metric context - review https://github.com/open-telemetry/opentelemetry-collector-contrib/tree/main/pkg/ottl/contexts/ottlmetric to see all valid paths (at 1:21)",
         ),
+        (
+            "SpanID(0x01) == nil",
+            "couldn't create function: SpanID: could not decode ID: invalid length: expected 8 or 16 \
+             bytes, got 1 (at 1:1)",
+        ),
+        (
+            "ToLowerCase(nil) == \"a\"",
+            "error while parsing arguments for call to \"ToLowerCase\": invalid argument at position 0: \
+             expected string but got nil (at 1:1)",
+        ),
+        (
+            "Concat(vals=[\"a\"], \"-\") == \"a\"",
+            "error while parsing arguments for call to \"Concat\": unnamed argument used after named \
+             argument (at 1:1)",
+        ),
+        (
+            "1 + nil == 1",
+            "condition has invalid syntax: 1:5: unexpected token \"nil\" (expected Field (\".\" Field)*)",
+        ),
+        (
+            "\"a\" + \"b\" == 1",
+            "condition has invalid syntax: 1:5: unexpected token \"+\" (expected <opcomparison> Value)",
+        ),
+        (
+            "GetXML(name, \"/a\") == nil",
+            "undefined function \"GetXML\": Fathom does not have it (at 1:1)",
+        ),
+        ("SPAN_KIND_CLIENT == 3", "enum symbol, SPAN_KIND_CLIENT, not found (at 1:1)"),
         (
             "Len() == 1",
             "error while parsing arguments for call to \"Len\": incorrect number of arguments. \
@@ -344,15 +379,17 @@ fn converters_convert() {
 #[test]
 fn what_fails_fails_the_condition_or_is_passed_over() {
     let log = LogRecord { attributes: pairs(&[("k", "v")]), ..Default::default() };
-    let item = Item { resource: None, scope: None, of: Of::Log(&log) };
+    let item = Item { above: Above::default(), of: Of::Log(&log) };
     for (condition, failure) in [
         ("1 / 0 == 1", "attempted to divide by 0"),
         ("1.0 / 0 == 1", "attempted to divide by 0"),
         ("attributes[\"k\"] + 1 == 1", "v must be int64, float64, time.Time or time.Duration"),
-        ("1 + nil == 1", "<nil> must be int64 or float64"),
-        ("-\"a\" == 1", "unsupported unary minus operation on type string"),
-        ("ToLowerCase(nil) == \"a\"", "expected string but got nil"),
-        ("HasPrefix(1, \"a\")", "expected string but got int64"),
+        ("1 + attributes[\"x\"] == 1", "<nil> must be int64 or float64"),
+        ("-attributes[\"k\"] == 1", "unsupported unary minus operation on type string"),
+        ("ToLowerCase(attributes[\"x\"]) == \"a\"", "expected string but got nil"),
+        ("HasPrefix(flags, \"a\")", "expected string but got int64"),
+        ("body[\"a\"] == nil", "log bodies of type Empty cannot be indexed"),
+        ("Double(attributes) == 1", "unsupported type: pcommon.Map"),
         (
             "Substring(\"\", 0, 100) == \"test\"",
             "invalid range for substring function, start(0)+length(100) cannot be greater than the \
@@ -362,7 +399,10 @@ fn what_fails_fails_the_condition_or_is_passed_over() {
             "Substring(\"a\", -1, 1) == \"\"",
             "invalid start for substring function, -1 cannot be negative",
         ),
-        ("span_id == SpanID(0x01)", "span ids must be 8 bytes"),
+        (
+            "span_id == SpanID(attributes[\"k\"])",
+            "SpanID: could not decode ID: invalid length: expected 8 or 16 bytes, got 1",
+        ),
         (
             "Trim(\"true\")",
             "value returned from Converter in constant expression must be bool but got string",
@@ -401,4 +441,39 @@ fn what_a_condition_is_about_is_inferred() {
     let missing = "unable to parse OTTL condition \"name == \\\"a\\\"\": missing context name for path \
                    \"name\", possibly valid options are: \"metric.name\", \"scope.name\" (at 1:1)";
     assert_eq!(infer(&["name == \"a\""]), Err(vec![(0, missing.to_owned())]));
+}
+
+#[test]
+fn what_holds_parts_can_be_counted_and_compared_with_nil() {
+    let exemplars = vec![Default::default(); 2];
+    let number = NumberDataPoint { exemplars, ..Default::default() };
+    let gauge = Gauge { data_points: vec![number.clone()] };
+    let metric = Metric { data: Some(Data::Gauge(gauge)), ..Default::default() };
+    let summary =
+        SummaryDataPoint { quantile_values: vec![Default::default(); 3], ..Default::default() };
+    let exponential = ExponentialHistogramDataPoint::default();
+    let about = About::of(&metric);
+    for (point, condition) in [
+        (Point::Number(&number), "exemplars != nil and Len(exemplars) == 2"),
+        (Point::Number(&number), "quantile_values == nil and positive == nil and count == nil"),
+        (Point::Number(&number), "value_int == 0 and value_double == 0.0"),
+        (Point::Number(&number), "Len(metric.data_points) == 1 and metric.metadata == {}"),
+        (Point::Summary(&summary), "Len(quantile_values) == 3 and exemplars == nil"),
+        (Point::Exponential(&exponential), "positive != nil and positive == positive"),
+        (Point::Exponential(&exponential), "positive != negative and positive.offset == 0"),
+    ] {
+        assert!(holds(Context::DataPoint, Of::Point(about, point), condition), "{condition}");
+    }
+    let span = Span { events: vec![Event::default()], kind: 3, ..Default::default() };
+    for condition in [
+        "Len(events) == 1 and links != nil and Len(links) == 0 and status != nil",
+        "kind.string == \"Client\" and kind.deprecated_string == \"SPAN_KIND_CLIENT\"",
+        "trace_state[\"a\"] == \"\"",
+    ] {
+        assert!(holds(Context::Span, Of::Span(&span), condition), "{condition}");
+    }
+    let above = Above { resource_schema: "r/1", scope_schema: "s/1", ..Default::default() };
+    let asked = ["resource.schema_url == \"r/1\" and scope.schema_url == \"s/1\"".to_owned()];
+    let asked = Conditions::new(Context::Span, &asked, ErrorMode::Propagate).expect("valid");
+    assert_eq!(asked.hold(&Item { above, of: Of::Span(&span) }), Ok(true));
 }

@@ -1,6 +1,8 @@
 //! Which items a processor means: `include` and `exclude`, by names, attributes, resources and
 //! scopes.
 
+mod regexp;
+
 use opentelemetry_proto::tonic::{
     common::v1::{InstrumentationScope, KeyValue, any_value::Value},
     logs::v1::LogRecord,
@@ -9,6 +11,7 @@ use opentelemetry_proto::tonic::{
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+pub use self::regexp::regexp;
 use crate::{batch::Signal, config::Mistakes, value};
 
 /// What an item must have; all that is given must match.
@@ -298,35 +301,6 @@ fn kind_name(kind: SpanKind) -> &'static str {
         SpanKind::Unspecified => "SPAN_KIND_UNSPECIFIED",
         _ => kind.as_str_name(),
     }
-}
-
-/// A regular expression, or what is wrong with it, as Go says it where it has the same words for it.
-pub fn regexp(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| {
-        // The library draws where the mistake is, on several lines: the pattern, indented, and marks below it.
-        let error = error.to_string();
-        let marks = error.lines().rev().nth(1).unwrap_or_default();
-        let reason = error.lines().last().unwrap_or_default();
-        let (reason, part) = match reason.strip_prefix("error: ").unwrap_or(reason) {
-            "unclosed character class" => ("missing closing ]", Some(true)),
-            "unclosed group" => ("missing closing )", None),
-            "unopened group" => ("unexpected )", None),
-            "repetition operator missing expression" => {
-                ("missing argument to repetition operator", Some(false))
-            }
-            "unrecognized escape sequence" => ("invalid escape sequence", Some(false)),
-            other => (other, None),
-        };
-        // Some parts of it are said: what is marked, or all from there on.
-        let from = marks.find('^').and_then(|column| column.checked_sub(4));
-        let length = marks.trim().len();
-        let shown = match (part, from) {
-            (Some(true), Some(from)) => text.chars().skip(from).collect(),
-            (Some(false), Some(from)) => text.chars().skip(from).take(length).collect(),
-            _ => text.to_owned(),
-        };
-        format!("error parsing regexp: {reason}: `{shown}`")
-    })
 }
 
 /// Texts of which one must match.

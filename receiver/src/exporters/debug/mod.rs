@@ -193,6 +193,8 @@ impl Sender for Printer {
             tracing::info!(exporter = %self.exporter, "{text}");
             return Ok(Sent::default());
         }
+        // Without the agent's logger, a tab stands between the message and its fields.
+        let text = text.replacen(' ', "\t", 1);
         for output in &self.debug.outputs {
             let written = match output {
                 Output::Stdout => writeln!(io::stdout().lock(), "{text}"),

@@ -284,7 +284,9 @@ fn numbers_are_written_as_go_writes_them() {
         (15.0, "15"),
         (0.0001, "0.0001"),
         (0.00001, "1e-05"),
-        (1e20, "100000000000000000000"),
+        (123456.0, "123456"),
+        (1048576.0, "1.048576e+06"),
+        (1e20, "1e+20"),
         (1.5e21, "1.5e+21"),
         (-2.5, "-2.5"),
         (f64::INFINITY, "+Inf"),
@@ -323,7 +325,7 @@ async fn files_take_what_is_printed() {
     drop(out);
     task.await.unwrap().unwrap();
     let printed = std::fs::read_to_string(path).unwrap();
-    assert_eq!(printed, "Logs {\"resource logs\": 1, \"log records\": 2}\n");
+    assert_eq!(printed, "Logs\t{\"resource logs\": 1, \"log records\": 2}\n");
     assert_eq!(metered.count("otelcol_exporter_sent"), 2);
 }
 

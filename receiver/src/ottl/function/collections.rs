@@ -31,7 +31,8 @@ pub(super) fn has_attribute(mut arguments: Arguments<'_>) -> Value<'_> {
     let key = arguments.text()?;
     let wanted = arguments.given().map(text).transpose()?;
     Ok(Any::Bool(match arguments.item.of {
-        Of::Metric(metric) => has(metric, &key, wanted.as_deref()),
+        Of::Metric(about) if about.kind == 0 => return Err("unknown metric type".to_owned()),
+        Of::Metric(about) => has(about.metric, &key, wanted.as_deref()),
         _ => false,
     }))
 }
@@ -59,6 +60,8 @@ pub(super) fn len(mut arguments: Arguments<'_>) -> Value<'_> {
     let value = arguments.next();
     let length = match &value {
         Any::Text(text) => Some(text.len()),
+        Any::Bytes(bytes) => Some(bytes.len()),
+        Any::Held(_, length) => *length,
         other => other.map().map(<[_]>::len).or_else(|| other.list().map(|items| items.len())),
     };
     length.map(|length| Any::Int(length as i64)).ok_or_else(|| {

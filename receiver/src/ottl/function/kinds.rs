@@ -18,8 +18,13 @@ pub(super) fn bool(mut arguments: Arguments<'_>) -> Value<'_> {
             _ => Any::Nil,
         },
         value @ Any::Bool(_) => value,
-        _ => Any::Nil,
+        Any::Nil => Any::Nil,
+        other => return Err(unsupported(&other)),
     })
+}
+
+fn unsupported(value: &Any<'_>) -> String {
+    format!("unsupported type: {}", value.kind())
 }
 
 pub(super) fn int(mut arguments: Arguments<'_>) -> Value<'_> {
@@ -28,26 +33,27 @@ pub(super) fn int(mut arguments: Arguments<'_>) -> Value<'_> {
         Any::Bool(value) => Any::Int(value.into()),
         Any::Double(value) => Any::Int(value as i64),
         Any::Text(text) => text.parse().map_or(Any::Nil, Any::Int),
-        _ => Any::Nil,
+        Any::Nil => Any::Nil,
+        other => return Err(unsupported(&other)),
     })
 }
 
-fn as_double(value: Any<'_>) -> Any<'_> {
-    match value {
-        Any::Double(_) => value,
+fn as_double(value: Any<'_>) -> Value<'_> {
+    Ok(match value {
+        Any::Double(_) | Any::Nil => value,
         Any::Bool(value) => Any::Double(f64::from(u8::from(value))),
         Any::Int(value) => Any::Double(value as f64),
         Any::Text(text) => text.parse().map_or(Any::Nil, Any::Double),
-        _ => Any::Nil,
-    }
+        other => return Err(unsupported(&other)),
+    })
 }
 
 pub(super) fn double(mut arguments: Arguments<'_>) -> Value<'_> {
-    Ok(as_double(arguments.next()))
+    as_double(arguments.next())
 }
 
 pub(super) fn log(mut arguments: Arguments<'_>) -> Value<'_> {
-    match as_double(arguments.next()) {
+    match as_double(arguments.next())? {
         Any::Double(value) if value > 0.0 => Ok(Any::Double(value.ln())),
         Any::Double(value) => Err(format!(
             "invalid input: expected number greater than zero but got {}",

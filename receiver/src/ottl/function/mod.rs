@@ -1,10 +1,13 @@
 //! Converters: functions that make a value of values.
 
 mod collections;
+mod format;
+mod hash;
 mod kinds;
 mod parsers;
 mod texts;
 mod time;
+mod uri;
 
 use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
@@ -12,7 +15,7 @@ use jiff::Zoned;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 pub use self::parsers::pattern;
-use super::{Context, Item, compare::Any};
+use super::{Above, Context, Item, Of, Operand, compare::Any};
 
 /// A converter.
 pub struct Function {
@@ -50,6 +53,27 @@ pub enum Takes {
     List,
 }
 
+impl Parameter {
+    /// Whether it is meant by a name, which may be written in either way: `utf8_safe`, `utf8Safe`.
+    pub fn is_called(&self, name: &str) -> bool {
+        let small = |name: &str| name.replace('_', "").to_ascii_lowercase();
+        self.name == name || small(self.name) == small(name)
+    }
+}
+
+/// Converters of the Collector that are not here: they parse XML, or know the patterns of grok and of user agents.
+pub const MISSING: &[&str] = &[
+    "ConvertAttributesToElementsXML",
+    "ConvertTextToElementsXML",
+    "ExtractGrokPatterns",
+    "GetXML",
+    "InsertXML",
+    "ParseSimplifiedXML",
+    "ParseXML",
+    "RemoveXML",
+    "UserAgent",
+];
+
 const fn parameter(name: &'static str, needed: bool, takes: Takes) -> Parameter {
     Parameter { name, needed, takes }
 }
@@ -80,6 +104,7 @@ static FUNCTIONS: &[Function] = functions! {
     Base64Decode(target) = texts::base64_decode;
     Base64Encode(target, variant maybe) = texts::base64_encode;
     Bool(target) = kinds::bool;
+    CommunityID(source_ip, source_port, destination_ip, destination_port, protocol maybe, seed maybe) = hash::community_id;
     Coalesce(values list) = collections::coalesce;
     Concat(vals list, delimiter) = texts::concat;
     ContainsValue(target, item) = collections::contains;
@@ -89,8 +114,8 @@ static FUNCTIONS: &[Function] = functions! {
     Double(target) = kinds::double;
     Duration(duration) = time::duration;
     ExtractPatterns(target, pattern) = parsers::extract_patterns;
-    FNV(target) = texts::fnv;
-    Format(format text, vals list) = texts::format;
+    FNV(target) = hash::fnv;
+    Format(format text, vals list) = format::format;
     FormatTime(time, format text) = time::format_time;
     HasAttrKeyOnDatapoint(key text) Metric = collections::has_attribute;
     HasAttrOnDatapoint(key text, expected_val text) Metric = collections::has_attribute;
@@ -114,12 +139,14 @@ static FUNCTIONS: &[Function] = functions! {
     Keys(target) = collections::keys;
     Len(target) = collections::len;
     Log(target) = kinds::log;
-    MD5(target) = texts::md5;
+    MD5(target) = hash::md5;
     Microseconds(duration) = time::microseconds;
     Milliseconds(duration) = time::milliseconds;
     Minute(time) = time::minute;
     Minutes(duration) = time::minutes;
     Month(time) = time::month;
+    Murmur3Hash(target) = hash::murmur3;
+    Murmur3Hash128(target) = hash::murmur3_128;
     Nanosecond(time) = time::nanosecond;
     Nanoseconds(duration) = time::nanoseconds;
     Now() = time::now;
@@ -129,9 +156,9 @@ static FUNCTIONS: &[Function] = functions! {
     ParseKeyValue(target, delimiter maybe_text, pair_delimiter maybe_text) = parsers::parse_key_value;
     ParseSeverity(target, mapping) = parsers::parse_severity;
     ProfileID(bytes) = texts::profile_id;
-    SHA1(target) = texts::sha1;
-    SHA256(target) = texts::sha256;
-    SHA512(target) = texts::sha512;
+    SHA1(target) = hash::sha1;
+    SHA256(target) = hash::sha256;
+    SHA512(target) = hash::sha512;
     Second(time) = time::second;
     Seconds(duration) = time::seconds;
     SliceToMap(target, key_path maybe_list, value_path maybe_list) = collections::slice_to_map;
@@ -151,7 +178,7 @@ static FUNCTIONS: &[Function] = functions! {
     TrimPrefix(target, prefix) = texts::trim_prefix;
     TrimSuffix(target, suffix) = texts::trim_suffix;
     TruncateTime(time, duration) = time::truncate_time;
-    URL(uri) = parsers::url;
+    URL(uri) = uri::url;
     UUID() = texts::uuid;
     UUIDv7() = texts::uuid_v7;
     Unix(seconds, nanoseconds maybe) = time::unix;
@@ -161,6 +188,8 @@ static FUNCTIONS: &[Function] = functions! {
     UnixSeconds(time) = time::unix_seconds;
     Values(target) = collections::values;
     Weekday(time) = time::weekday;
+    XXH128(target) = hash::xxh128;
+    XXH3(target) = hash::xxh3;
     Year(time) = time::year;
 };
 
@@ -188,6 +217,25 @@ impl Function {
         (self.call)(Arguments { values: values.into_iter(), item: *item })
     }
 
+    /// The first argument of a type that the converter does not take, if all are known beforehand.
+    pub fn mistyped(
+        &self,
+        given: &[Option<Operand>],
+        known: Vec<Option<Any<'_>>>,
+    ) -> Option<(usize, String)> {
+        let all_known =
+            given.iter().zip(&known).all(|(given, known)| given.is_none() || known.is_some());
+        if !all_known {
+            return None;
+        }
+        let kinds: Vec<_> = known.iter().map(|value| value.as_ref().map(Any::kind)).collect();
+        let item = Item { above: Above::default(), of: Of::Resource };
+        let error = self.call(known, &item).err()?;
+        let found = error.starts_with("expected ").then(|| error.rsplit_once(" got "))??.1;
+        let place = kinds.iter().position(|kind| *kind == Some(found))?;
+        Some((place, error))
+    }
+
     /// What is wrong with the arguments that are known beforehand; the others are `None`.
     pub fn check(&self, known: &[Option<Any<'_>>]) -> Result<(), String> {
         let text = |i: usize| match known.get(i) {
@@ -202,6 +250,11 @@ impl Function {
                 _ => Ok(()),
             },
             "ConvertCase" => text(1).map_or(Ok(()), texts::check_case),
+            "Decode" => text(1).map_or(Ok(()), texts::check_encoding),
+            "ProfileID" | "SpanID" | "TraceID" => match &known[0] {
+                Some(id) => texts::read_id(self.name, id).map(drop),
+                None => Ok(()),
+            },
             "ExtractPatterns" | "IsMatch" => match text(1) {
                 Some(pattern) => parsers::pattern(self.name, pattern).map(drop),
                 None => Ok(()),
@@ -224,6 +277,7 @@ impl Function {
             },
             "Time" => {
                 text(1).map_or(Ok(()), time::check_format)?;
+                text(3).map_or(Ok(()), time::check_locale)?;
                 time::location(text(2).unwrap_or_default(), text(1).unwrap_or_default()).map(drop)
             }
             _ => Ok(()),

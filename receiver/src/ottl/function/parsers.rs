@@ -30,12 +30,13 @@ pub(super) fn bytes(digits: &str) -> Result<Vec<u8>, String> {
         .collect()
 }
 
-fn pair(key: &str, value: Any<'_>) -> KeyValue {
+/// A pair.
+pub(super) fn pair(key: &str, value: Any<'_>) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(value.own()), ..Default::default() }
 }
 
 /// Later pairs take the place of earlier ones with the same key.
-fn map<'a>(pairs: impl IntoIterator<Item = KeyValue>) -> Any<'a> {
+pub(super) fn map<'a>(pairs: impl IntoIterator<Item = KeyValue>) -> Any<'a> {
     let mut all: Vec<KeyValue> = Vec::new();
     for pair in pairs {
         match all.iter_mut().find(|known| known.key == pair.key) {
@@ -96,6 +97,14 @@ pub(super) fn parse_int(mut arguments: Arguments<'_>) -> Value<'_> {
     };
     // Base 0 is what the digits say.
     let prefix = |what: &str| digits.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(what));
+    let digits = match base {
+        // Go takes `_` between digits then.
+        0 if !digits.starts_with('_') && !digits.ends_with('_') && !digits.contains("__") => {
+            digits.replace('_', "")
+        }
+        _ => digits.to_owned(),
+    };
+    let digits = digits.as_str();
     let (digits, base) = match base {
         0 if prefix("0x") => (&digits[2..], 16),
         0 if prefix("0b") => (&digits[2..], 2),
@@ -380,41 +389,4 @@ pub(super) fn parse_severity(mut arguments: Arguments<'_>) -> Value<'_> {
         "could not map log level: no matching log level found for value '{}'",
         target.shown()
     ))
-}
-
-/// The parts of an address, by the names of the semantic conventions.
-pub(super) fn url(mut arguments: Arguments<'_>) -> Value<'_> {
-    let text = arguments.text()?;
-    let uri: hyper::Uri = text
-        .split('#')
-        .next()
-        .unwrap_or_default()
-        .parse()
-        .map_err(|error| format!("parse {text:?}: {error}"))?;
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let user = authority.rsplit_once('@').map(|(user, _)| user);
-    let path = if uri.authority().is_some() && uri.path() == "/" && !text.ends_with('/') {
-        ""
-    } else {
-        uri.path()
-    };
-    let mut pairs = vec![
-        pair("url.original", made(&*text)),
-        pair("url.domain", made(uri.host().unwrap_or_default())),
-        pair("url.scheme", made(uri.scheme_str().unwrap_or_default())),
-        pair("url.path", made(path)),
-    ];
-    pairs.extend(uri.port_u16().map(|port| pair("url.port", Any::Int(port.into()))));
-    let fragment = text.split_once('#').map(|(_, fragment)| fragment);
-    pairs.extend(fragment.filter(|f| !f.is_empty()).map(|f| pair("url.fragment", made(f))));
-    if let Some(user) = user {
-        pairs.push(pair("url.user_info", made(user)));
-        let (name, password) = user.split_once(':').map_or((user, None), |(n, p)| (n, Some(p)));
-        pairs.extend((!name.is_empty()).then(|| pair("url.username", made(name))));
-        pairs.extend(password.map(|password| pair("url.password", made(password))));
-    }
-    pairs.extend(uri.query().filter(|q| !q.is_empty()).map(|query| pair("url.query", made(query))));
-    let extension = path.rsplit_once('.').map(|(_, extension)| extension);
-    pairs.extend(extension.filter(|e| !e.is_empty()).map(|e| pair("url.extension", made(e))));
-    Ok(map(pairs))
 }

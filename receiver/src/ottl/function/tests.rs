@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::super::{Conditions, Context, ErrorMode, Item, Of};
+use super::super::{Above, Conditions, Context, ErrorMode, Item, Of};
 use crate::{metric::pairs, value};
 
 fn log() -> LogRecord {
@@ -33,7 +33,8 @@ fn asked(condition: &str) -> Result<bool, String> {
     let made = Conditions::new(Context::Log, &list, ErrorMode::Propagate);
     let conditions = made.map_err(|mut wrong| wrong.remove(0).1)?;
     let log = log();
-    conditions.hold(&Item { resource: Some(&resource), scope: Some(&scope), of: Of::Log(&log) })
+    let above = Above { resource: Some(&resource), scope: Some(&scope), ..Default::default() };
+    conditions.hold(&Item { above, of: Of::Log(&log) })
 }
 
 #[test]
@@ -71,6 +72,31 @@ fn converters_make_what_they_make_in_the_collector() {
         r#"SHA1("a") == "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8""#,
         r#"SHA256("hello world") == "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9""#,
         r#"SHA512("") == "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e""#,
+        r#"XXH3("hello world") == "d447b1ea40e6988b""#,
+        r#"XXH128("hello world") == "df8d09e93f874900a99b8775cc15b6c7""#,
+        r#"Murmur3Hash("Hello World") == "ce837619""#,
+        r#"Murmur3Hash128("Hello World") == "dbc2a0c1ab26631a27b4c09fcf1fe683""#,
+        r#"CommunityID("123.124.125.126", 12345, "55.56.57.58", 80) == "1:9qr9Z1LViXcNwtLVOHZ3CL8MlyM=""#,
+        r#"CommunityID("55.56.57.58", 80, "123.124.125.126", 12345, "UDP", 1) == "1:1viZaClxhTkWejXjxmQXaZzI8F4=""#,
+        r#"CommunityID("::1", 1, "::2", 2, "UDP", 5) == "1:v3hjp03ltVd5SdpUV0amQeWq3Vs=""#,
+        r#"ParseCSV("a,b", "x|y", headerDelimiter="|") == {"x": "a", "y": "b"}"#,
+        r#"Decode("h\u00e9", "iso-8859-1") == "h\u00c3\u00a9""#,
+        r#"ParseInt("1_000", 0) == 1000"#,
+        r#"ToUpperCase("\u00dfa") == "\u00dfA""#,
+        r#"Substring("\u00e4\u00f6\u00fc", 1, 3, utf8Safe=true) == "\u00f6""#,
+        r#"ExtractPatterns("\u00e4b", "(?P<x>\\w+)")["x"] == "b""#,
+        r#"String(SpanID(0x0102030405060708)) == "[1,2,3,4,5,6,7,8]""#,
+        r#"not (SpanID(0x0102030405060708) == 0x0102030405060708)"#,
+        r#"String(log.time) == "\"2023-11-14T22:13:20.123456789Z\"""#,
+        r#"Concat([Duration("1.5s"), nil], "|") == "1500000000|<nil>""#,
+        r#"Format("%[2]s %[1]s %U %T", ["a", "b"]) == "b a %!U(string=b) %!T(BADINDEX)""#,
+        r#"Format("%#x % d %*d", [255, 5, 3, 1]) == "0xff  5   1""#,
+        r#"Format("%v %v", [[1, "a"], 0x01ff]) == "[1 a] [1 255]""#,
+        r#"URL("HTTP://u:p@h.x:80/a%20b.c?q=1#f")["url.original"] == "http://u:p@h.x:80/a%20b.c?q=1#f""#,
+        r#"URL("http://h/a%20b")["url.path"] == "/a b""#,
+        r#"URL("a.b/c")["url.extension"] == "b/c" and URL("a.b/c")["url.domain"] == """#,
+        r#"Time("02/03/24", "%D", "UTC") == Time("2024-02-03", "%F", "UTC")"#,
+        r#""a\x41\101" == "aAA""#,
         r#"Hex("abc") == "616263""#,
         r#"Hex(7) == "0000000000000007""#,
         r#"Hex(true) == "01""#,

@@ -4,7 +4,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD},
 };
-use sha2::Digest;
+use encoding_rs::Encoding;
 
 use super::{
     super::{compare::Any, hex},
@@ -18,11 +18,27 @@ fn mapped(mut arguments: Arguments<'_>, map: impl Fn(&str) -> String) -> Value<'
 }
 
 pub(super) fn to_lower_case(arguments: Arguments<'_>) -> Value<'_> {
-    mapped(arguments, str::to_lowercase)
+    mapped(arguments, lower)
 }
 
 pub(super) fn to_upper_case(arguments: Arguments<'_>) -> Value<'_> {
-    mapped(arguments, str::to_uppercase)
+    mapped(arguments, upper)
+}
+
+/// Character by character, as in Go: none becomes several.
+fn lower(text: &str) -> String {
+    text.chars().filter_map(|c| c.to_lowercase().next()).collect()
+}
+
+fn upper(text: &str) -> String {
+    let one = |c: char| {
+        let mut all = c.to_uppercase();
+        match (all.next(), all.next()) {
+            (Some(large), None) => large,
+            _ => c,
+        }
+    };
+    text.chars().map(one).collect()
 }
 
 pub(super) fn to_camel_case(arguments: Arguments<'_>) -> Value<'_> {
@@ -36,8 +52,8 @@ pub(super) fn to_snake_case(arguments: Arguments<'_>) -> Value<'_> {
 pub(super) fn convert_case(mut arguments: Arguments<'_>) -> Value<'_> {
     let (text, case) = (arguments.text()?, arguments.text()?);
     Ok(made(match &*case {
-        "lower" => text.to_lowercase(),
-        "upper" => text.to_uppercase(),
+        "lower" => lower(&text),
+        "upper" => upper(&text),
         "snake" => snake(&text),
         _ => camel(&text),
     }))
@@ -79,9 +95,6 @@ fn camel(text: &str) -> String {
             large = true;
         } else {
             large = separates(c);
-            if !large && !c.is_ascii() {
-                out.push(c);
-            }
         }
     }
     out
@@ -120,7 +133,11 @@ fn snake(text: &str) -> String {
 
 pub(super) fn concat(mut arguments: Arguments<'_>) -> Value<'_> {
     let (values, by) = (arguments.list()?, arguments.text()?);
-    let texts: Vec<_> = values.iter().map(Any::shown).collect();
+    let text = |value: &Any<'_>| match value {
+        Any::Nil => "<nil>".to_owned(),
+        other => other.text(),
+    };
+    let texts: Vec<_> = values.iter().map(text).collect();
     Ok(made(texts.join(&by)))
 }
 
@@ -167,8 +184,8 @@ pub(super) fn substring(mut arguments: Arguments<'_>) -> Value<'_> {
     })?;
     if whole {
         // No character is cut.
-        let (from, to) = (target.floor_char_boundary(from), target.floor_char_boundary(to));
-        return Ok(made(&target[from..to]));
+        let (from, to) = (target.ceil_char_boundary(from), target.floor_char_boundary(to));
+        return Ok(made(target.get(from..to).unwrap_or_default()));
     }
     Ok(made(String::from_utf8_lossy(part)))
 }
@@ -186,35 +203,6 @@ pub(super) fn trim_prefix(mut arguments: Arguments<'_>) -> Value<'_> {
 pub(super) fn trim_suffix(mut arguments: Arguments<'_>) -> Value<'_> {
     let (target, suffix) = (arguments.text()?, arguments.text()?);
     Ok(made(target.strip_suffix(&*suffix).unwrap_or(&target)))
-}
-
-fn hashed<D: Digest>(arguments: Arguments<'_>) -> Value<'_> {
-    mapped(arguments, |text| hex(&D::digest(text)))
-}
-
-pub(super) fn md5(arguments: Arguments<'_>) -> Value<'_> {
-    hashed::<md5::Md5>(arguments)
-}
-
-pub(super) fn sha1(arguments: Arguments<'_>) -> Value<'_> {
-    hashed::<sha1::Sha1>(arguments)
-}
-
-pub(super) fn sha256(arguments: Arguments<'_>) -> Value<'_> {
-    hashed::<sha2::Sha256>(arguments)
-}
-
-pub(super) fn sha512(arguments: Arguments<'_>) -> Value<'_> {
-    hashed::<sha2::Sha512>(arguments)
-}
-
-/// FNV-1a of 64 bits.
-pub(super) fn fnv(mut arguments: Arguments<'_>) -> Value<'_> {
-    let text = arguments.text()?;
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    Ok(Any::Int(hash.cast_signed()))
 }
 
 pub(super) fn base64_encode(mut arguments: Arguments<'_>) -> Value<'_> {
@@ -240,20 +228,40 @@ fn engine(variant: &str) -> Option<&'static base64::engine::GeneralPurpose> {
     })
 }
 
+pub(super) fn check_encoding(encoding: &str) -> Result<(), String> {
+    match engine(encoding).is_some() || Encoding::for_label(encoding.as_bytes()).is_some() {
+        true => Ok(()),
+        false => Err(format!("unsupported encoding '{encoding}'")),
+    }
+}
+
 pub(super) fn decode(mut arguments: Arguments<'_>) -> Value<'_> {
     let target = arguments.next();
     let encoding = arguments.text()?;
-    let bytes = match &target {
-        Any::Bytes(bytes) => bytes.to_vec(),
+    let bytes: &[u8] = match &target {
+        Any::Bytes(bytes) => bytes,
+        Any::Text(text) => text.as_bytes(),
         Any::Nil => return Err("unsupported type provided to Decode function: <nil>".to_owned()),
-        other => other.text().into_bytes(),
+        other => {
+            return Err(format!("unsupported type provided to Decode function: {}", other.kind()));
+        }
     };
-    let text = match (engine(&encoding), encoding.to_lowercase().as_str()) {
-        (Some(engine), _) => engine.decode(bytes).map_err(|error| error.to_string())?,
-        (None, "utf-8" | "utf8" | "us-ascii" | "ascii") => bytes,
-        _ => return Err(format!("unsupported encoding '{encoding}'")),
-    };
-    Ok(made(String::from_utf8_lossy(&text)))
+    check_encoding(&encoding)?;
+    Ok(made(match engine(&encoding) {
+        Some(engine) => {
+            let bytes = engine.decode(bytes);
+            let bytes = bytes.map_err(|error| format!("could not decode: {error}"))?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        // ASCII is a part of UTF-8, and what is not in it is left as it is.
+        None if matches!(&*encoding.to_ascii_lowercase(), "us-ascii" | "ascii") => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+        None => match Encoding::for_label(encoding.as_bytes()) {
+            Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
+            None => String::new(),
+        },
+    }))
 }
 
 pub(super) fn hexadecimal(mut arguments: Arguments<'_>) -> Value<'_> {
@@ -293,140 +301,41 @@ pub(super) fn uuid_v7(_: Arguments<'_>) -> Value<'_> {
     Ok(made(uuid::Uuid::now_v7()))
 }
 
-fn id<'a>(mut arguments: Arguments<'a>, length: usize, what: &str) -> Value<'a> {
-    let value = arguments.next();
-    let bytes = match &value {
-        Any::Bytes(bytes) => {
-            return match bytes.len() == length {
-                true => Ok(value),
-                false => Err(format!("{what} ids must be {length} bytes")),
-            };
-        }
-        Any::Text(text) if text.len() == 2 * length => parsers::bytes(text),
-        Any::Text(_) => return Err(format!("{what} ids must be {} hex characters", 2 * length)),
-        other => return Err(expected("[]byte", other)),
+/// The bytes of an id, or why they are none.
+pub(super) fn read_id(function: &str, value: &Any<'_>) -> Result<Vec<u8>, String> {
+    let length = if function == "SpanID" { 8 } else { 16 };
+    let wrong = |what: String| format!("{function}: could not decode ID: {what}");
+    let (bytes, digits): (&[u8], _) = match value {
+        Any::Bytes(bytes) => (bytes, None),
+        Any::Text(text) => (text.as_bytes(), Some(text)),
+        Any::Nil => (&[], None),
+        other => return Err(format!("unsupported type: {}", other.kind())),
     };
-    Ok(Any::Bytes(bytes?.into()))
+    match digits {
+        _ if bytes.len() == length => Ok(bytes.to_vec()),
+        Some(digits) if bytes.len() == 2 * length => {
+            parsers::bytes(digits).map_err(|error| wrong(format!("invalid hex: {error}")))
+        }
+        _ => Err(wrong(format!(
+            "invalid length: expected {length} or {} bytes, got {}",
+            2 * length,
+            bytes.len()
+        ))),
+    }
+}
+
+fn id<'a>(function: &str, mut arguments: Arguments<'a>) -> Value<'a> {
+    read_id(function, &arguments.next()).map(|bytes| Any::Id(bytes.into()))
 }
 
 pub(super) fn span_id(arguments: Arguments<'_>) -> Value<'_> {
-    id(arguments, 8, "span")
+    id("SpanID", arguments)
 }
 
 pub(super) fn trace_id(arguments: Arguments<'_>) -> Value<'_> {
-    id(arguments, 16, "trace")
+    id("TraceID", arguments)
 }
 
 pub(super) fn profile_id(arguments: Arguments<'_>) -> Value<'_> {
-    id(arguments, 16, "profile")
-}
-
-/// The verbs of Go's `Sprintf` that conditions have a use for.
-pub(super) fn format(mut arguments: Arguments<'_>) -> Value<'_> {
-    let template = arguments.text()?;
-    let mut values = arguments.list()?.into_iter();
-    let mut out = String::new();
-    let mut chars = template.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let mut flags = String::new();
-        while let Some(flag) = chars.next_if(|c| "+-# 0".contains(*c)) {
-            flags.push(flag);
-        }
-        let mut digits = || {
-            let mut number = None;
-            while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                chars.next();
-                number = Some((number.unwrap_or(0_usize) * 10 + digit as usize).min(1024));
-            }
-            number
-        };
-        let width = digits().unwrap_or(0);
-        let point = chars.next_if_eq(&'.').is_some();
-        let mut digits = || {
-            let mut number = 0_usize;
-            while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                chars.next();
-                number = (number * 10 + digit as usize).min(1024);
-            }
-            number
-        };
-        let precision = point.then(&mut digits);
-        let Some(verb) = chars.next() else {
-            out.push_str("%!(NOVERB)");
-            break;
-        };
-        if verb == '%' {
-            out.push('%');
-            continue;
-        }
-        let Some(value) = values.next() else {
-            out.push_str(&format!("%!{verb}(MISSING)"));
-            continue;
-        };
-        let text = printed(verb, precision, &flags, &value);
-        let missing = width.saturating_sub(text.chars().count());
-        if flags.contains('-') {
-            out.push_str(&text);
-            out.extend(std::iter::repeat_n(' ', missing));
-        } else if flags.contains('0') && "dfxXobeg".contains(verb) {
-            let (sign, rest) = text.split_at(usize::from(text.starts_with(['-', '+'])));
-            out.push_str(sign);
-            out.extend(std::iter::repeat_n('0', missing));
-            out.push_str(rest);
-        } else {
-            out.extend(std::iter::repeat_n(' ', missing));
-            out.push_str(&text);
-        }
-    }
-    let rest: Vec<_> = values.map(|value| format!("{}={}", value.kind(), value.shown())).collect();
-    if !rest.is_empty() {
-        out.push_str(&format!("%!(EXTRA {})", rest.join(", ")));
-    }
-    Ok(made(out))
-}
-
-fn printed(verb: char, precision: Option<usize>, flags: &str, value: &Any<'_>) -> String {
-    let plus = if flags.contains('+') { "+" } else { "" };
-    match (verb, value) {
-        ('v' | 'd', Any::Int(number)) => match number {
-            0.. => format!("{plus}{number}"),
-            _ => number.to_string(),
-        },
-        ('x', Any::Int(number)) => format!("{number:x}"),
-        ('X', Any::Int(number)) => format!("{number:X}"),
-        ('o', Any::Int(number)) => format!("{number:o}"),
-        ('b', Any::Int(number)) => format!("{number:b}"),
-        ('c', Any::Int(number)) => {
-            u32::try_from(*number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string()
-        }
-        ('f' | 'F', Any::Double(number)) => format!("{number:.*}", precision.unwrap_or(6)),
-        ('e', Any::Double(number)) => {
-            // Go's exponents have a sign and two digits.
-            let text = format!("{number:.*e}", precision.unwrap_or(6));
-            match text.split_once('e') {
-                Some((digits, exponent)) => match exponent.strip_prefix('-') {
-                    Some(exponent) => format!("{digits}e-{exponent:0>2}"),
-                    None => format!("{digits}e+{exponent:0>2}"),
-                },
-                None => text,
-            }
-        }
-        ('v' | 'g', Any::Double(number)) => crate::value::float(*number),
-        ('t' | 'v', Any::Bool(truth)) => truth.to_string(),
-        ('q', Any::Text(text)) => format!("{text:?}"),
-        ('x', Any::Text(text)) => hex(text.as_bytes()),
-        ('x', Any::Bytes(bytes)) => hex(bytes),
-        ('s', Any::Text(text)) => match precision {
-            Some(most) => text.chars().take(most).collect(),
-            None => text.clone().into_owned(),
-        },
-        ('s', other @ (Any::Time(_) | Any::Duration(_))) => other.shown(),
-        ('v', other) => other.shown(),
-        (_, Any::Nil) => format!("%!{verb}(<nil>)"),
-        (_, other) => format!("%!{verb}({}={})", other.kind(), other.shown()),
-    }
+    id("ProfileID", arguments)
 }

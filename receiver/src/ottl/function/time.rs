@@ -82,6 +82,10 @@ pub(super) fn duration(mut arguments: Arguments<'_>) -> Value<'_> {
         Some(rest) => (rest, -1),
         None => (text.strip_prefix('+').unwrap_or(&text), 1),
     };
+    // Configurations take days, too.
+    if text.contains('d') {
+        return Err(format!("time: unknown unit \"d\" in duration {text:?}"));
+    }
     let duration = crate::config::parse_duration(text)?;
     Ok(Any::Duration(sign * i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
 }
@@ -154,6 +158,22 @@ fn short(directive: char) -> Option<&'static str> {
     })
 }
 
+/// The same where a text is read: `%D` has two digits of the year then.
+fn read_as(directive: char) -> Option<&'static str> {
+    match directive {
+        'D' => Some("%m/%d/%y"),
+        other => short(other),
+    }
+}
+
+/// Names of months and days are known in English alone.
+pub(super) fn check_locale(locale: &str) -> Result<(), String> {
+    match locale.is_empty() || locale == "en" || locale.starts_with("en-") {
+        true => Ok(()),
+        false => Err(format!("unsupported locale '{locale}': Fathom reads English names only")),
+    }
+}
+
 /// Whether the Collector knows all directives.
 pub(super) fn check_format(format: &str) -> Result<(), String> {
     if format.is_empty() {
@@ -215,6 +235,10 @@ fn formatted(time: &Zoned, format: &str) -> String {
             'j' => standard("%:z"),
             'k' => format!("{}:00", standard("%:z")),
             '%' => "%".to_owned(),
+            // A zone without a name is its offset.
+            'Z' if time.time_zone().iana_name().is_none() && time.offset() != Offset::UTC => {
+                standard("%z")
+            }
             other => standard(&format!("%{other}")),
         });
     }
@@ -277,7 +301,7 @@ impl Parsed {
                 Some('%') | None => {
                     rest.strip_prefix(c).ok_or_else(|| cannot(rest, &c.to_string()))?
                 }
-                Some(directive) => match short(directive) {
+                Some(directive) => match read_as(directive) {
                     Some(long) => self.follow(rest, long, chars.as_str())?,
                     None => {
                         let next = if chars.as_str().is_empty() { then } else { chars.as_str() };
@@ -410,7 +434,8 @@ impl Parsed {
         };
         let (mut at, mut seconds) = (1, 0);
         for (part, unit) in [3600, 60, 1].into_iter().take(parts).enumerate() {
-            if part > 0 && matches!(directive, 'j' | 'k') {
+            let colon = rest.as_bytes().get(at) == Some(&b':');
+            if part > 0 && (matches!(directive, 'j' | 'k') || directive == 'z' && colon) {
                 if rest.as_bytes().get(at) != Some(&b':') {
                     return Err(wrong());
                 }

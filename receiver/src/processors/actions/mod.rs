@@ -7,6 +7,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::matching::regexp;
 use crate::{config::Mistakes, value};
 
 /// One action, as configured.
@@ -156,7 +157,7 @@ fn does(i: usize, config: Config) -> Result<Does, String> {
         wrong(format!(". Action \"{name}\" does not use {what}. {many} must not be specified"))
     };
     let regex = || {
-        Regex::new(&pattern)
+        regexp(&pattern)
             .map_err(|_| wrong(format!(". Field \"pattern\" has invalid pattern: \"{pattern}\"")))
     };
     let sources = usize::from(value.is_some())

@@ -1,10 +1,13 @@
 //! Which metrics are converted.
 
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
-use regex::RegexSet;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Mistakes, processors::matching::Regexp};
+use crate::{
+    config::Mistakes,
+    processors::matching::{Regexp, regexp},
+};
 
 /// The kinds of metrics that can be converted.
 const TYPES: [&str; 3] = ["exponentialhistogram", "histogram", "sum"];
@@ -34,7 +37,7 @@ pub(super) struct Filter {
 #[derive(Clone, Debug)]
 enum Names {
     Strict(Vec<String>),
-    Regexp(RegexSet),
+    Regexp(Vec<Regex>),
 }
 
 impl Filter {
@@ -58,10 +61,10 @@ impl Filter {
         }
         let names = match config.match_type.as_str() {
             "strict" => Some(Names::Strict(config.metrics.clone())),
-            "regexp" => match RegexSet::new(&config.metrics) {
-                Ok(set) => Some(Names::Regexp(set)),
+            "regexp" => match config.metrics.iter().map(|name| regexp(name)).collect() {
+                Ok(all) => Some(Names::Regexp(all)),
                 Err(error) => {
-                    wrong.add(path("metrics"), error.to_string());
+                    wrong.add(path("metrics"), error);
                     None
                 }
             },
@@ -81,7 +84,7 @@ impl Filter {
         match &self.names {
             None => open,
             Some(Names::Strict(names)) => names.contains(&metric.name),
-            Some(Names::Regexp(set)) => set.is_match(&metric.name),
+            Some(Names::Regexp(all)) => all.iter().any(|one| one.is_match(&metric.name)),
         }
     }
 

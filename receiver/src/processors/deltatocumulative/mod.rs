@@ -233,13 +233,11 @@ impl Streams {
                 let stream = entry.get_mut();
                 let (start, last) = stream.total.times();
                 let (new_start, time) = point.times();
-                if *new_start < start || time <= last {
-                    let older = *new_start < start;
+                let older = *new_start < start;
+                if older || time <= last {
                     dropped.push(if older { Dropped::OlderStart } else { Dropped::OutOfOrder });
                     return false;
                 }
-                // Before the addition: where that has to begin anew, it says so.
-                *new_start = start;
                 add(&stream.total, point);
                 *stream = Stream { total: wrap(point.clone()), seen };
             }
@@ -277,6 +275,9 @@ impl Total {
 
 fn number(total: &Total, point: &mut NumberDataPoint) {
     let Total::Number(total) = total else { return };
+    point.start_time_unix_nano = total.start_time_unix_nano;
+    // A point that says that it has no value does not take the total away.
+    point.flags = total.flags;
     let float = |value| match value {
         Value::AsInt(value) => value as f64,
         Value::AsDouble(value) => value,
@@ -293,10 +294,11 @@ fn explicit(total: &Total, point: &mut HistogramDataPoint) {
     if total.explicit_bounds != point.explicit_bounds
         || total.bucket_counts.len() != point.bucket_counts.len()
     {
-        // Histograms with other bounds cannot be added: the stream begins anew where the last ended.
-        point.start_time_unix_nano = total.time_unix_nano;
+        // Histograms with other bounds cannot be added: the stream begins anew with this point.
         return;
     }
+    point.start_time_unix_nano = total.start_time_unix_nano;
+    point.flags = total.flags;
     point.count = point.count.saturating_add(total.count);
     point.sum = sum(total.sum, point.sum);
     point.min = total.min.zip(point.min).map(|(a, b)| a.min(b));
@@ -308,6 +310,8 @@ fn explicit(total: &Total, point: &mut HistogramDataPoint) {
 
 fn exponential_total(total: &Total, point: &mut ExponentialHistogramDataPoint) {
     let Total::Exponential(total) = total else { return };
+    point.start_time_unix_nano = total.start_time_unix_nano;
+    point.flags = total.flags;
     exponential::add(total, point);
 }
 

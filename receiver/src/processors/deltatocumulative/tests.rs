@@ -189,9 +189,34 @@ async fn explicit_histograms_add_up_unless_their_bounds_change() {
     pass(2, 1.0, [1, 2]);
     let total = pass(3, 1.0, [3, 4]);
     assert_eq!(total, (1, 10, vec![4, 6], Some(5.0), Some(2.0), Some(3.0)));
-    // Other bounds: the stream begins anew where it ended.
+    // Other bounds: the stream begins anew with the point.
     let total = pass(5, 7.0, [1, 0]);
-    assert_eq!(total, (3, 1, vec![1, 0], Some(5.0), Some(5.0), Some(5.0)));
+    assert_eq!(total, (4, 1, vec![1, 0], Some(5.0), Some(5.0), Some(5.0)));
+}
+
+#[tokio::test]
+async fn a_point_without_a_value_says_nothing_of_the_total() {
+    let mut bench = bench(10);
+    let mut pass = |time: u64, value: Option<i64>| {
+        let point = NumberDataPoint {
+            start_time_unix_nano: time - 1,
+            time_unix_nano: time,
+            value: value.map(Value::AsInt),
+            flags: u32::from(value.is_none()),
+            ..Default::default()
+        };
+        let data = Data::Sum(Sum {
+            aggregation_temporality: AggregationTemporality::Delta.into(),
+            data_points: vec![point],
+            is_monotonic: true,
+        });
+        let Some(Data::Sum(mut total)) = bench.pass(data) else { panic!("dropped") };
+        let p = total.data_points.remove(0);
+        (p.start_time_unix_nano, p.value, p.flags)
+    };
+    pass(2, Some(5));
+    assert_eq!(pass(3, None), (1, Some(Value::AsInt(5)), 0));
+    assert_eq!(pass(4, Some(2)), (1, Some(Value::AsInt(7)), 0));
 }
 
 #[tokio::test(start_paused = true)]

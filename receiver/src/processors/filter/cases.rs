@@ -3,6 +3,7 @@
 use opentelemetry_proto::tonic::{
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     metrics::v1::{Gauge, NumberDataPoint, ResourceMetrics, ScopeMetrics},
+    resource::v1::Resource,
 };
 use serde_json::json;
 

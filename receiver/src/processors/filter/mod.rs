@@ -12,9 +12,7 @@ use opentelemetry_proto::tonic::{
         logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
         trace::v1::ExportTraceServiceRequest,
     },
-    common::v1::InstrumentationScope,
     metrics::v1::{Metric, metric::Data},
-    resource::v1::Resource,
 };
 use tracing::error;
 
@@ -25,7 +23,7 @@ use crate::{
     channel::{Input, Output},
     component::{Component, Context, Processor},
     config::Mistakes,
-    ottl::{About, Conditions, Context as Level, Item, Of, Point},
+    ottl::{About, Above, Conditions, Context as Level, Item, Of, Point},
 };
 
 /// The processor.
@@ -119,19 +117,13 @@ impl Asker {
     }
 
     /// Whether a resource is dropped.
-    fn drops_resource(&self, asked: &Asked, resource: Option<&Resource>) -> bool {
-        let item = Item { resource, scope: None, of: Of::Resource };
-        self.hold(asked.about(Level::Resource), &item)
+    fn drops_resource(&self, asked: &Asked, above: Above<'_>) -> bool {
+        self.hold(asked.about(Level::Resource), &Item { above, of: Of::Resource })
     }
 
     /// Whether a scope is dropped.
-    fn drops_scope(
-        &self,
-        asked: &Asked,
-        resource: Option<&Resource>,
-        scope: Option<&InstrumentationScope>,
-    ) -> bool {
-        self.hold(asked.about(Level::Scope), &Item { resource, scope, of: Of::Scope })
+    fn drops_scope(&self, asked: &Asked, above: Above<'_>) -> bool {
+        self.hold(asked.about(Level::Scope), &Item { above, of: Of::Scope })
     }
 }
 
@@ -199,7 +191,12 @@ impl Metrics {
         let whole =
             self.asked.of_resources_only() && self.include.is_none() && self.exclude.is_none();
         request.resource_metrics.retain_mut(|of| {
-            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
+            let above = Above {
+                resource: of.resource.as_ref(),
+                resource_schema: &of.schema_url,
+                ..Above::default()
+            };
+            if ask.drops_resource(&self.asked, above) {
                 return false;
             }
             let attributes = of.resource.as_ref().map_or(&[][..], |r| &r.attributes);
@@ -214,13 +211,13 @@ impl Metrics {
             if whole {
                 return true;
             }
-            let resource = of.resource.as_ref();
             of.scope_metrics.retain_mut(|part| {
-                let scope = part.scope.as_ref();
-                if ask.drops_scope(&self.asked, resource, scope) {
+                let above =
+                    Above { scope: part.scope.as_ref(), scope_schema: &part.schema_url, ..above };
+                if ask.drops_scope(&self.asked, above) {
                     return false;
                 }
-                part.metrics.retain_mut(|metric| self.keeps(resource, scope, metric, ask));
+                part.metrics.retain_mut(|metric| self.keeps(above, metric, ask));
                 !part.metrics.is_empty()
             });
             !of.scope_metrics.is_empty()
@@ -228,21 +225,13 @@ impl Metrics {
         !request.resource_metrics.is_empty()
     }
 
-    fn keeps(
-        &self,
-        resource: Option<&Resource>,
-        scope: Option<&InstrumentationScope>,
-        metric: &mut Metric,
-        ask: &Asker,
-    ) -> bool {
+    fn keeps(&self, above: Above<'_>, metric: &mut Metric, ask: &Asker) -> bool {
         let named = |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(metric));
         if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
             return false;
         }
-        if ask.hold(
-            self.asked.about(Level::Metric),
-            &Item { resource, scope, of: Of::Metric(metric) },
-        ) {
+        let of = Of::Metric(About::of(metric));
+        if ask.hold(self.asked.about(Level::Metric), &Item { above, of }) {
             return false;
         }
         let conditions = self.asked.about(Level::DataPoint);
@@ -252,46 +241,20 @@ impl Metrics {
         let mut data = metric.data.take();
         // The type is the data's, and the data is being changed.
         let about = About::new(metric, data.as_ref());
-        let keep = |point: Point<'_>| {
-            !ask.hold(conditions, &Item { resource, scope, of: Of::Point(about, point) })
-        };
+        let keep =
+            |point: Point<'_>| !ask.hold(conditions, &Item { above, of: Of::Point(about, point) });
         macro_rules! retain {
-            ($data:ident, $point:ident => $more:expr) => {{
-                $data.data_points.retain(|$point| {
-                    keep(Point {
-                        attributes: &$point.attributes,
-                        start: $point.start_time_unix_nano,
-                        time: $point.time_unix_nano,
-                        flags: $point.flags,
-                        ..$more
-                    })
-                });
+            ($data:ident, $kind:ident) => {{
+                $data.data_points.retain(|point| keep(Point::$kind(point)));
                 !$data.data_points.is_empty()
             }};
         }
-        let none = Point::default();
         let rest = match &mut data {
-            Some(Data::Gauge(d)) => retain!(d, p => Point { number: p.value, ..none }),
-            Some(Data::Sum(d)) => retain!(d, p => Point { number: p.value, ..none }),
-            Some(Data::Histogram(d)) => retain!(d, p => Point {
-                count: Some(p.count),
-                sum: p.sum,
-                bounds: Some(&p.explicit_bounds),
-                buckets: Some(&p.bucket_counts),
-                ..none
-            }),
-            Some(Data::ExponentialHistogram(d)) => retain!(d, p => Point {
-                count: Some(p.count),
-                sum: p.sum,
-                scale: Some(p.scale),
-                zero_count: Some(p.zero_count),
-                positive: p.positive.as_ref(),
-                negative: p.negative.as_ref(),
-                ..none
-            }),
-            Some(Data::Summary(d)) => {
-                retain!(d, p => Point { count: Some(p.count), sum: Some(p.sum), ..none })
-            }
+            Some(Data::Gauge(d)) => retain!(d, Number),
+            Some(Data::Sum(d)) => retain!(d, Number),
+            Some(Data::Histogram(d)) => retain!(d, Histogram),
+            Some(Data::ExponentialHistogram(d)) => retain!(d, Exponential),
+            Some(Data::Summary(d)) => retain!(d, Summary),
             None => true,
         };
         metric.data = data;
@@ -307,24 +270,29 @@ impl Logs {
         }
         let conditions = self.asked.about(Level::Log);
         request.resource_logs.retain_mut(|of| {
-            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
+            let above = Above {
+                resource: of.resource.as_ref(),
+                resource_schema: &of.schema_url,
+                ..Above::default()
+            };
+            if ask.drops_resource(&self.asked, above) {
                 return false;
             }
-            let resource = of.resource.as_ref();
             of.scope_logs.retain_mut(|part| {
-                let scope = part.scope.as_ref();
-                if ask.drops_scope(&self.asked, resource, scope) {
+                let above =
+                    Above { scope: part.scope.as_ref(), scope_schema: &part.schema_url, ..above };
+                if ask.drops_scope(&self.asked, above) {
                     return false;
                 }
                 part.log_records.retain(|log| {
                     let item = matching::Item {
-                        resource: resource.map_or(&[], |resource| &resource.attributes),
-                        scope,
+                        resource: above.resource.map_or(&[], |resource| &resource.attributes),
+                        scope: above.scope,
                         attributes: &log.attributes,
                         kind: Kind::Log(log),
                     };
                     self.selection.means(&item)
-                        && !ask.hold(conditions, &Item { resource, scope, of: Of::Log(log) })
+                        && !ask.hold(conditions, &Item { above, of: Of::Log(log) })
                 });
                 !part.log_records.is_empty()
             });
@@ -343,24 +311,29 @@ impl Traces {
         let conditions = self.asked.about(Level::Span);
         let on_events = self.asked.about(Level::SpanEvent);
         request.resource_spans.retain_mut(|of| {
-            if ask.drops_resource(&self.asked, of.resource.as_ref()) {
+            let above = Above {
+                resource: of.resource.as_ref(),
+                resource_schema: &of.schema_url,
+                ..Above::default()
+            };
+            if ask.drops_resource(&self.asked, above) {
                 return false;
             }
-            let resource = of.resource.as_ref();
             of.scope_spans.retain_mut(|part| {
-                let scope = part.scope.as_ref();
-                if ask.drops_scope(&self.asked, resource, scope) {
+                let above =
+                    Above { scope: part.scope.as_ref(), scope_schema: &part.schema_url, ..above };
+                if ask.drops_scope(&self.asked, above) {
                     return false;
                 }
                 part.spans.retain_mut(|span| {
                     let item = matching::Item {
-                        resource: resource.map_or(&[], |resource| &resource.attributes),
-                        scope,
+                        resource: above.resource.map_or(&[], |resource| &resource.attributes),
+                        scope: above.scope,
                         attributes: &span.attributes,
                         kind: Kind::Span(span),
                     };
                     if !self.selection.means(&item)
-                        || ask.hold(conditions, &Item { resource, scope, of: Of::Span(span) })
+                        || ask.hold(conditions, &Item { above, of: Of::Span(span) })
                     {
                         return false;
                     }
@@ -370,7 +343,7 @@ impl Traces {
                         events.retain(|event| {
                             let of = Of::Event(span, event, index);
                             index += 1;
-                            !ask.hold(on_events, &Item { resource, scope, of })
+                            !ask.hold(on_events, &Item { above, of })
                         });
                         span.events = events;
                     }

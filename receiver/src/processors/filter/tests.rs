@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::{
         Gauge, Histogram, HistogramDataPoint, NumberDataPoint, ResourceMetrics, ScopeMetrics,
         number_data_point::Value,
     },
+    resource::v1::Resource,
     trace::v1::{ResourceSpans, ScopeSpans, Span, span::Event},
 };
 use serde_json::json;

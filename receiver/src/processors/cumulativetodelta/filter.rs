@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{config::Mistakes, processors::matching::Regexp};
 
 /// The kinds of metrics that can be converted.
-const TYPES: [&str; 3] = ["exponentialhistogram", "histogram", "sum"];
+const TYPES: [&str; 3] = ["sum", "histogram", "exponentialhistogram"];
 
 /// Metrics, by name and type.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]

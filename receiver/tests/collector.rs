@@ -7,6 +7,7 @@ use fathom::{
     KINDS,
     config::{Style, load, print},
 };
+use serde_json::json;
 
 const RE: &str = "receivers: {iomonitor: }\nexporters: {debug: }\n";
 const PIPE: &str = "service::pipelines::metrics: {receivers: [iomonitor], exporters: [debug]}\n";
@@ -42,7 +43,7 @@ fn names_of_levels_are_taken_in_any_case_and_no_others() {
             ("exporters::debug::verbosity: loud", "unknown metrics level \"loud\""),
             ("service::telemetry::metrics::level: Detailed", ""),
             ("service::telemetry::metrics::level: NONE", ""),
-            ("service::telemetry::metrics::level: some", "unknown value \"some\""),
+            ("service::telemetry::metrics::level: some", "unknown metrics level \"some\""),
             ("service::telemetry::logs::level: WaRn", ""),
             ("service::telemetry::logs::level: warning", ""),
             ("service::telemetry::logs::level: DPANIC", ""),
@@ -90,7 +91,10 @@ fn types_are_strict() {
             ),
             ("processors::batch::send_batch_size: '5'", "got unconvertible type 'string'"),
             ("processors::batch::send_batch_size: true", "got unconvertible type 'bool'"),
-            ("processors::batch::send_batch_size: -2", "out of range"),
+            (
+                "processors::batch::send_batch_size: -2",
+                "'send_batch_size' cannot parse value as 'uint32': -2 overflows uint",
+            ),
             ("processors::batch::send_batch_size: '${yaml:5}'", ""),
             ("exporters::debug::use_internal_logger: 1", "got unconvertible type 'int'"),
             ("exporters::debug::use_internal_logger: yes", "got unconvertible type 'string'"),
@@ -120,8 +124,151 @@ fn types_are_strict() {
             ("processors::batch::timeout: 1y1", "'timeout' time: "),
             ("processors::batch::timeout: 1x", "'timeout' time: unknown unit"),
             ("processors::batch::timeout: '7'", "'timeout' time: missing unit in duration"),
-            ("processors::batch::timeout: -1s", "'timeout' must be non-negative"),
-            ("processors::batch::timeout: -1", "'timeout' must be non-negative"),
+            ("processors::batch::timeout: -1s", "timeout must be greater or equal to 0"),
+            ("processors::batch::timeout: -1", "timeout must be greater or equal to 0"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_below_zero_is_refused_in_the_component_s_own_words() {
+    table(
+        besides,
+        &[
+            (
+                "exporters::file: {path: a, flush_interval: -1s}",
+                "flush_interval must be larger than zero",
+            ),
+            ("exporters::file: {path: a, flush_interval: 0s}", ""),
+            (
+                "processors::memory_limiter: {limit_mib: 9, check_interval: -1s}",
+                "'check_interval' must be greater than zero",
+            ),
+            (
+                "processors::memory_limiter: {limit_mib: -9, check_interval: 1s}",
+                "'limit_mib' cannot parse value as 'uint32': -9 overflows uint",
+            ),
+            (
+                "processors::deltatocumulative: {max_stale: -1s}",
+                "max_stale must be a positive duration (got -1s)",
+            ),
+            (
+                "processors::deltatocumulative: {max_streams: -1}",
+                "max_streams must be a positive number (got -1)",
+            ),
+            ("processors::deltatocumulative: {max_streams: 0}", ""),
+            ("processors::cumulativetodelta: {max_staleness: -1s}", ""),
+            ("processors::resourcedetection: {refresh_interval: -1s}", ""),
+            ("exporters::otlp: {endpoint: 'a:1', timeout: -1s}", "'timeout' must be non-negative"),
+            // No limit, as 0.
+            (
+                "exporters::otlp_http: {endpoint: 'http://a:1', timeout: -1s, idle_conn_timeout: -1s}",
+                "",
+            ),
+            ("extensions::zpages: {read_timeout: -1s, idle_timeout: -1s}", ""),
+        ],
+    );
+}
+
+/// A plain value is zero then, as in the Collector; everything else is as if the key were not there.
+#[test]
+fn keys_without_a_value() {
+    let printed = |text: &str| {
+        let uri = [format!("yaml:{RE}{PIPE}{text}")];
+        let style = Style { reveal: true, nanos: false };
+        print(&uri, &[], &KINDS, style, false).expect("readable").0
+    };
+    for nothing in ["", "null", "~", "'${env:FATHOM_NONE}'", "'${env:FATHOM_NONE:-}'", "'${yaml:}'"]
+    {
+        let otlp = |keys: &str| {
+            let keys = keys.replace("NO", nothing);
+            printed(&format!("exporters::otlp: {{endpoint: 'a:1', {keys}}}\n"))
+        };
+        for (keys, at, expected) in [
+            ("timeout: NO", "/timeout", json!("0s")),
+            ("balancer_name: NO", "/balancer_name", json!("")),
+            ("compression: NO", "/compression", json!("none")),
+            ("wait_for_ready: NO", "/wait_for_ready", json!(false)),
+            ("retry_on_failure: {multiplier: NO}", "/retry_on_failure/multiplier", json!(0.0)),
+            (
+                "retry_on_failure: {initial_interval: NO}",
+                "/retry_on_failure/initial_interval",
+                json!("0s"),
+            ),
+            ("retry_on_failure: NO", "/retry_on_failure/multiplier", json!(1.5)),
+            ("sending_queue: NO", "/sending_queue/queue_size", json!(1000)),
+            ("sending_queue: {queue_size: NO}", "/sending_queue/queue_size", json!(0)),
+            ("sending_queue: {batch: NO}", "/sending_queue/batch/min_size", json!(8192)),
+            ("headers: {a: NO}", "/headers", json!({"a": ""})),
+        ] {
+            let printed = otlp(keys);
+            let at = format!("/exporters/otlp{at}");
+            assert_eq!(printed.pointer(&at), Some(&expected), "{keys}, {nothing:?}: {printed}");
+        }
+        let rest = "exporters::debug::verbosity: NO\nexporters::file: {path: a, rotation: NO}\n\
+                    processors::resourcedetection: {detectors: NO, override: NO}\n\
+                    service::telemetry::metrics::level: NO\n";
+        let printed = printed(&rest.replace("NO", nothing));
+        for (at, expected) in [
+            ("/exporters/debug/verbosity", json!("basic")),
+            ("/exporters/file/rotation/max_backups", json!(100)),
+            ("/processors/resourcedetection/detectors", json!(["env"])),
+            ("/processors/resourcedetection/override", json!(false)),
+            ("/service/telemetry/metrics/level", json!("normal")),
+        ] {
+            assert_eq!(printed.pointer(at), Some(&expected), "{at}, {nothing:?}");
+        }
+    }
+    table(
+        besides,
+        &[
+            // Text is not nothing, however short.
+            ("processors::batch::timeout: ''", "'timeout' time: invalid duration"),
+            ("processors::batch::send_batch_size: ''", "got unconvertible type 'string'"),
+            (
+                "exporters::otlp: {endpoint: 'a:1', sending_queue: {queue_size: }}",
+                "`queue_size` must be positive",
+            ),
+            ("exporters::file: {path: a, format: }", "format type is not supported"),
+        ],
+    );
+}
+
+/// Keys that only what is not here would need: whoever has them in a file can start with it.
+#[test]
+fn keys_that_do_nothing_here() {
+    let http = |keys: &str| format!("exporters::otlp_http: {{endpoint: 'http://a:1', {keys}}}");
+    table(
+        besides,
+        &[
+            (&http("middlewares: [], cookies: {}, tls: {tpm: {enabled: false}}"), ""),
+            (
+                &http("middlewares: [{id: a}]"),
+                "failed to resolve middleware \"a\": middleware not found",
+            ),
+            (&http("tls: {tpm: {enabled: true}}"), "give `key_file` or `key_pem`"),
+            (
+                "processors::resourcedetection: {detectors: [env, ec2, k8snode], ec2: {tags: [a]}, proxy_url: a}",
+                "",
+            ),
+            ("processors::resourcedetection: {detectors: [ec3]}", "invalid detector key: ec3"),
+            ("processors::resourcedetection: {ec3: {}}", "has invalid keys: ec3"),
+            ("processors::filter: {profile_conditions: ['profile.duration > 1']}", ""),
+            ("processors::filter: {profiles: {profile: ['duration_unix_nano > 1']}}", ""),
+            (
+                "processors::filter: {profile_conditions: ['no quotes here']}",
+                "condition has invalid syntax",
+            ),
+            (
+                "processors::filter: {profile_conditions: [{context: span, conditions: ['a == 1']}]}",
+                "unknown context span",
+            ),
+            ("service::telemetry::logs::encoding: ''", ""),
+            (
+                "service::telemetry::resource: {a: 1}",
+                "legacy resource attribute \"a\" must be string or null",
+            ),
+            ("service::telemetry::resource: {a: , b: c}", ""),
         ],
     );
 }

@@ -94,7 +94,7 @@ service:
         ),
         (
             "processors::batch::send_batch_size",
-            "expected type 'uint', got unconvertible type 'string'",
+            "expected type 'uint32', got unconvertible type 'string'",
             "9:28",
             "",
         ),

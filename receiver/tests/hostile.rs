@@ -85,7 +85,7 @@ fn keys() {
     );
     refused(&lines(|i| format!("k{i}:\n")), "(200 mistakes, and no more are looked for)", "1:1");
     let twice = lines(|i| format!("k{i}:\n")) + "k7:\n";
-    refused(&twice, "key \"k7\" already set in map (line 8)", "90001:1");
+    refused(&twice, "mapping key \"k7\" already defined at line 8", "90001:1");
     let unknown = "receivers:\n".to_owned() + &lines(|i| format!("  nop/{i}:\n"));
     refused(&unknown, "unknown type: \"nop\" for id: \"nop/0\"", "2:3");
     let unknown = "receivers:\n  iomonitor:\n".to_owned() + &lines(|i| format!("    k{i}:\n"));

@@ -4,6 +4,7 @@
 //! the run is repeated without that value, until one passes. Configurations have a default for every
 //! field, so a value can always be left out.
 
+mod access;
 mod error;
 mod optional;
 
@@ -12,13 +13,11 @@ use std::{
     collections::BTreeSet,
 };
 
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer as _,
-    MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer as _, Visitor};
 
 pub use self::optional::optional;
 use self::{
+    access::{Entries, Items, Variant},
     error::Error,
     optional::{NULL_IS_ON, OPTIONAL},
 };
@@ -34,10 +33,14 @@ use super::{
 pub fn read<T: DeserializeOwned>(node: &Node) -> (Option<T>, Mistakes) {
     let run = Run::default();
     loop {
-        let error = match T::deserialize(At { node, path: "", run: &run }) {
+        let error = match T::deserialize(At { node, path: "", run: &run, of: None }) {
             Ok(value) => return (Some(value), run.sorted()),
             Err(error) => error,
         };
+        if error.keeps_default {
+            run.found_again.set(true);
+            continue;
+        }
         let path = error.path.clone().unwrap_or_default();
         // Without a value of its own, a field that must be given is missing.
         let consequence =
@@ -60,6 +63,8 @@ struct Run {
     mistakes: RefCell<Vec<Mistake>>,
     /// Paths of values that were noted and are skipped.
     left_out: RefCell<BTreeSet<String>>,
+    /// Structs, by their lists of fields, and fields of them that keep their default if they have no value.
+    kept: RefCell<BTreeSet<(usize, String)>>,
     found_again: Cell<bool>,
 }
 
@@ -105,6 +110,13 @@ struct At<'a> {
     node: &'a Node,
     path: &'a str,
     run: &'a Run,
+    /// The struct that it is a field of, by its list of fields.
+    of: Option<&'static [&'static str]>,
+}
+
+/// Which struct it is: several have fields of the same names.
+fn identity(fields: &'static [&'static str]) -> usize {
+    fields.as_ptr() as usize
 }
 
 impl<'a> At<'a> {
@@ -112,10 +124,33 @@ impl<'a> At<'a> {
         self,
         key: &str,
         node: &Node,
+        of: Option<&'static [&'static str]>,
         seed: S,
     ) -> Result<S::Value, Error> {
         let path = self.below(key);
-        seed.deserialize(At { node, path: &path, run: self.run }).map_err(|e| e.at(&path, node))
+        seed.deserialize(At { node, path: &path, run: self.run, of }).map_err(|e| e.at(&path, node))
+    }
+
+    /// Whether there is no value. An empty default of a variable is none where no text is wanted.
+    fn is_nothing(&self) -> bool {
+        match &self.node.value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty() && self.node.unread.is_some(),
+            _ => false,
+        }
+    }
+
+    /// A field that is no plain value keeps its default if it has none: the next run leaves it out, in every struct
+    /// of its kind.
+    fn or_default(&self) -> Result<(), Error> {
+        match self.of {
+            Some(fields) if self.is_nothing() => {
+                let key = self.path.rsplit("::").next().unwrap_or_default();
+                self.run.kept.borrow_mut().insert((identity(fields), key.to_owned()));
+                Err(Error::keeps_default())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn below(&self, key: &str) -> String {
@@ -134,7 +169,7 @@ impl<'a> At<'a> {
                 Ok(number as i128)
             }
             // A key without a value is zero, as an unset variable is.
-            Value::Null => Ok(0),
+            _ if self.is_nothing() => Ok(0),
             _ => Err(Error::expected(expected, self.node)),
         }
     }
@@ -146,7 +181,7 @@ macro_rules! integers {
             let number = self.integer($name)?;
             match <$type>::try_from(number) {
                 Ok(number) => visitor.$visit(number),
-                Err(_) => Err(Error::new(format!("{number} is out of range for type '{}'", $name))),
+                Err(_) => Err(Error::out_of_range(number, $name)),
             }
         }
     )*};
@@ -168,12 +203,16 @@ impl<'de> Deserializer<'de> for At<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match &self.node.value {
-            Value::Null => visitor.visit_unit(),
+            Value::Null => {
+                self.or_default()?;
+                visitor.visit_unit()
+            }
             Value::Bool(value) => visitor.visit_bool(*value),
             Value::Int(value) => match (u64::try_from(*value), i64::try_from(*value)) {
                 (Ok(value), _) => visitor.visit_u64(value),
                 (_, Ok(value)) => visitor.visit_i64(value),
-                _ => Err(Error::new(format!("{value} is out of range"))),
+                // As in Go's reader of YAML.
+                _ => visitor.visit_f64(*value as f64),
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(value) => visitor.visit_str(value),
@@ -185,7 +224,7 @@ impl<'de> Deserializer<'de> for At<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.node.value {
             Value::Bool(value) => visitor.visit_bool(value),
-            Value::Null => visitor.visit_bool(false),
+            _ if self.is_nothing() => visitor.visit_bool(false),
             _ => Err(Error::expected("bool", self.node)),
         }
     }
@@ -194,7 +233,7 @@ impl<'de> Deserializer<'de> for At<'_> {
         match self.node.value {
             Value::Float(value) => visitor.visit_f64(value),
             Value::Int(value) => visitor.visit_f64(value as f64),
-            Value::Null => visitor.visit_f64(0.0),
+            _ if self.is_nothing() => visitor.visit_f64(0.0),
             _ => Err(Error::expected("float64", self.node)),
         }
     }
@@ -221,9 +260,10 @@ impl<'de> Deserializer<'de> for At<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.node.value {
-            Value::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
+        match self.is_nothing() {
+            true => visitor.visit_none(),
+            // What stands in it is no field.
+            false => visitor.visit_some(At { of: None, ..self }),
         }
     }
 
@@ -246,10 +286,14 @@ impl<'de> Deserializer<'de> for At<'_> {
         if name == OPTIONAL {
             return self.optional(visitor);
         }
+        if name == NAMED {
+            self.or_default()?;
+        }
         visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.or_default()?;
         match &self.node.value {
             Value::List(items) => visitor.visit_seq(Items { at: self, items, next: 0 }),
             Value::Null => visitor.visit_seq(Items { at: self, items: &[], next: 0 }),
@@ -285,7 +329,9 @@ impl<'de> Deserializer<'de> for At<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.node.value {
-            Value::Map(_) | Value::Null => {
+            Value::Map(_) => visitor.visit_map(Entries { at: self, next: 0, fields: None }),
+            _ if self.is_nothing() => {
+                self.or_default()?;
                 visitor.visit_map(Entries { at: self, next: 0, fields: None })
             }
             _ => Err(Error::no_map(self.node)),
@@ -299,7 +345,9 @@ impl<'de> Deserializer<'de> for At<'_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.node.value {
-            Value::Map(_) | Value::Null => {
+            Value::Map(_) => visitor.visit_map(Entries { at: self, next: 0, fields: Some(fields) }),
+            _ if self.is_nothing() => {
+                self.or_default()?;
                 visitor.visit_map(Entries { at: self, next: 0, fields: Some(fields) })
             }
             _ => Err(Error::no_map(self.node)),
@@ -312,6 +360,7 @@ impl<'de> Deserializer<'de> for At<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
+        self.or_default()?;
         match (&self.node.value, &self.node.text) {
             (Value::String(text), _) => visitor.visit_enum(text.as_str().into_deserializer()),
             // `level: none` is text, but `mode: null` or `1` must be named as they were written.
@@ -360,112 +409,8 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// A list.
-struct Items<'a> {
-    at: At<'a>,
-    items: &'a [Node],
-    next: usize,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Error;
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Error> {
-        while let Some(node) = self.items.get(self.next) {
-            let key = self.next.to_string();
-            self.next += 1;
-            if !self.at.left_out(&key) {
-                return self.at.child(&key, node, seed).map(Some);
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// A map, or a struct with these fields.
-struct Entries<'a> {
-    at: At<'a>,
-    next: usize,
-    fields: Option<&'static [&'static str]>,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Error> {
-        while let Some((key, node)) = self.at.node.entries().get(self.next) {
-            self.next += 1;
-            if self.at.left_out(&key.name) {
-                continue;
-            }
-            if let Some(fields) = self.fields {
-                if !fields.contains(&key.name.as_str()) || key.name.ends_with(NULL_IS_ON) {
-                    let place = key.place.clone();
-                    self.at.run.unknown(self.at.below(&key.name), place, &key.name, fields);
-                    continue;
-                }
-                // A key of a struct without a value keeps its default, unless naming it turns it on.
-                let on = || fields.contains(&format!("{}{NULL_IS_ON}", key.name).as_str());
-                if node.value == Value::Null && !on() {
-                    continue;
-                }
-            }
-            return seed.deserialize(key.name.as_str().into_deserializer()).map(Some);
-        }
-        Ok(None)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        match self.at.node.entries().get(self.next - 1) {
-            Some((key, node)) => self.at.child(&key.name, node, seed),
-            None => Err(Error::new("a value without a key".to_owned())),
-        }
-    }
-}
-
-/// An enum's variant with a value: a map of one key.
-struct Variant<'a> {
-    at: At<'a>,
-}
-
-impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
-    type Error = Error;
-    type Variant = At<'a>;
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, At<'a>), Error> {
-        match self.at.node.entries() {
-            [(key, node)] => {
-                let name = seed.deserialize(key.name.as_str().into_deserializer())?;
-                Ok((name, At { node, ..self.at }))
-            }
-            _ => Err(Error::no_map(self.at.node)),
-        }
-    }
-}
-
-impl<'de> de::VariantAccess<'de> for At<'_> {
-    type Error = Error;
-    fn unit_variant(self) -> Result<(), Error> {
-        de::Deserialize::deserialize(self)
-    }
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(self)
-    }
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_struct("", fields, visitor)
-    }
-}
+/// The name by which a type says that it is one of a few names.
+pub const NAMED: &str = "$fathom::config::Named";
 
 /// The name by which a type asks for the node itself.
 pub const RAW: &str = "$fathom::config::Raw";

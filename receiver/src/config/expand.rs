@@ -217,7 +217,8 @@ impl Scalar<'_, '_> {
             (Some(text), _) => Ok(parsed(text.into_encoded_bytes(), &format!("env:{name}"))?),
             (None, Some("")) => {
                 let value = Value::String(String::new());
-                Ok((Node { value, ..Node::default() }, String::new()))
+                let unread = Some(format!("environment variable {name} is not set").into());
+                Ok((Node { value, unread, ..Node::default() }, String::new()))
             }
             (None, Some(default)) => Ok(parsed(default.into(), &format!("env:{name}"))?),
             (None, None) => {

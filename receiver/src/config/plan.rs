@@ -274,7 +274,7 @@ impl Check<'_> {
                 }
             };
             if all.contains_key(&id) {
-                self.push(at_key(format!("duplicate name \"{id}\" after trimming spaces")));
+                self.push(at_key(format!("duplicate name {:?} after unmarshaling {id}", key.name)));
                 continue;
             }
             let Some(factory) = factories.iter().find(|f| f.is(&id.kind)) else {
@@ -432,7 +432,7 @@ impl Check<'_> {
                 continue;
             };
             if !seen.insert(id.clone()) {
-                self.add(&path, format!("duplicate name \"{id}\" after trimming spaces"));
+                self.add(&path, format!("duplicate name {:?} after unmarshaling {id}", key.name));
                 continue;
             }
             if !self.is_map(&path, node) {

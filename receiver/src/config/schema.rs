@@ -53,7 +53,7 @@ fn components<K>(description: &str, factories: &[Factory<K>]) -> Value {
             let names = [&[factory.name], factory.aliases].concat().join("|");
             let mut schema = (factory.schema)();
             schema["description"] = factory.description.into();
-            (format!("^({names})(/.+)?$"), schema)
+            (format!(r"^\s*({names})\s*(/.+)?$"), schema)
         })
         .collect();
     json!({
@@ -84,7 +84,7 @@ fn service() -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "patternProperties": {
-                    format!("^({signals})(/.+)?$"): {
+                    format!(r"^\s*({signals})\s*(/.+)?$"): {
                         "type": "object",
                         "additionalProperties": false,
                         "properties": {
@@ -98,6 +98,49 @@ fn service() -> Value {
             "telemetry": of::<telemetry::Config>(),
         },
     })
+}
+
+/// A pattern of these names in any case.
+fn insensitive<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let letter = |c: char| format!("[{}{}]", c.to_lowercase(), c.to_uppercase());
+    let name = |name: &str| name.chars().map(letter).collect::<String>();
+    format!("^({})$", names.map(name).collect::<Vec<_>>().join("|"))
+}
+
+/// Adds other spellings of an enum's values, which its type names: `any-case`, and `also` those that mean the same.
+fn spellings(choices: &mut Vec<Value>, any_case: Option<Value>, also: Option<Value>) {
+    if let Some(names) = also {
+        choices.push(json!({"enum": names}));
+    }
+    if any_case == Some(Value::Bool(true)) {
+        let lists = choices.iter().filter_map(|choice| choice["enum"].as_array()).flatten();
+        let one = choices.iter().map(|choice| &choice["const"]);
+        let pattern = insensitive(lists.chain(one).filter_map(Value::as_str));
+        choices.push(json!({"type": "string", "pattern": pattern}));
+    }
+}
+
+/// Gives a section that may be turned off the key that does so.
+fn switch(schema: &mut Map<String, Value>) {
+    if schema.remove("switch").is_none() {
+        return;
+    }
+    let enabled = json!({"description": "Whether the section counts.", "type": "boolean"});
+    let mut add = |section: &mut Map<String, Value>| {
+        if section.get("type") == Some(&json!("object")) {
+            let properties = section.entry("properties").or_insert_with(|| json!({}));
+            properties["enabled"] = enabled.clone();
+        }
+    };
+    let variants = schema.get_mut("anyOf").and_then(Value::as_array_mut);
+    variants.into_iter().flatten().filter_map(Value::as_object_mut).for_each(&mut add);
+    // With no section allowed, too, the type is one of two.
+    if let Some(Value::Array(types)) = schema.get("type")
+        && types.contains(&json!("object"))
+    {
+        schema.insert("type".to_owned(), "object".into());
+    }
+    add(schema);
 }
 
 /// Takes the values of an enum out of its schema.
@@ -121,6 +164,8 @@ fn choices(schema: &mut Map<String, Value>) -> Option<Vec<Value>> {
 /// maps a path as a key.
 fn lenient(schema: &mut Value) {
     let Value::Object(schema) = schema else { return };
+    switch(schema);
+    let (any_case, also) = (schema.remove("any-case"), schema.remove("also"));
     for key in ["properties", "patternProperties"] {
         if let Some(Value::Object(nested)) = schema.get_mut(key) {
             nested.values_mut().for_each(lenient);
@@ -135,6 +180,7 @@ fn lenient(schema: &mut Value) {
         nested.iter_mut().for_each(lenient);
     }
     if let Some(mut choices) = choices(schema) {
+        spellings(&mut choices, any_case, also);
         choices.push(json!({"type": ["string", "null"], "pattern": EXPRESSION}));
         schema.insert("anyOf".to_owned(), choices.into());
         return;

@@ -30,7 +30,7 @@ impl duration {
     /// Reads a duration; negative ones are refused.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        impl<'de> de::Visitor<'de> for Visitor {
             type Value = Duration;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a duration such as 10s")
@@ -46,8 +46,15 @@ impl duration {
                     u64::try_from(nanos).map_err(|_| E::custom(format!("{NEGATIVE}: {nanos}")))?;
                 Ok(Duration::from_nanos(nanos))
             }
+            fn visit_none<E>(self) -> Result<Duration, E> {
+                Ok(Duration::ZERO)
+            }
+            fn visit_some<D: Deserializer<'de>>(self, given: D) -> Result<Duration, D::Error> {
+                given.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(Visitor)
+        // A key without a value is zero.
+        deserializer.deserialize_option(Visitor)
     }
 }
 
@@ -59,6 +66,11 @@ impl Signed {
     /// Whether it is below zero.
     pub fn is_negative(self) -> bool {
         self.0 < 0
+    }
+
+    /// How many nanoseconds it has.
+    pub fn nanos(self) -> i64 {
+        self.0
     }
 
     /// As it is if it is not negative; else zero.
@@ -73,13 +85,18 @@ impl From<Duration> for Signed {
     }
 }
 
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.is_negative() { "-" } else { "" };
+        write!(f, "{sign}{}", text(Duration::from_nanos(self.0.unsigned_abs())))
+    }
+}
+
 impl Serialize for Signed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let sign = if self.is_negative() { "-" } else { "" };
-        let size = Duration::from_nanos(self.0.unsigned_abs());
         match style::current().nanos {
             true => serializer.serialize_i64(self.0),
-            false => serializer.serialize_str(&format!("{sign}{}", text(size))),
+            false => serializer.collect_str(self),
         }
     }
 }
@@ -87,7 +104,7 @@ impl Serialize for Signed {
 impl<'de> Deserialize<'de> for Signed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        impl<'de> de::Visitor<'de> for Visitor {
             type Value = Signed;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a duration such as 10s")
@@ -103,21 +120,30 @@ impl<'de> Deserialize<'de> for Signed {
             fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Signed, E> {
                 Ok(Signed(nanos))
             }
+            fn visit_none<E>(self) -> Result<Signed, E> {
+                Ok(Signed(0))
+            }
+            fn visit_some<D: Deserializer<'de>>(self, given: D) -> Result<Signed, D::Error> {
+                given.deserialize_any(self)
+            }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_option(Visitor)
     }
 }
 
-/// Of one that is on, which is what editors should help with.
 impl JsonSchema for Signed {
     fn inline_schema() -> bool {
-        duration::inline_schema()
+        true
     }
     fn schema_name() -> Cow<'static, str> {
         duration::schema_name()
     }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        duration::json_schema(generator)
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "format": "go-duration",
+            "pattern": format!("^-?{}", PATTERN.trim_start_matches('^')),
+        })
     }
 }
 

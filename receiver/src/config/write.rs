@@ -66,11 +66,14 @@ fn scalar(text: &str) -> String {
     // Older readers of YAML take these for booleans.
     const WORDS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
     let letter = |c: char| c.is_alphanumeric() || "_./-+@:% $".contains(c);
+    // And others take these for dates.
+    let dated = text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('-');
     let bare = text.starts_with(|c: char| c.is_alphanumeric() || "/_".contains(c))
         && text.chars().all(letter)
         && !text.ends_with([':', ' '])
         && !text.contains(": ")
         && !WORDS.contains(&text.to_lowercase().as_str())
+        && !dated
         && matches!(plain(text), node::Value::String(_));
     if bare {
         return text.to_owned();

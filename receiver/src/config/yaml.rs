@@ -228,7 +228,7 @@ fn once(entries: &[(Key, Node)]) -> Result<(), Mistake> {
     for (key, _) in entries {
         if let Some(first) = first.insert(key.name.as_str(), key) {
             let line = first.place.as_ref().map_or(0, |p| p.line);
-            let message = format!("key {:?} already set in map (line {line})", key.name);
+            let message = format!("mapping key {:?} already defined at line {line}", key.name);
             return Err(Mistake {
                 path: String::new(),
                 place: key.place.clone(),
@@ -386,7 +386,7 @@ mod tests {
         let (message, place) = error("a: 1\nb: 2\na: 3\n");
         assert_eq!(
             (message.as_str(), place),
-            (r#"key "a" already set in map (line 1)"#, Some((3, 1)))
+            (r#"mapping key "a" already defined at line 1"#, Some((3, 1)))
         );
         let (message, place) = error("a: [1\nb: 2\n");
         assert!(message.starts_with("invalid YAML"), "{message}");

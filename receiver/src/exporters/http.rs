@@ -20,10 +20,13 @@ use hyper_util::{
     client::legacy::Client as Pool,
     rt::{TokioExecutor, TokioTimer},
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::{
     connect::{Connector, causes},
+    middlewares::Middlewares,
     proxy::{self, Proxy},
     queue::Failure,
     tls::{self, Tls},
@@ -58,7 +61,14 @@ pub struct Settings<'a> {
     pub http2_read_idle_timeout: Duration,
     pub http2_ping_timeout: Duration,
     pub read_buffer_size: usize,
+    pub cookies: bool,
+    pub middlewares: &'a Middlewares,
 }
+
+/// `cookies`, which has no keys of its own.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cookies {}
 
 impl Settings<'_> {
     /// Checks what types cannot say.
@@ -68,6 +78,7 @@ impl Settings<'_> {
             let known = url.expose().is_empty() || proxy::parse(url.expose()).is_some();
             wrong.require(known, "proxy_url", proxy::INVALID);
         }
+        wrong.nest("middlewares", self.middlewares.check());
         wrong.nest("tls", self.tls.check());
         wrong
     }
@@ -107,6 +118,9 @@ impl Client {
         mut urls: impl Iterator<Item = &'a Uri>,
         auth: Option<Arc<dyn Authenticator>>,
     ) -> anyhow::Result<Self> {
+        if settings.cookies {
+            warn!("cookies: what a server asks to be sent back, is not");
+        }
         let protocols: &[_] = match settings.force_attempt_http2 {
             true => &["h2", "http/1.1"],
             false => &["http/1.1"],

@@ -12,6 +12,7 @@ mod prometheusremotewrite;
 // Shared by the exporters that send.
 mod connect;
 pub(crate) mod http;
+pub(crate) mod middlewares;
 mod native;
 pub(crate) mod otlp;
 mod proxy;

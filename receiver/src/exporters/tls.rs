@@ -18,7 +18,10 @@ use rustls::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use self::reloaded::{Files, Reloaded};
+use self::{
+    reloaded::{Files, Reloaded},
+    tpm::Tpm,
+};
 use crate::config::{Mistakes, Secret};
 
 /// `tls`.
@@ -69,6 +72,9 @@ pub struct Config {
     /// The age at which what is in the files is read again, before the next connection; 0 is never.
     #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
     pub reload_interval: Duration,
+    /// A key in a TPM. That cannot be had: it must be off.
+    #[serde(skip_serializing_if = "Tpm::is_off")]
+    pub tpm: Tpm,
 }
 
 impl Default for Config {
@@ -90,6 +96,7 @@ impl Default for Config {
             curve_preferences: Vec::new(),
             include_insecure_cipher_suites: false,
             reload_interval: Duration::ZERO,
+            tpm: Tpm::default(),
         }
     }
 }
@@ -162,6 +169,7 @@ impl Config {
             }
         }
         self.check_curves(&mut wrong);
+        wrong.nest("tpm", self.tpm.check());
         wrong
     }
 
@@ -380,6 +388,7 @@ impl ServerCertVerifier for AnyServer {
 
 mod reloaded;
 pub mod server;
+mod tpm;
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use axum::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
             ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
-            ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-            ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+            ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+            ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+            ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
         },
     },
     middleware::{self, Next},
@@ -25,6 +26,7 @@ use super::auth::{self, Authenticators, Guard};
 use crate::{
     config::Mistakes,
     exporters::{
+        middlewares::Middlewares,
         otlp::headers::Headers,
         prometheus::serve::{self, Options},
         tls::server::{self as tls, Tls},
@@ -39,6 +41,8 @@ pub struct Cors {
     pub allowed_origins: Vec<String>,
     /// Headers that they may send beside the usual ones; `*` is all.
     pub allowed_headers: Vec<String>,
+    /// Headers of an answer that a page may read beside the usual ones.
+    pub exposed_headers: Vec<String>,
     /// Seconds for which a browser need not ask again; 0 leaves that to it.
     pub max_age: i64,
 }
@@ -57,6 +61,7 @@ pub struct Settings {
     pub write_timeout: Duration,
     pub idle_timeout: Duration,
     pub keep_alives_enabled: bool,
+    pub middlewares: Middlewares,
 }
 
 /// A configuration with the keys of a server, and more.
@@ -80,33 +85,32 @@ macro_rules! server_config {
                 deserialize_with = "crate::config::optional",
                 skip_serializing_if = "Option::is_none"
             )]
+            #[schemars(extend("switch" = true))]
             pub tls: Option<$crate::exporters::tls::server::Config>,
             /// Pages of which other hosts a browser lets ask.
             #[serde(
                 deserialize_with = "crate::config::optional",
                 skip_serializing_if = "Option::is_none"
             )]
+            #[schemars(extend("switch" = true))]
             pub cors: Option<$crate::extensions::server::Cors>,
             /// Who may ask.
             #[serde(
                 deserialize_with = "crate::config::optional",
                 skip_serializing_if = "Option::is_none"
             )]
+            #[schemars(extend("switch" = true))]
             pub auth: Option<$crate::extensions::auth::ServerConfig>,
             /// Headers of every answer.
             pub response_headers: $crate::exporters::otlp::headers::Headers,
             /// How long a peer may take to send a request, where the next key or `idle_timeout` is 0.
-            #[serde(with = "crate::config::duration")]
-            pub read_timeout: std::time::Duration,
-            /// How long a peer may take to send the head of a request; 0 is no limit.
-            #[serde(with = "crate::config::duration")]
-            pub read_header_timeout: std::time::Duration,
-            /// How long a peer may take to read an answer; 0 is no limit.
-            #[serde(with = "crate::config::duration")]
-            pub write_timeout: std::time::Duration,
-            /// How long a connection may be open without a request; 0 is no limit.
-            #[serde(with = "crate::config::duration")]
-            pub idle_timeout: std::time::Duration,
+            pub read_timeout: $crate::config::Signed,
+            /// How long a peer may take to send the head of a request; 0, or less, is no limit.
+            pub read_header_timeout: $crate::config::Signed,
+            /// How long a peer may take to read an answer; 0, or less, is no limit.
+            pub write_timeout: $crate::config::Signed,
+            /// How long a connection may be open without a request; 0, or less, is no limit.
+            pub idle_timeout: $crate::config::Signed,
             /// Whether a connection is open for more than one request.
             pub keep_alives_enabled: bool,
             /// Read for the sake of existing files: bodies of requests are not read.
@@ -115,6 +119,9 @@ macro_rules! server_config {
             pub compression_algorithms: Option<Vec<String>>,
             /// Read for the sake of existing files: nothing goes on from here.
             pub include_metadata: bool,
+            /// Extensions that stand between it and the network. There are none: it must be empty.
+            #[serde(skip_serializing_if = "crate::exporters::middlewares::Middlewares::is_empty")]
+            pub middlewares: $crate::exporters::middlewares::Middlewares,
             $($(#[$more])* pub $field: $kind,)*
         }
 
@@ -127,14 +134,15 @@ macro_rules! server_config {
                     cors: None,
                     auth: None,
                     response_headers: Default::default(),
-                    read_timeout: std::time::Duration::ZERO,
-                    read_header_timeout: std::time::Duration::from_secs(60),
-                    write_timeout: std::time::Duration::from_secs(30),
-                    idle_timeout: std::time::Duration::from_secs(60),
+                    read_timeout: std::time::Duration::ZERO.into(),
+                    read_header_timeout: std::time::Duration::from_secs(60).into(),
+                    write_timeout: std::time::Duration::from_secs(30).into(),
+                    idle_timeout: std::time::Duration::from_secs(60).into(),
                     keep_alives_enabled: true,
                     max_request_body_size: 20 * 1024 * 1024,
                     compression_algorithms: None,
                     include_metadata: false,
+                    middlewares: Default::default(),
                     $($field: $default,)*
                 }
             }
@@ -151,11 +159,12 @@ macro_rules! server_config {
                     cors: config.cors,
                     auth: config.auth,
                     response_headers: config.response_headers,
-                    read_timeout: config.read_timeout,
-                    read_header_timeout: config.read_header_timeout,
-                    write_timeout: config.write_timeout,
-                    idle_timeout: config.idle_timeout,
+                    read_timeout: config.read_timeout.or_zero(),
+                    read_header_timeout: config.read_header_timeout.or_zero(),
+                    write_timeout: config.write_timeout.or_zero(),
+                    idle_timeout: config.idle_timeout.or_zero(),
                     keep_alives_enabled: config.keep_alives_enabled,
+                    middlewares: config.middlewares,
                 }
             }
         }
@@ -181,6 +190,7 @@ impl Settings {
         if let Some(auth) = &self.auth {
             wrong.nest("auth", auth.check());
         }
+        wrong.nest("middlewares", self.middlewares.check());
         if let Err(nested) = self.response_headers.read() {
             wrong.nest("response_headers", nested);
         }
@@ -333,6 +343,13 @@ async fn allow(State(cors): State<Arc<Cors>>, request: Request, next: Next) -> R
         _ => {
             let mut response = next.run(request).await;
             response.headers_mut().append(VARY, HeaderValue::from_static("Origin"));
+            let exposed = HeaderValue::from_str(&cors.exposed_headers.join(", "));
+            if let Ok(exposed) = exposed
+                && origin.is_some()
+                && !exposed.is_empty()
+            {
+                response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+            }
             response
         }
     };

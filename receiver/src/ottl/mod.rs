@@ -75,6 +75,7 @@ impl Context {
 /// What to do when a condition fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("any-case" = true))]
 pub enum ErrorMode {
     /// Fail.
     Propagate,

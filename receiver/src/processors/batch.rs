@@ -13,7 +13,7 @@ use crate::{
     batch::{Batch, Signal},
     channel::{Closed, Input, Output},
     component::{Component, Context, Processor},
-    config::Mistakes,
+    config::{Mistakes, Signed},
 };
 
 /// The configuration of `batch`.
@@ -21,12 +21,11 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Items that make the block be sent at once.
-    pub send_batch_size: usize,
+    pub send_batch_size: u32,
     /// Time after which a smaller block is sent; zero sends every block at once.
-    #[serde(with = "crate::config::duration")]
-    pub timeout: Duration,
+    pub timeout: Signed,
     /// The most items in one block; zero is no limit.
-    pub send_batch_max_size: usize,
+    pub send_batch_max_size: u32,
     /// Keys of the request's metadata by which blocks are kept apart. What receivers make here comes from no request and
     /// has none, so all of it goes into one block, as without a key.
     pub metadata_keys: Vec<String>,
@@ -38,7 +37,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             send_batch_size: 8192,
-            timeout: Duration::from_millis(200),
+            timeout: Duration::from_millis(200).into(),
             send_batch_max_size: 0,
             metadata_keys: Vec::new(),
             metadata_cardinality_limit: 1000,
@@ -58,6 +57,8 @@ impl Component for BatchProcessor {
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
         let max = config.send_batch_max_size;
+        let message = "timeout must be greater or equal to 0";
+        wrong.require(!config.timeout.is_negative(), "timeout", message);
         wrong.require(
             max == 0 || max >= config.send_batch_size,
             "send_batch_max_size",
@@ -78,8 +79,9 @@ impl Component for BatchProcessor {
 
 impl Processor for BatchProcessor {
     async fn run(self, cx: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
-        let Config { send_batch_size, timeout, .. } = self.0;
-        let mut held = Held { batch: None, items: 0, max: self.0.send_batch_max_size, out };
+        let Config { send_batch_size: enough, timeout, send_batch_max_size: max, .. } = self.0;
+        let (enough, timeout) = (enough as usize, timeout.or_zero());
+        let mut held = Held { batch: None, items: 0, max: max as usize, out };
         let counts = Counts::new(&cx);
         // Set by the first block that is held.
         let mut deadline = Instant::now();
@@ -91,7 +93,7 @@ impl Processor for BatchProcessor {
                         deadline = Instant::now() + timeout;
                     }
                     held.add(batch);
-                    while held.items > 0 && (timeout.is_zero() || held.items >= send_batch_size) {
+                    while held.items > 0 && (timeout.is_zero() || held.items >= enough) {
                         counts.by_size.add(1, &counts.attributes);
                         held.send(&counts).await?;
                         deadline = Instant::now() + timeout;
@@ -272,14 +274,14 @@ mod tests {
     async fn every_point_comes_out_once_in_order_and_no_block_is_too_large() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
-            let size = random.usize(0..50);
+            let size = random.u32(0..50);
             let config = Config {
                 send_batch_size: size,
-                send_batch_max_size: size + random.usize(1..20),
-                timeout: Duration::from_millis(random.u64(0..3)),
+                send_batch_max_size: size + random.u32(1..20),
+                timeout: Duration::from_millis(random.u64(0..3)).into(),
                 ..Config::default()
             };
-            let max = config.send_batch_max_size;
+            let max = config.send_batch_max_size as usize;
             let mut next = 0;
             let blocks = (0..random.usize(1..20)).map(|_| {
                 let n = random.u64(0..100);

@@ -7,7 +7,7 @@ use opentelemetry_sdk::Resource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{DeserializeSeed, Error as _, MapAccess, Visitor},
 };
 use serde_json::Value;
 
@@ -82,6 +82,19 @@ impl Config {
     }
 }
 
+/// An attribute of the map.
+struct Legacy<'k>(&'k str);
+
+impl<'de> DeserializeSeed<'de> for Legacy<'_> {
+    type Value = Option<String>;
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        Option::deserialize(value).map_err(|_| {
+            let message = format!("legacy resource attribute {:?} must be string or null", self.0);
+            D::Error::custom(message)
+        })
+    }
+}
+
 /// Keys of the list's form beside `attributes`.
 const KEYS: [&str; 3] = ["attributes_list", "detectors", "schema_url"];
 
@@ -124,7 +137,8 @@ impl<'de> Deserialize<'de> for Config {
                             Ok(text) => drop(config.map.insert(key, text)),
                         }
                     } else {
-                        config.map.insert(key, map.next_value()?);
+                        let value = map.next_value_seed(Legacy(&key))?;
+                        config.map.insert(key, value);
                     }
                 }
                 Ok(config)

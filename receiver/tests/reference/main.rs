@@ -154,6 +154,36 @@ fn the_schema_accepts_what_we_ship_and_what_it_means() {
     assert!(seen >= 5, "{seen}");
 }
 
+/// An editor must not find fault with what the agent takes.
+#[test]
+fn the_schema_accepts_what_is_valid() {
+    let validator = validator();
+    for valid in [
+        "{exporters: {debug: {verbosity: Detailed}, ' debug / 2 ': {verbosity: NORMAL}}}",
+        "{service: {telemetry: {logs: {level: WARNING, encoding: ''}, metrics: {level: None}}}}",
+        "{service: {telemetry: {logs: {level: ''}, traces: {level: Basic}}}}",
+        "{processors: {filter: {error_mode: IGNORE}}}",
+        "{processors: {attributes: {actions: [{key: a, action: INSERT, value: 1}]}}}",
+        "{processors: {resource_detection: {detectors: [env, ec2], ec2: {tags: [a]}, proxy_url: a}}}",
+        "{processors: {cumulativetodelta: {max_staleness: -1s}}}",
+        "{exporters: {otlp: {endpoint: 'a:1', compression: '', keepalive: {enabled: false}}}}",
+        "{exporters: {otlp_http: {endpoint: 'http://a:1', auth: {enabled: false}, cookies: {enabled: false}}}}",
+        "{exporters: {otlp: {endpoint: 'a:1', retry_on_failure: {enabled: false, initial_interval: -1s}}}}",
+        "{exporters: {otlp: {endpoint: 'a:1', sending_queue: {batch: {enabled: true}}}}}",
+        "{exporters: {otlp: {endpoint: 'a:1', sending_queue: {enabled: false}, tls: {tpm: {enabled: false}}}}}",
+        "{exporters: {prometheus: {endpoint: 'a:1', tls: {enabled: false}, cors: {exposed_headers: [a]}}}}",
+        "{exporters: {prometheusremotewrite: {endpoint: 'http://a:1', wal: {enabled: false}}}}",
+        "{exporters: {file: {path: a, rotation: , compression: ''}}}",
+        "{extensions: {health_check: {use_v2: true, http: , grpc: {endpoint: 'a:1'}}}}",
+    ] {
+        let uris = [AROUND.to_owned(), format!("yaml:{valid}")];
+        if let Err(report) = load(&uris, &[], &KINDS) {
+            panic!("{valid}: {report}");
+        }
+        conforms(&validator, valid, &parsed(valid));
+    }
+}
+
 #[test]
 fn the_schema_tells_right_from_wrong() {
     let validator = validator();

@@ -21,6 +21,8 @@ pub(super) struct Error {
     pub(super) wrong_type: bool,
     /// A field without a default is not there.
     pub(super) missing: bool,
+    /// It is no error: the field has no value.
+    pub(super) keeps_default: bool,
     /// Where: the innermost value that is wrong.
     pub(super) path: Option<String>,
     /// Where that stands.
@@ -30,7 +32,20 @@ pub(super) struct Error {
 impl Error {
     /// With a message alone.
     pub(super) fn new(message: String) -> Self {
-        Self { message, hint: None, wrong_type: false, missing: false, path: None, place: None }
+        Self {
+            message,
+            hint: None,
+            wrong_type: false,
+            missing: false,
+            keeps_default: false,
+            path: None,
+            place: None,
+        }
+    }
+
+    /// That a field has no value.
+    pub(super) fn keeps_default() -> Self {
+        Self { keeps_default: true, ..Self::new(String::new()) }
     }
 
     /// Notes where it happened, unless something further in already has.
@@ -53,6 +68,15 @@ impl Error {
     pub(super) fn or_hint(mut self, hint: &str) -> Self {
         self.hint.get_or_insert_with(|| hint.to_owned());
         self
+    }
+
+    /// A number that the field's type does not have.
+    pub(super) fn out_of_range(number: i128, kind: &str) -> Self {
+        if number < 0 && kind.starts_with('u') {
+            let message = format!("cannot parse value as '{kind}': {number} overflows uint");
+            return Self { wrong_type: true, ..Self::new(message) };
+        }
+        Self::new(format!("{number} is out of range for type '{kind}'"))
     }
 
     /// A value of another type than the field's.

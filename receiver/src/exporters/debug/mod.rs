@@ -38,7 +38,7 @@ use crate::{
     schemars::JsonSchema,
 )]
 #[serde(try_from = "String", rename_all = "lowercase")]
-#[schemars(!try_from)]
+#[schemars(!try_from, extend("any-case" = true))]
 pub(super) enum Verbosity {
     /// One line per batch.
     #[default]
@@ -76,6 +76,7 @@ impl TryFrom<String> for Verbosity {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Config {
     /// How much is printed: basic, normal or detailed.
+    #[serde(deserialize_with = "crate::config::any_case")]
     pub verbosity: Verbosity,
     /// Batches printed in each second before sampling begins.
     pub sampling_initial: i64,

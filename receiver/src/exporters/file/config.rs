@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    config::Mistakes,
+    config::{Mistakes, Signed},
     exporters::otlp::compression::{self, Params},
 };
 
@@ -18,7 +18,11 @@ pub struct Config {
     /// Writes at the end of what is there already, instead of starting with an empty file.
     pub append: bool,
     /// When a new file is begun, and what becomes of the old ones. Without it there is one file.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "named",
+        alias = "rotation:null",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rotation: Option<Rotation>,
     /// How a block is written.
     pub format: Format,
@@ -30,8 +34,7 @@ pub struct Config {
     /// How hard it is compressed.
     pub compression_params: Params,
     /// Read for the sake of existing files: everything is written at once.
-    #[serde(with = "crate::config::duration")]
-    pub flush_interval: Duration,
+    pub flush_interval: Signed,
     /// A file for each value of an attribute, which stands for the `*` in `path`.
     pub group_by: GroupBy,
     /// Makes the directory of the file, if there is none.
@@ -50,12 +53,17 @@ impl Default for Config {
             encoding: None,
             compression: Compression::None,
             compression_params: Params::default(),
-            flush_interval: Duration::from_secs(1),
+            flush_interval: Duration::from_secs(1).into(),
             group_by: GroupBy::default(),
             create_directory: false,
             directory_permissions: String::new(),
         }
     }
+}
+
+/// On as soon as it is named.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rotation>, D::Error> {
+    Option::deserialize(deserializer).map(|given| Some(given.unwrap_or_default()))
 }
 
 /// `rotation`.
@@ -151,6 +159,8 @@ impl Config {
             "append",
             "append and rotation enabled at the same time is not supported",
         );
+        let message = "flush_interval must be larger than zero";
+        wrong.require(!self.flush_interval.is_negative(), "flush_interval", message);
         if let Some(id) = &self.encoding {
             wrong.add(
                 "encoding",

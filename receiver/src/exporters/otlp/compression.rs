@@ -12,7 +12,7 @@ use crate::config::Mistakes;
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
 )]
 #[serde(try_from = "String", rename_all = "lowercase")]
-#[schemars(!try_from)]
+#[schemars(!try_from, extend("also" = [""]))]
 pub enum Compression {
     /// gzip.
     #[default]
@@ -39,7 +39,7 @@ pub enum Compression {
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
 )]
 #[serde(try_from = "String", rename_all = "lowercase")]
-#[schemars(!try_from)]
+#[schemars(!try_from, extend("also" = [""]))]
 pub enum GrpcCompression {
     /// gzip.
     #[default]

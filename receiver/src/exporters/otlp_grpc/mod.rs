@@ -17,6 +17,7 @@ use tonic::{
 use self::{endpoint::Address, send::Grpc};
 use super::{
     connect::{Connector, HTTP2},
+    middlewares::Middlewares,
     otlp::{self, compression::GrpcCompression, headers::Headers},
     proxy::Proxy,
     queue, retry,
@@ -43,6 +44,7 @@ pub struct Config {
     pub headers: Headers,
     /// The extension that adds credentials to every request.
     #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
     pub auth: Option<auth::Config>,
     /// How this agent names itself.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -69,7 +71,11 @@ pub struct Config {
     pub sending_queue: queue::Config,
     /// Whether the connection is checked while nothing is sent.
     #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
     pub keepalive: Option<KeepAlive>,
+    /// Extensions that stand between it and the network. There are none: it must be empty.
+    #[serde(skip_serializing_if = "Middlewares::is_empty")]
+    pub middlewares: Middlewares,
 }
 
 impl Default for Config {
@@ -90,18 +96,20 @@ impl Default for Config {
             retry_on_failure: retry::Config::default(),
             sending_queue: queue::Config::default(),
             keepalive: None,
+            middlewares: Middlewares::default(),
         }
     }
 }
 
-/// The time to answer where none is configured: that of gRPC.
+/// The times without traffic and to answer where none are configured: those of gRPC.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `keepalive`.
 #[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeepAlive {
-    /// Time without traffic after which the peer is asked; zero is never.
+    /// Time without traffic after which the peer is asked; zero is 10 s.
     #[serde(with = "crate::config::duration")]
     pub time: Duration,
     /// Time that it has to answer; zero is 20 s.
@@ -113,11 +121,7 @@ pub struct KeepAlive {
 
 impl Default for KeepAlive {
     fn default() -> Self {
-        Self {
-            time: Duration::from_secs(10),
-            timeout: Duration::from_secs(10),
-            permit_without_stream: false,
-        }
+        Self { time: Duration::ZERO, timeout: Duration::ZERO, permit_without_stream: false }
     }
 }
 
@@ -163,6 +167,7 @@ impl Component for OtlpGrpc {
         if let Some(auth) = &config.auth {
             wrong.nest("auth", auth.check());
         }
+        wrong.nest("middlewares", config.middlewares.check());
         wrong.nest("tls", config.tls.check());
         wrong.nest("retry_on_failure", config.retry_on_failure.check());
         wrong.nest("sending_queue", config.sending_queue.check());
@@ -224,14 +229,11 @@ impl OtlpGrpc {
             .origin(address.origin(&config.authority, config.tls.server_name_override.as_deref())?)
             .user_agent(agent)
             .context("user_agent")?;
-        if let Some(keepalive) = config.keepalive.as_ref().filter(|k| !k.time.is_zero()) {
-            let timeout = match keepalive.timeout {
-                Duration::ZERO => KEEPALIVE_TIMEOUT,
-                given => given,
-            };
+        if let Some(keepalive) = &config.keepalive {
+            let or = |given: Duration, usual| if given.is_zero() { usual } else { given };
             endpoint = endpoint
-                .http2_keep_alive_interval(keepalive.time)
-                .keep_alive_timeout(timeout)
+                .http2_keep_alive_interval(or(keepalive.time, KEEPALIVE_TIME))
+                .keep_alive_timeout(or(keepalive.timeout, KEEPALIVE_TIMEOUT))
                 .keep_alive_while_idle(keepalive.permit_without_stream);
         }
         let connector = Connector::new(tls, proxy, config.timeout).to(address.target()?);

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use self::send::Http;
 use super::{
-    http::{Client, Settings, url},
+    http::{Client, Cookies, Settings, url},
+    middlewares::Middlewares,
     otlp::{
         compression::{Compression, Params},
         headers::Headers,
@@ -25,7 +26,7 @@ use crate::{
     batch::Signal,
     channel::Input,
     component::{Component, Context, Exporter},
-    config::{Mistakes, Secret},
+    config::{Mistakes, Secret, Signed},
     extensions::auth::{self as authentication, Authenticators},
 };
 
@@ -54,10 +55,10 @@ pub struct Config {
     pub headers: Headers,
     /// The extension that adds credentials to every request.
     #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
     pub auth: Option<authentication::Config>,
-    /// The time for one attempt; zero is no limit.
-    #[serde(with = "crate::config::duration")]
-    pub timeout: Duration,
+    /// The time for one attempt; zero, or less, is no limit.
+    pub timeout: Signed,
     /// How connections are secured, where the URL says `https`.
     pub tls: tls::Config,
     /// The proxy to use, instead of what the environment says.
@@ -69,9 +70,8 @@ pub struct Config {
     pub max_idle_conns_per_host: usize,
     /// Requests that may be under way at once; zero is no limit.
     pub max_conns_per_host: usize,
-    /// The time that such a connection is kept open; zero is no limit.
-    #[serde(with = "crate::config::duration")]
-    pub idle_conn_timeout: Duration,
+    /// The time that such a connection is kept open; zero, or less, is no limit.
+    pub idle_conn_timeout: Signed,
     /// A connection for every request.
     pub disable_keep_alives: bool,
     /// Offers HTTP/2 to servers that speak TLS.
@@ -86,6 +86,13 @@ pub struct Config {
     pub read_buffer_size: usize,
     /// Read for the sake of existing files. A request is written from where it lies, without a buffer.
     pub write_buffer_size: usize,
+    /// Read for the sake of existing files: what a server asks to be sent back, is not. A warning says so.
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
+    pub cookies: Option<Cookies>,
+    /// Extensions that stand between it and the network. There are none: it must be empty.
+    #[serde(skip_serializing_if = "Middlewares::is_empty")]
+    pub middlewares: Middlewares,
     /// What happens after a failure.
     pub retry_on_failure: retry::Config,
     /// Where batches wait.
@@ -105,19 +112,21 @@ impl Default for Config {
             compression_params: Params::default(),
             headers: Headers::default(),
             auth: None,
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_secs(30).into(),
             tls: tls::Config::default(),
             proxy_url: None,
             max_idle_conns: 100,
             max_idle_conns_per_host: 0,
             max_conns_per_host: 0,
-            idle_conn_timeout: Duration::from_secs(90),
+            idle_conn_timeout: Duration::from_secs(90).into(),
             disable_keep_alives: false,
             force_attempt_http2: true,
             http2_read_idle_timeout: Duration::ZERO,
             http2_ping_timeout: Duration::ZERO,
             read_buffer_size: 0,
             write_buffer_size: 512 * 1024,
+            cookies: None,
+            middlewares: Middlewares::default(),
             retry_on_failure: retry::Config::default(),
             sending_queue: queue::Config::default(),
         }
@@ -185,18 +194,20 @@ impl Component for OtlpHttp {
 impl Config {
     fn settings(&self) -> Settings<'_> {
         Settings {
-            timeout: self.timeout,
+            timeout: self.timeout.or_zero(),
             tls: &self.tls,
             proxy_url: self.proxy_url.as_ref(),
             max_idle_conns: self.max_idle_conns,
             max_idle_conns_per_host: self.max_idle_conns_per_host,
             max_conns_per_host: self.max_conns_per_host,
-            idle_conn_timeout: self.idle_conn_timeout,
+            idle_conn_timeout: self.idle_conn_timeout.or_zero(),
             disable_keep_alives: self.disable_keep_alives,
             force_attempt_http2: self.force_attempt_http2,
             http2_read_idle_timeout: self.http2_read_idle_timeout,
             http2_ping_timeout: self.http2_ping_timeout,
             read_buffer_size: self.read_buffer_size,
+            cookies: self.cookies.is_some(),
+            middlewares: &self.middlewares,
         }
     }
 

@@ -9,7 +9,8 @@ use super::labels::Rules;
 use crate::{
     config::{Mistakes, Secret, Signed},
     exporters::{
-        http::{Settings, url},
+        http::{Cookies, Settings, url},
+        middlewares::Middlewares,
         otlp::{compression::Params, headers::Headers},
         prometheus::Conversion,
         queue, retry, tls,
@@ -61,6 +62,7 @@ pub struct Config {
     pub headers: Headers,
     /// The extension that adds credentials to every request.
     #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
     pub auth: Option<authentication::Config>,
     /// The time for one attempt; zero is no limit.
     #[serde(with = "crate::config::duration")]
@@ -71,6 +73,7 @@ pub struct Config {
     pub compression_params: Params,
     /// A log on disk that batches would wait in. There is none of that yet.
     #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
     pub wal: Option<Wal>,
     /// How connections are secured, where the URL says `https`.
     pub tls: tls::Config,
@@ -83,9 +86,8 @@ pub struct Config {
     pub max_idle_conns_per_host: usize,
     /// Requests that may be under way at once; zero is no limit.
     pub max_conns_per_host: usize,
-    /// The time that such a connection is kept open; zero is no limit.
-    #[serde(with = "crate::config::duration")]
-    pub idle_conn_timeout: Duration,
+    /// The time that such a connection is kept open; zero, or less, is no limit.
+    pub idle_conn_timeout: Signed,
     /// A connection for every request.
     pub disable_keep_alives: bool,
     /// Offers HTTP/2 to servers that speak TLS.
@@ -100,6 +102,13 @@ pub struct Config {
     pub read_buffer_size: usize,
     /// Read for the sake of existing files. A request is written from where it lies, without a buffer.
     pub write_buffer_size: usize,
+    /// Read for the sake of existing files: what a server asks to be sent back, is not. A warning says so.
+    #[serde(deserialize_with = "crate::config::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("switch" = true))]
+    pub cookies: Option<Cookies>,
+    /// Extensions that stand between it and the network. There are none: it must be empty.
+    #[serde(skip_serializing_if = "Middlewares::is_empty")]
+    pub middlewares: Middlewares,
 }
 
 impl Default for Config {
@@ -130,13 +139,15 @@ impl Default for Config {
             max_idle_conns: 100,
             max_idle_conns_per_host: 0,
             max_conns_per_host: 0,
-            idle_conn_timeout: Duration::from_secs(90),
+            idle_conn_timeout: Duration::from_secs(90).into(),
             disable_keep_alives: false,
             force_attempt_http2: true,
             http2_read_idle_timeout: Duration::ZERO,
             http2_ping_timeout: Duration::ZERO,
             read_buffer_size: 0,
             write_buffer_size: 512 * 1024,
+            cookies: None,
+            middlewares: Middlewares::default(),
         }
     }
 }
@@ -366,12 +377,14 @@ impl Config {
             max_idle_conns: self.max_idle_conns,
             max_idle_conns_per_host: self.max_idle_conns_per_host,
             max_conns_per_host: self.max_conns_per_host,
-            idle_conn_timeout: self.idle_conn_timeout,
+            idle_conn_timeout: self.idle_conn_timeout.or_zero(),
             disable_keep_alives: self.disable_keep_alives,
             force_attempt_http2: self.force_attempt_http2,
             http2_read_idle_timeout: self.http2_read_idle_timeout,
             http2_ping_timeout: self.http2_ping_timeout,
             read_buffer_size: self.read_buffer_size,
+            cookies: self.cookies.is_some(),
+            middlewares: &self.middlewares,
         }
     }
 

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use prost::Message as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{batch::Batch, config::Mistakes};
+use crate::{
+    batch::Batch,
+    config::{Mistakes, Signed},
+};
 
 /// `sending_queue`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
@@ -28,6 +31,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<String>,
     /// How what waits is joined into larger requests. Without it, what comes in is sent as it came.
+    #[schemars(extend("switch" = true))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Joined>,
 }
@@ -37,8 +41,7 @@ pub struct Config {
 #[schemars(default)]
 pub struct Joined {
     /// Time after which a request is sent, however small it is.
-    #[serde(with = "crate::config::duration")]
-    pub flush_timeout: Duration,
+    pub flush_timeout: Signed,
     /// What `min_size` and `max_size` count: `items` or `bytes`. That of the queue, if it has one.
     pub sizer: Sizer,
     /// The size at which a request is sent at once.
@@ -119,7 +122,7 @@ impl Default for Config {
 impl Default for Joined {
     fn default() -> Self {
         Self {
-            flush_timeout: Duration::from_millis(200),
+            flush_timeout: Duration::from_millis(200).into(),
             sizer: Sizer::Items,
             min_size: 8192,
             max_size: 0,
@@ -172,8 +175,7 @@ impl Default for Given {
 #[serde(default, deny_unknown_fields)]
 struct GivenBatch {
     enabled: bool,
-    #[serde(with = "crate::config::duration")]
-    flush_timeout: Duration,
+    flush_timeout: Signed,
     sizer: Option<Sizer>,
     min_size: i64,
     max_size: i64,
@@ -255,8 +257,10 @@ impl Joined {
                 format!("`batch` supports only `items` or `bytes` sizer, found {name:?}"),
             );
         }
-        if self.flush_timeout.is_zero() {
-            wrong.add("flush_timeout", "`flush_timeout` must be positive, found 0");
+        if self.flush_timeout.or_zero().is_zero() {
+            let nanos = self.flush_timeout.nanos();
+            let message = format!("`flush_timeout` must be positive, found {nanos}");
+            wrong.add("flush_timeout", message);
         }
         let (min, max) = (self.min_size, self.max_size);
         for (key, size) in [("min_size", min), ("max_size", max)] {
@@ -338,6 +342,11 @@ mod tests {
                 json!({"batch": {"flush_timeout": 0}}),
                 "batch::flush_timeout",
                 "`flush_timeout` must be positive, found 0",
+            ),
+            (
+                json!({"batch": {"flush_timeout": "-1s"}}),
+                "batch::flush_timeout",
+                "`flush_timeout` must be positive, found -1000000000",
             ),
             (
                 json!({"batch": {"min_size": -1}}),

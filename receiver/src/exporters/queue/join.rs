@@ -40,7 +40,7 @@ pub(super) async fn run<S: Sender>(
                 if parts.last().is_some_and(|last| config.size(&last.batch) < config.min_size) {
                     held = parts.pop();
                     if renewed {
-                        deadline = Instant::now() + config.flush_timeout;
+                        deadline = Instant::now() + config.flush_timeout.or_zero();
                     }
                 }
                 for part in parts {

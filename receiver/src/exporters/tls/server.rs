@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     certificates, filled, given,
     reloaded::{Files, Reloaded},
+    tpm::Tpm,
 };
 use crate::config::{Mistakes, Secret};
 
@@ -58,6 +59,9 @@ pub struct Config {
     /// The age at which what is in the files is read again, before the next connection; 0 is never.
     #[serde(with = "crate::config::duration", skip_serializing_if = "Duration::is_zero")]
     pub reload_interval: Duration,
+    /// A key in a TPM. That cannot be had: it must be off.
+    #[serde(skip_serializing_if = "Tpm::is_off")]
+    pub tpm: Tpm,
 }
 
 impl Default for Config {
@@ -76,6 +80,7 @@ impl Default for Config {
             curve_preferences: Vec::new(),
             include_insecure_cipher_suites: false,
             reload_interval: Duration::ZERO,
+            tpm: Tpm::default(),
         }
     }
 }
@@ -105,6 +110,7 @@ impl Config {
             max_version: self.max_version.clone(),
             cipher_suites: self.cipher_suites.clone(),
             curve_preferences: self.curve_preferences.clone(),
+            tpm: self.tpm.clone(),
             ..super::Config::default()
         }
     }

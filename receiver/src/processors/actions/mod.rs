@@ -38,6 +38,7 @@ pub struct Config {
 /// What an action does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("any-case" = true))]
 pub enum Verb {
     /// Adds the attribute if it is absent.
     Insert,

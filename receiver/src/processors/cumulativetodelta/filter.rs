@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The kinds of metrics that can be converted.
-const TYPES: [&str; 3] = ["exponentialhistogram", "histogram", "sum"];
+const TYPES: [&str; 3] = ["sum", "histogram", "exponentialhistogram"];
 
 /// Metrics, by name and type.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]

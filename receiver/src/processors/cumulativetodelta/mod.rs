@@ -29,7 +29,7 @@ use crate::{
     batch::{Batch, Signal, points},
     channel::{Input, Output},
     component::{Component, Context, Processor},
-    config::{Mistakes, duration_text},
+    config::{Mistakes, Signed, duration_text},
     metric::nanos,
 };
 use filter::Filter;
@@ -39,8 +39,7 @@ use filter::Filter;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A stream without a point for this long is forgotten; 0 is never.
-    #[serde(with = "crate::config::duration")]
-    pub max_staleness: Duration,
+    pub max_staleness: Signed,
     /// Streams that are known at most; points of further ones are dropped.
     pub max_streams: u64,
     /// What becomes of a stream's first point.
@@ -54,7 +53,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_staleness: Duration::from_secs(3600),
+            max_staleness: Duration::from_secs(3600).into(),
             max_streams: 1_000_000,
             initial_value: InitialValue::default(),
             include: filter::Config::default(),
@@ -108,7 +107,7 @@ impl Component for CumulativeToDelta {
         let mut wrong = Mistakes::default();
         let include = Filter::new("include", &config.include, &mut wrong);
         let exclude = Filter::new("exclude", &config.exclude, &mut wrong);
-        let max = config.max_staleness;
+        let max = config.max_staleness.or_zero();
         let given = duration_text(max);
         match max.as_nanos() {
             0 | 1_000_000.. => {}
@@ -388,7 +387,7 @@ impl Streams {
 
     /// Forgets what has been silent for too long.
     fn sweep(&mut self) {
-        let (now, max) = (Instant::now(), self.processor.config.max_staleness);
+        let (now, max) = (Instant::now(), self.processor.config.max_staleness.or_zero());
         // Looking more often than this would not find much more.
         if !max.is_zero() && now - self.swept >= max.min(Duration::from_secs(10)) {
             self.swept = now;

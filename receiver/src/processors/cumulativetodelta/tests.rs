@@ -162,13 +162,13 @@ fn mistakes_are_told_as_the_collector_tells_them() {
             "include: {metric_types: [gauge]}",
             "include::metric_types",
             "found invalid metric type in include.metric_types: gauge. Valid values are \
-             [exponentialhistogram histogram sum]",
+             [sum histogram exponentialhistogram]",
         ),
         (
             "exclude: {metric_types: [Invalid]}",
             "exclude::metric_types",
             "found invalid metric type in exclude.metric_types: Invalid. Valid values are \
-             [exponentialhistogram histogram sum]",
+             [sum histogram exponentialhistogram]",
         ),
         (
             "include: {metrics: [a]}",

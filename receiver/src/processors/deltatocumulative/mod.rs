@@ -28,7 +28,7 @@ use crate::{
     batch::{Batch, Signal, points},
     channel::{Input, Output},
     component::{Component, Context, Processor},
-    config::Mistakes,
+    config::{Mistakes, Signed},
 };
 
 /// The configuration of `deltatocumulative`.
@@ -36,15 +36,14 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A stream without a point for this long is forgotten; its next point starts it anew.
-    #[serde(with = "crate::config::duration")]
-    pub max_stale: Duration,
+    pub max_stale: Signed,
     /// Streams that are kept at most; points of further ones are dropped.
-    pub max_streams: u64,
+    pub max_streams: i64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_stale: Duration::from_secs(300), max_streams: i64::MAX as u64 }
+        Self { max_stale: Duration::from_secs(300).into(), max_streams: i64::MAX }
     }
 }
 
@@ -59,9 +58,16 @@ impl Component for DeltaToCumulative {
 
     fn new(config: Config) -> Result<Self, Mistakes> {
         let mut wrong = Mistakes::default();
-        let message = "max_stale must be a positive duration (got 0s)";
-        wrong.require(!config.max_stale.is_zero(), "max_stale", message);
-        wrong.require(config.max_streams > 0, "max_streams", "must be a positive number");
+        let Config { max_stale, max_streams } = config;
+        if max_stale.or_zero().is_zero() {
+            let message = format!("max_stale must be a positive duration (got {max_stale})");
+            wrong.add("max_stale", message);
+        }
+        // With 0, as in the Collector, there is no stream: every delta is dropped, and counted.
+        if max_streams < 0 {
+            let message = format!("max_streams must be a positive number (got {max_streams})");
+            wrong.add("max_streams", message);
+        }
         wrong.or(Self(config))
     }
 }
@@ -137,7 +143,7 @@ enum Total {
 impl Streams {
     /// Forgets what has been silent for too long.
     fn sweep(&mut self) {
-        let (now, max) = (Instant::now(), self.config.max_stale);
+        let (now, max) = (Instant::now(), self.config.max_stale.or_zero());
         // Looking more often than this would not find much more.
         if now - self.swept >= max.min(Duration::from_secs(10)) {
             self.swept = now;
@@ -219,7 +225,7 @@ impl Streams {
         add: fn(&Total, &mut P),
         dropped: &mut Vec<Dropped>,
     ) -> bool {
-        let full = self.known.len() as u64 >= self.config.max_streams;
+        let full = self.known.len() as i64 >= self.config.max_streams;
         let seen = Instant::now();
         match self.known.entry(key) {
             Entry::Vacant(_) if full => {

@@ -23,7 +23,7 @@ struct Bench {
     _provider: SdkMeterProvider,
 }
 
-fn bench(max_streams: u64) -> Bench {
+fn bench(max_streams: i64) -> Bench {
     let registry = Registry::new();
     let reader = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
     let provider = SdkMeterProvider::builder().with_reader(reader.expect("valid")).build();

@@ -25,7 +25,7 @@ pub struct Config {
     pub log_conditions: Vec<Option<Group>>,
     /// Conditions on spans, their events, scopes and resources.
     pub trace_conditions: Vec<Option<Group>>,
-    /// Accepted as the Collector's; no profiles come here.
+    /// Read for the sake of existing files, and held to the syntax: no profiles come here.
     pub profile_conditions: Vec<Option<Group>>,
     /// Which metrics and data points are dropped, in the form that says beforehand what conditions are about.
     pub metrics: MetricsConfig,
@@ -33,7 +33,7 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Which spans are dropped.
     pub traces: TracesConfig,
-    /// Accepted as the Collector's; no profiles come here.
+    /// Read for the sake of existing files, and held to the syntax: no profiles come here.
     pub profiles: ProfilesConfig,
     /// Which spans are kept, in the older form.
     pub spans: SpansConfig,
@@ -281,6 +281,16 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     let events = [Context::Span, Context::SpanEvent];
     grouped(&mut on_traces, "trace_conditions", trace_groups, events);
 
+    let profiles = [("resource", profiles.resource), ("profile", profiles.profile)];
+    for (key, list) in profiles {
+        for (i, text) in list.into_iter().flatten().enumerate() {
+            wrong.nest(&format!("profiles::{key}::{i}"), malformed(&text));
+        }
+    }
+    if !on_profiles {
+        check_profiles(config.profile_conditions, &mut wrong);
+    }
+
     let mut names = |path: &str, properties: Option<MetricProperties>| match names(properties?) {
         Ok(names) => Some(names),
         Err(message) => {
@@ -316,14 +326,42 @@ pub(super) fn check(config: Config) -> Result<Filter, Mistakes> {
     })
 }
 
-fn add_groups(
-    asked: &mut Asked,
-    path: &str,
-    groups: Vec<Option<Group>>,
-    contexts: &[Context],
-    mode: ErrorMode,
-    wrong: &mut Mistakes,
-) {
+/// What is wrong with the syntax of a condition on profiles. What it names, nobody here knows.
+fn malformed(text: &str) -> Mistakes {
+    let mut wrong = Mistakes::default();
+    let read = Conditions::new(Context::Resource, &[text.to_owned()], ErrorMode::default());
+    let errors = read.err().into_iter().flatten().map(|(_, message)| message);
+    errors
+        .filter(|message| message.contains("condition has invalid syntax"))
+        .for_each(|m| wrong.add("", m));
+    wrong
+}
+
+fn check_profiles(groups: Vec<Option<Group>>, wrong: &mut Mistakes) {
+    let path = "profile_conditions";
+    check_style(path, &groups, wrong);
+    for (i, group) in groups.into_iter().enumerate() {
+        let at = format!("{path}::{i}");
+        match group {
+            None => wrong.add(at, EMPTY),
+            Some(Group::Condition(text)) => wrong.nest(&at, malformed(&text)),
+            Some(Group::Several(Several { context, conditions, .. })) => {
+                let known = ["resource", "scope", "profile"];
+                if !context.is_empty() && !known.contains(&context.to_lowercase().as_str()) {
+                    let message = format!("unknown context {context}");
+                    wrong.unknown(format!("{at}::context"), message, &context, known);
+                }
+                for (j, text) in conditions.iter().enumerate() {
+                    wrong.nest(&format!("{at}::conditions::{j}"), malformed(text));
+                }
+            }
+        }
+    }
+}
+
+const EMPTY: &str = "condition cannot be empty";
+
+fn check_style(path: &str, groups: &[Option<Group>], wrong: &mut Mistakes) {
     let basic =
         groups.iter().flatten().filter(|group| matches!(group, Group::Condition(_))).count();
     wrong.require(
@@ -332,11 +370,22 @@ fn add_groups(
         "configuring multiple configuration styles is not supported, please use only Basic \
          configuration or only Advanced configuration",
     );
+}
+
+fn add_groups(
+    asked: &mut Asked,
+    path: &str,
+    groups: Vec<Option<Group>>,
+    contexts: &[Context],
+    mode: ErrorMode,
+    wrong: &mut Mistakes,
+) {
+    check_style(path, &groups, wrong);
     for (i, group) in groups.into_iter().enumerate() {
         let at = format!("{path}::{i}");
         let (group, one) = match group {
             None => {
-                wrong.add(at, "condition cannot be empty");
+                wrong.add(at, EMPTY);
                 continue;
             }
             Some(Group::Condition(text)) => {

@@ -19,7 +19,7 @@ use crate::{
     batch::Signal,
     channel::{Input, Output},
     component::{Component, Context, Processor, Stability},
-    config::Mistakes,
+    config::{Mistakes, Signed},
     ebpf::memory::release,
     telemetry::Items,
 };
@@ -31,8 +31,7 @@ const MIB: u64 = 1024 * 1024;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Time between two measurements. Required.
-    #[serde(with = "crate::config::duration")]
-    pub check_interval: Duration,
+    pub check_interval: Signed,
     /// The most memory that the agent may use, in MiB: the hard limit.
     pub limit_mib: u32,
     /// How much it may grow between two measurements, in MiB. Data is refused from this far below
@@ -61,7 +60,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            check_interval: Duration::ZERO,
+            check_interval: Duration::ZERO.into(),
             limit_mib: 0,
             spike_limit_mib: 0,
             limit_percentage: 0,
@@ -83,7 +82,7 @@ impl Config {
         let (min_hard, max_hard) =
             (self.min_gc_interval_when_hard_limited, self.max_gc_interval_when_hard_limited);
         wrong.require(
-            !self.check_interval.is_zero(),
+            !self.check_interval.or_zero().is_zero(),
             "check_interval",
             "'check_interval' must be greater than zero",
         );
@@ -194,7 +193,7 @@ impl Processor for MemoryLimiter {
         info!(
             limit_mib = limits.hard / MIB,
             spike_limit_mib = (limits.hard - limits.soft) / MIB,
-            check_interval = ?self.0.check_interval,
+            check_interval = %self.0.check_interval,
             "Memory limiter configured"
         );
         let attributes = [KeyValue::new("processor", cx.id.to_string())];
@@ -202,7 +201,7 @@ impl Processor for MemoryLimiter {
         let refused = Items::new(&cx.meter, "otelcol_processor_refused", &attributes);
         let usage = Usage::open()?;
         let mut limiter = Limiter::new(self.0, limits);
-        let every = limiter.config.check_interval;
+        let every = limiter.config.check_interval.or_zero();
         let mut ticks = interval_at(Instant::now() + every, every);
         // Ticks that passed while the next stage made this one wait have nothing to add.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -307,7 +306,7 @@ impl Limiter {
             (false, Some(backoff)) => Some(backoff.saturating_mul(2)),
             (false, None) => {
                 let hard = before >= self.limits.hard;
-                Some(self.wait(hard).max(self.config.check_interval).saturating_mul(2))
+                Some(self.wait(hard).max(self.config.check_interval.or_zero()).saturating_mul(2))
             }
         };
         self.last = Some(now);

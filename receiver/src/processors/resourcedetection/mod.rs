@@ -1,5 +1,6 @@
 //! `resourcedetection`: says of every resource where the agent runs.
 
+mod config;
 mod container;
 mod env;
 mod k8s;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{info, warn};
 
+use self::config::{Config, ELSEWHERE};
 use super::resource;
 use crate::{
     batch::Signal,
@@ -23,45 +25,6 @@ use crate::{
     component::{Component, Context, Processor},
     config::Mistakes,
 };
-
-/// The configuration of `resourcedetection`.
-#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The detectors, in order: of an attribute that several find, the first one's value counts.
-    pub detectors: Vec<String>,
-    /// Whether what is found replaces attributes that a resource has already.
-    pub r#override: bool,
-    /// The time that the detectors may take, all together.
-    #[serde(with = "crate::config::duration")]
-    pub timeout: Duration,
-    /// Time between two detections; `0s` is one at the start alone.
-    #[serde(with = "crate::config::duration")]
-    pub refresh_interval: Duration,
-    /// Of detector `env`.
-    pub env: EnvConfig,
-    /// Of detector `system`.
-    pub system: SystemConfig,
-    /// Of detector `container`.
-    pub container: DetectorConfig,
-    /// Of detector `k8s_downward`.
-    pub k8s_downward: DetectorConfig,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            detectors: vec!["env".to_owned()],
-            r#override: true,
-            timeout: Duration::from_secs(5),
-            refresh_interval: Duration::ZERO,
-            env: EnvConfig::default(),
-            system: SystemConfig::default(),
-            container: DetectorConfig::default(),
-            k8s_downward: DetectorConfig::default(),
-        }
-    }
-}
 
 /// `env`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
@@ -222,6 +185,8 @@ fn text(value: &str) -> AnyValue {
 /// The processor.
 pub struct ResourceDetection {
     detectors: Vec<Detector>,
+    /// Those that the Collector has and that are not here.
+    missing: Vec<String>,
     replace: bool,
     timeout: Duration,
     refresh: Duration,
@@ -259,7 +224,7 @@ impl Component for ResourceDetection {
             // As in the Collector, none is not a way to have no name.
             sources = vec![system::Source::Dns, system::Source::Os];
         }
-        let mut detectors = Vec::new();
+        let (mut detectors, mut missing) = (Vec::new(), Vec::new());
         for (at, given) in config.detectors.iter().enumerate() {
             detectors.push(match given.trim() {
                 "env" => Detector::Env(config.env.allowlist.clone()),
@@ -268,6 +233,10 @@ impl Component for ResourceDetection {
                 }
                 "container" => Detector::Container(Switches::new(container::ATTRIBUTES, container)),
                 "k8s_downward" => Detector::K8sDownward(Switches::new(k8s::ATTRIBUTES, k8s)),
+                other if ELSEWHERE.contains(&other) => {
+                    missing.push(other.to_owned());
+                    continue;
+                }
                 other => {
                     let message = format!("invalid detector key: {other}");
                     wrong.unknown(format!("detectors::{at}"), message, other, Detector::NAMES);
@@ -277,9 +246,10 @@ impl Component for ResourceDetection {
         }
         wrong.or(Self {
             detectors,
+            missing,
             replace: config.r#override,
             timeout: config.timeout,
-            refresh: config.refresh_interval,
+            refresh: config.refresh_interval.or_zero(),
         })
     }
 }
@@ -303,6 +273,12 @@ fn known(
 
 impl Processor for ResourceDetection {
     async fn run(self, _: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
+        for name in &self.missing {
+            warn!(
+                "detector {name} is not here: what it would find is missing; give it in \
+                 OTEL_RESOURCE_ATTRIBUTES, which detector env reads"
+            );
+        }
         let mut found = self.detect().await?;
         info!(resource = ?found.lines(), "Detected resource information.");
         // One that never ticks, if nothing is to be done again.

@@ -100,7 +100,7 @@ fn the_downward_api_is_read() {
 #[test]
 fn mistakes_are_the_collectors() {
     let wrong = configured(serde_json::json!({
-        "detectors": ["env", " system ", "gcp"],
+        "detectors": ["env", " system ", "gpc"],
         "timeout": "0s",
         "system": {
             "hostname_sources": ["os", "invalid_source"],
@@ -116,7 +116,7 @@ fn mistakes_are_the_collectors() {
             "'system.resource_attributes' has invalid keys: host.nam",
         ),
         ("system", "hostname_sources contains invalid value: \"invalid_source\""),
-        ("detectors::2", "invalid detector key: gcp"),
+        ("detectors::2", "invalid detector key: gpc"),
     ];
     assert_eq!(said, expected);
 }

@@ -83,6 +83,7 @@ impl Default for Config {
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("any-case" = true, "also" = ["warning", ""]))]
 pub enum Level {
     /// Everything.
     Debug,
@@ -108,9 +109,11 @@ pub enum Level {
     Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("also" = [""]))]
 pub enum Encoding {
     /// A line for people.
     #[default]
+    #[serde(alias = "")]
     Console,
     /// A line of JSON.
     Json,

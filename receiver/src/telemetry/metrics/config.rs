@@ -31,7 +31,8 @@ impl Default for Config {
 
 /// How much is measured. There is one amount so far: `none` turns it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
+#[schemars(!try_from, extend("any-case" = true))]
 pub enum Level {
     /// Nothing.
     None,
@@ -41,6 +42,23 @@ pub enum Level {
     Normal,
     /// The most.
     Detailed,
+}
+
+impl TryFrom<String> for Level {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        Ok(match name.as_str() {
+            "none" => Self::None,
+            "basic" => Self::Basic,
+            "normal" => Self::Normal,
+            "detailed" => Self::Detailed,
+            _ => {
+                return Err(format!(
+                    "unknown metrics level {name:?}, valid are: none, basic, normal, detailed"
+                ));
+            }
+        })
+    }
 }
 
 /// Where metrics go: one of these.

@@ -31,6 +31,12 @@ fn advice_is_counted_by_call_name_and_result(mode: Mode) -> Result<()> {
         kinds.push(Step { advice, ..Step::new(Call::ProcessMadvise, 0, rng.usize(1..1 << 20)) });
     }
     kinds.push(Step::new(Call::Readahead, 0, rng.usize(1..1 << 20)));
+    // To the kernel, nothing is all that follows, and more than there is no mistake: of bytes that no file has, a few
+    // calls would make a number that a counter cannot hold.
+    for advice in [0, -1] {
+        let offset = rng.u64(0..600_000);
+        kinds.push(Step { offset, advice, ..Step::new(Call::Readahead, 0, 0) });
+    }
     kinds.push(Step::new(Call::Readahead, 1, 4096));
 
     let cgroup = Cgroup::new()?;

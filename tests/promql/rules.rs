@@ -126,6 +126,43 @@ fn promtool_sees_the_state_of_each_workload() -> Result<()> {
 }
 
 #[test]
+fn an_alert_tells_of_probes_that_lose_events() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    fs::write(directory.path().join("rules.yaml"), shipped()?)?;
+    // Of the probe that is told of changes in interrupts, too, only another mechanism misses what it counts.
+    let probes = [
+        ("a", "syscalls/timed", "tp_btf", 1),
+        ("b", "syscalls/timed", "tp_btf", 0),
+        ("c", "page_states/changes", "tp_btf", 1),
+        ("d", "page_states/changes", "fentry", 1),
+    ];
+    let mut series = Vec::new();
+    for (instance, probe, mode, missed) in probes {
+        let labels = format!("job=\"fathom\",instance={instance:?},probe={probe:?}");
+        let status = format!("ebpf_probe_status{{{labels},mode={mode:?}}}");
+        series.push(json!({"series": status, "values": "1x20"}));
+        let counter = format!("ebpf_probe_missed_total{{{labels}}}");
+        series.push(json!({"series": counter, "values": format!("0+{missed}x20")}));
+    }
+    let firing = ["a", "d"]
+        .map(|instance| json!({"labels": format!("{{instance={instance:?}}}"), "value": 1}));
+    let file = directory.path().join("test.yaml");
+    let expr =
+        "count by (instance) (ALERTS{alertname=\"FathomEventsLost\", alertstate=\"firing\"})";
+    let test = json!({
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [{
+            "interval": "1m",
+            "input_series": series,
+            "promql_expr_test": [{"expr": expr, "eval_time": "15m", "exp_samples": firing}],
+        }],
+    });
+    fs::write(&file, test.to_string())?;
+    promtool(&["test".as_ref(), "rules".as_ref(), file.as_os_str()])
+}
+
+#[test]
 fn a_test_of_rules_can_fail() -> Result<()> {
     let directory = tempfile::tempdir()?;
     fs::write(directory.path().join("rules.yaml"), shipped()?)?;

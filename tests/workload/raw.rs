@@ -4,10 +4,15 @@
     reason = "a wrapper would refuse the invalid arguments that are counted too"
 )]
 
+use std::os::fd::BorrowedFd;
+
 use nix::{
     errno::Errno,
     libc,
-    sys::wait::{WaitStatus, waitpid},
+    sys::{
+        stat::fstat,
+        wait::{WaitStatus, waitpid},
+    },
     unistd::{ForkResult, fork},
 };
 use tests::plan::{Call, Step, VECTORS};
@@ -26,11 +31,7 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
         Call::Touch => return memory::touch(fd, step),
         Call::Madvise | Call::ProcessMadvise => return memory::advise(step),
         Call::Descriptors => return descriptors::round(),
-        Call::Readahead => {
-            // SAFETY: no argument is a pointer.
-            let ret = unsafe { libc::readahead(fd, step.offset as i64, step.size) };
-            return Errno::result(ret).map(|_| step.size as u64);
-        }
+        Call::Readahead => return ahead(fd, step),
         Call::Fadvise64 | Call::Fadvise64Compat => {
             let (offset, size) = (step.offset, step.size);
             // SAFETY: no argument is a pointer.
@@ -62,6 +63,18 @@ pub(crate) fn call(fd: i32, step: &Step, buffer: &mut [u8]) -> Result<u64, Errno
     // SAFETY: the kernel reads or writes at most `len` bytes of the buffer, which is exclusively ours.
     let ret = unsafe { libc::syscall(number, fd, buffer.as_mut_ptr(), buffer.len(), step.offset) };
     Errno::result(ret).map(|bytes| bytes as u64)
+}
+
+/// Has the file read ahead, by more than any file has if the advice is negative, and tells how much of the file that is.
+fn ahead(fd: i32, step: &Step) -> Result<u64, Errno> {
+    let count = if step.advice < 0 { i64::MAX as usize } else { step.size };
+    // SAFETY: no argument is a pointer.
+    Errno::result(unsafe { libc::readahead(fd, step.offset as i64, count) })?;
+    // SAFETY: the call has shown that it is open, and nobody closes it.
+    let size = fstat(unsafe { BorrowedFd::borrow_raw(fd) })?.st_size;
+    let rest = (size as u64).saturating_sub(step.offset);
+    // readahead(2) is posix_fadvise(2) under another name, and there nothing is all that follows.
+    Ok(if count == 0 { rest } else { rest.min(count as u64) })
 }
 
 /// The same with parts of the buffer.

@@ -4,12 +4,12 @@
 #![no_main]
 
 use abi::{
-    errno,
+    errno, fadvise,
     madvise::{CALLS, Cell, MADVISE, PROCESS_MADVISE, READAHEAD, SLOTS, entry},
 };
 use probes::{
     field::{Memory, record, set},
-    group, registers,
+    file, group, registers,
 };
 
 probes::program!();
@@ -37,6 +37,18 @@ probes::cells! {
     ERRORS, ERRORS_BY_GROUP: [u64; CALLS.len() as u32 * errno::SLOTS]
 }
 
+/// Bytes that `readahead(file, offset, count)` is about. To the kernel it is advice that they will be needed, so a count
+/// may be larger than any file, and 0 stands for all that follow.
+#[inline(always)]
+fn ahead(regs: impl Memory) -> u64 {
+    let (offset, count) = (registers::argument_1(regs), registers::argument_2(regs));
+    if !file::are_known() {
+        return count;
+    }
+    let size = file::size(file::mapping(file::of_descriptor(registers::argument_0(regs))));
+    fadvise::bytes(size, offset as i64, count as i64)
+}
+
 #[inline(always)]
 fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: impl FnOnce() -> M) {
     let call = if number == u64::from(set(&NR_MADVISE)) {
@@ -54,11 +66,11 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
     let Some(group) = group::in_scope() else { return };
     let regs = regs();
     // madvise(address, length, advice), process_madvise(process, vectors, count, advice, flags), whose result is
-    // the bytes, and readahead(file, offset, count), whose advice is its name.
+    // the bytes, and readahead, whose advice is its name.
     let (advice, bytes) = match call {
         MADVISE => (registers::argument_2(regs), registers::argument_1(regs)),
         PROCESS_MADVISE => (registers::argument_3(regs), ret as u64),
-        _ => (0, registers::argument_2(regs)),
+        _ => (0, ahead(regs)),
     };
     let slot = errno::slot(ret);
     if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, entry(call, advice as u32)) {

@@ -21,8 +21,9 @@ const DIRTIED: Metric = Metric {
     unit: "{page}",
     kind: Kind::Counter,
     description: "Pages of files that were clean and became dirty, by tasks of the scope.",
-    caveat: "Not the number of pages written to: writing to a dirty page again changes nothing. Direct I/O, DAX and tmpfs \
-             have no dirty pages.",
+    caveat: "Not the number of pages written to: writing to a dirty page again changes nothing, and where the page cache has \
+             large folios (xfs, and ext4 of late), a byte makes all pages of its folio dirty, and written back. It is what \
+             nr_dirtied of /proc/vmstat counts. Direct I/O, DAX and tmpfs have no dirty pages.",
     attributes: &[],
 };
 

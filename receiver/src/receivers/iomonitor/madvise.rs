@@ -49,8 +49,9 @@ const BYTES: Metric = Metric {
     unit: "By",
     kind: Kind::Counter,
     description: "Bytes that the calls which succeeded were about.",
-    caveat: "What was asked, not what was done: memory that was not there cannot be dropped, and the kernel reads ahead no \
-             more than the file has. Of process_madvise, the bytes that the kernel says it has advised about.",
+    caveat: "What was asked, not what was done: memory that was not there cannot be dropped. Of process_madvise, the bytes \
+             that the kernel says it has advised about; of readahead, no more than the file has from its offset on, where the \
+             kernel's types say how many these are.",
     attributes: &[CALL, ADVICE],
 };
 
@@ -160,27 +161,48 @@ fn attributes(entry: u32) -> Vec<Pair<'static>> {
 /// The arguments of a call that returns.
 const REGISTERS: &[&str] = &[
     "pt_regs.orig_ax",
+    "pt_regs.di",
     "pt_regs.si",
     "pt_regs.dx",
     "pt_regs.r10",
     "task_struct.thread_info.status",
+    "task_struct.files?",
+    "files_struct.fdt?",
+    "fdtable.fd?",
+    "file.f_mapping?",
+    "address_space.host?",
+    "inode.i_size?",
 ];
 /// The same beside a record.
 const RECORD: &[&str] = &[
     "trace_event_raw_sys_exit.id",
     "trace_event_raw_sys_exit.ret",
+    "pt_regs.di",
     "pt_regs.si",
     "pt_regs.dx",
     "pt_regs.r10",
     "task_struct.thread_info.status",
+    "task_struct.files?",
+    "files_struct.fdt?",
+    "fdtable.fd?",
+    "file.f_mapping?",
+    "address_space.host?",
+    "inode.i_size?",
 ];
 /// Of native callers alone.
 const RECORD_OF_CALL: &[&str] = &[
     "trace_event_raw_sys_exit.id",
     "trace_event_raw_sys_exit.ret",
+    "pt_regs.di",
     "pt_regs.si",
     "pt_regs.dx",
     "pt_regs.r10",
+    "task_struct.files?",
+    "files_struct.fdt?",
+    "fdtable.fd?",
+    "file.f_mapping?",
+    "address_space.host?",
+    "inode.i_size?",
 ];
 
 #[cfg(test)]

@@ -38,7 +38,9 @@ const WRITTEN: Metric = Metric {
                   written to before it reaches the disk.",
     caveat: "Counted for the cgroup that a page is charged to, where the scope names cgroups alone and memory is controlled \
              by cgroup v2, unless a classic tracepoint is forced; otherwise for the task that writes, which is the kernel's flusher \
-             but for fsync and the like. Pages that are swapped out are among them. Direct I/O is not.",
+             but for fsync and the like. Pages that are swapped out are among them. Direct I/O is not. \
+             Attached to mod_memcg_lruvec_state, what ebpf.probe.missed says of it came in interrupts, where writing back ends \
+             and never begins: nothing is missing here.",
     attributes: &[],
 };
 

@@ -34,8 +34,9 @@ const CALLS: Metric = Metric {
     unit: "{call}",
     kind: Kind::Counter,
     description: "Calls that returned.",
-    caveat: "A call during which the thread was killed never returns. Calls of 32-bit programs have \
-             other numbers and are not counted.",
+    caveat: "A call during which the thread was killed never returns. One that was entered before the agent attached, or \
+             before its thread came into the scope, counts only if ebpf.syscall.duration is off. Calls of 32-bit programs \
+             have other numbers and are not counted.",
     attributes: &[SYSCALL],
 };
 

@@ -18,7 +18,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{HashMap, Map, MapData};
+use aya::{
+    Pod,
+    maps::{HashMap, Map, MapData},
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -335,10 +338,15 @@ impl Agent {
 
     /// Entries of its hashes `name` in the kernel whose keys and values are one word.
     pub fn entries(&self, name: &str) -> Result<usize> {
+        self.entries_of::<u64>(name)
+    }
+
+    /// Entries of its hashes `name` in the kernel whose keys are one word and whose values are such.
+    pub fn entries_of<V: Pod>(&self, name: &str) -> Result<usize> {
         let (mut maps, mut entries) = (0, 0);
         for map in self.maps(name)? {
-            if map.info()?.value_size() == 8 {
-                let map: HashMap<_, u64, u64> = Map::HashMap(map).try_into()?;
+            if map.info()?.value_size() as usize == size_of::<V>() {
+                let map: HashMap<_, u64, V> = Map::HashMap(map).try_into()?;
                 entries += map.keys().collect::<Result<Vec<_>, _>>()?.len();
                 maps += 1;
             }

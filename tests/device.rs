@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::libc;
+use nix::{fcntl::OFlag, libc};
 
 use crate::deadline::wait_for;
 
@@ -78,7 +78,12 @@ impl Device {
 
     /// Opens it past the page cache.
     pub fn direct(&self) -> Result<Direct> {
-        let flags = libc::O_DIRECT;
+        self.direct_with(OFlag::empty())
+    }
+
+    /// Opens it past the page cache, with more flags.
+    pub fn direct_with(&self, flags: OFlag) -> Result<Direct> {
+        let flags = (flags | OFlag::O_DIRECT).bits();
         let file = File::options().read(true).write(true).custom_flags(flags).open(&self.path)?;
         Ok(Direct(file))
     }

@@ -9,6 +9,7 @@ pub mod device;
 pub mod file;
 pub mod memory;
 pub mod modes;
+pub mod mounted;
 pub mod otlp;
 pub mod perf;
 pub mod plan;

@@ -1,11 +1,17 @@
 //! A cgroup with a memory limit, in whichever hierarchy has the memory controller, and what the
 //! kernel counts when it reclaims.
 
-use std::{fs, io, ops::RangeInclusive, path::Path, process::Command, thread};
+use std::{
+    fs, io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::cgroup::{Cgroup, hierarchy};
 
@@ -90,10 +96,20 @@ fn set(path: &Path, value: impl ToString) -> Result<()> {
     fs::write(path, value.to_string()).with_context(|| path.display().to_string())
 }
 
-/// A file that the machine swaps to, as long as the value lives.
+/// What the machine swaps to, as long as the value lives.
 #[derive(Debug)]
 pub struct Swap {
-    file: NamedTempFile,
+    path: PathBuf,
+    behind: Behind,
+}
+
+/// What a machine can swap to.
+#[derive(Debug)]
+enum Behind {
+    /// A file, gone with the value.
+    File(#[expect(dead_code, reason = "it is kept until the end")] TempPath),
+    /// Memory in which pages lie compressed: a zram device of this number.
+    Memory(u32),
 }
 
 impl Swap {
@@ -103,19 +119,53 @@ impl Swap {
         // The kernel wants one without holes.
         io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut file.as_file())?;
         file.as_file().sync_all()?;
+        let file = file.into_temp_path();
+        Ok(Self { path: file.to_owned(), behind: Behind::File(file) }.on())
+    }
+
+    /// Room for `bytes` in a zram device. `None` if this machine has none, or cannot swap.
+    pub fn compressed(bytes: u64) -> Result<Option<Self>> {
+        // Reading it makes a device.
+        let Ok(number) = fs::read_to_string(ZRAM.to_owned() + "hot_add") else { return Ok(None) };
+        let number = number.trim().parse()?;
+        let swap =
+            Self { path: format!("/dev/zram{number}").into(), behind: Behind::Memory(number) };
+        set(Path::new(&format!("/sys/block/zram{number}/disksize")), bytes)?;
+        Ok(swap.on())
+    }
+
+    /// The device's name, if it is one.
+    pub fn device(&self) -> Option<String> {
+        match self.behind {
+            Behind::File(_) => None,
+            Behind::Memory(number) => Some(format!("zram{number}")),
+        }
+    }
+
+    fn on(self) -> Option<Self> {
         let runs = |command: &str| {
-            let output = Command::new(command).arg(file.path()).output();
+            let output = Command::new(command).arg(&self.path).output();
             output.is_ok_and(|output| output.status.success())
         };
-        Ok((runs("mkswap") && runs("swapon")).then_some(Self { file }))
+        (runs("mkswap") && runs("swapon")).then_some(self)
     }
 }
 
+/// Where zram devices are made and removed.
+const ZRAM: &str = "/sys/class/zram-control/";
+
 impl Drop for Swap {
     fn drop(&mut self) {
-        let off = Command::new("swapoff").arg(self.file.path()).status();
-        if !off.is_ok_and(|status| status.success()) {
-            eprintln!("{} is still swapped to", self.file.path().display());
+        // It fails if nothing was swapped to it.
+        let _ = Command::new("swapoff").arg(&self.path).output();
+        let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+        if swaps.lines().any(|line| line.split(' ').next() == self.path.to_str()) {
+            eprintln!("{} is still swapped to", self.path.display());
+        }
+        if let Behind::Memory(number) = self.behind
+            && let Err(error) = set(Path::new(&(ZRAM.to_owned() + "hot_remove")), number)
+        {
+            eprintln!("{} stays: {error:#}", self.path.display());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Requests to block devices, on devices of the tests' own: what the agent shows is what was done, and what
 //! /proc/diskstats says.
 
+mod unusual;
+
 use std::{
     fs, io,
     path::Path,
@@ -18,6 +20,7 @@ use tests::{
     deadline::wait_for,
     device::{Counts, Device},
     file,
+    mounted::Mounted,
     plan::{Call, Open, Plan, Step},
     random,
     scrape::Scrape,
@@ -250,12 +253,12 @@ fn writeback_is_the_writers(mode: Mode) -> Result<()> {
         return Ok(());
     };
     // The kernel writes a file back for the cgroup that was the first to change it, in this case to create it.
-    let path = stacked.mount.path().join("written");
+    let path = stacked.disk.path().join("written");
     let shell = Shell::new(&format!(": >'{}'", path.display()))?;
     cgroup.add(shell.pid())?;
     ensure!(shell.finish()?.success(), "the shell failed");
     nix::unistd::sync();
-    stacked.disk.quiet()?;
+    stacked.disk.device().quiet()?;
     let agent = Agent::start(&Setup::only("block", mode, &cgroup))?;
     // Whole pages: none has to be read first.
     let write = Step::new(Call::Write, 0, BLOCK as usize).times(size / BLOCK);
@@ -266,8 +269,8 @@ fn writeback_is_the_writers(mode: Mode) -> Result<()> {
     worker.phase()?;
     // The writer stands still, and its file is open: nobody but the flusher and this process can write back.
     nix::unistd::sync();
-    stacked.disk.quiet()?;
-    let seen = shown(&agent.settled()?, &stacked.disk)?;
+    stacked.disk.device().quiet()?;
+    let seen = shown(&agent.settled()?, stacked.disk.device())?;
     ensure!(seen.write_bytes == size, "{seen:?} shown, {size} bytes written");
     worker.phase()?;
     worker.finish()?;
@@ -277,24 +280,18 @@ fn writeback_is_the_writers(mode: Mode) -> Result<()> {
 /// A device whose file lies in a file system on another device. That can be frozen: what the device is given then,
 /// it cannot end.
 struct Stacked {
-    mount: tempfile::TempDir,
     device: Option<Device>,
-    disk: Device,
+    disk: Mounted,
 }
 
 impl Stacked {
     /// Not frozen yet. `None` if this machine cannot make a file system.
     fn new(directory: &Path) -> Result<Option<Self>> {
-        let disk = Device::new(directory, 32 << 20)?;
-        let made = Command::new("mkfs.ext2").arg(disk.path()).output();
-        if !made.is_ok_and(|made| made.status.success()) {
+        let Some(disk) = Mounted::new(directory, 32 << 20, &["mkfs.ext2"], "ext4")? else {
             return Ok(None);
-        }
-        let mount = tempfile::tempdir_in(directory)?;
-        run(Command::new("mount").args(["-t", "ext4"]).arg(disk.path()).arg(mount.path()))?;
-        let mut stacked = Self { mount, device: None, disk };
-        stacked.device = Some(Device::new(stacked.mount.path(), 1 << 20)?);
-        Ok(Some(stacked))
+        };
+        let device = Some(Device::new(disk.path(), 1 << 20)?);
+        Ok(Some(Self { device, disk }))
     }
 
     fn device(&self) -> Result<&Device> {
@@ -302,11 +299,11 @@ impl Stacked {
     }
 
     fn freeze(&self) -> Result<()> {
-        run(Command::new("fsfreeze").arg("--freeze").arg(self.mount.path()))
+        run(Command::new("fsfreeze").arg("--freeze").arg(self.disk.path()))
     }
 
     fn thaw(&self) -> Result<()> {
-        run(Command::new("fsfreeze").arg("--unfreeze").arg(self.mount.path()))
+        run(Command::new("fsfreeze").arg("--unfreeze").arg(self.disk.path()))
     }
 }
 
@@ -314,12 +311,6 @@ impl Drop for Stacked {
     fn drop(&mut self) {
         let _ = self.thaw();
         self.device = None;
-        let unmounted = wait_for("unmounting", || {
-            Ok(Command::new("umount").arg(self.mount.path()).status()?.success().then_some(()))
-        });
-        if let Err(error) = unmounted {
-            eprintln!("{} stays mounted: {error:#}", self.mount.path().display());
-        }
     }
 }
 

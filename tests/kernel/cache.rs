@@ -1,6 +1,6 @@
 //! What reads find in the page cache: hits, misses, and what was read ahead for them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Result, bail, ensure};
 use nix::libc;
@@ -24,6 +24,7 @@ in_each_mode!(["page_cache/lookups", "page_cache/misses"] a_first_reading_has_no
     a_scan_of_more_than_memory_holds_is_no_hit,
 );
 in_each_mode!(["page_cache/misses"] what_faults_add_is_apart);
+in_each_mode!(["page_cache/adds", "page_cache/lookups", "page_cache/misses"] what_writes_add_is_no_miss);
 
 /// What is shown of reads.
 #[derive(Debug, PartialEq, Eq)]
@@ -201,5 +202,27 @@ fn what_faults_add_is_apart(mode: Mode) -> Result<()> {
     );
     let misses = scrape.count("ebpf_cache_misses_total", &[])?;
     ensure!(misses == 0, "{misses} misses of reads shown");
+    Ok(())
+}
+
+fn what_writes_add_is_no_miss(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let path = directory.path().join("new");
+    fs::File::create_new(&path)?;
+    let pages = rng.u64(1..2_000);
+    let write = Step::new(Call::Write, 0, *PAGE as usize).times(pages);
+    let files = vec![Open::Write(path)];
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::only("page_cache", mode, &cgroup))?;
+    work(&Plan { threads: 1, files, phases: vec![vec![write]] }, &cgroup)?;
+    let scrape = agent.settled()?;
+    let added = scrape.count("ebpf_page_cache_adds_total", &[])?;
+    ensure!(added == pages, "{added} pages added shown, {pages} written");
+    let found = Found::shown(&scrape)?;
+    ensure!(found == Found { followed: 0, misses: 0, ahead: 0 }, "{found:?} shown of no read");
+    let asked = scrape.count("ebpf_cache_read_attempts_total", &[])?;
+    let ratios = scrape.all("ebpf_cache_hit_ratio", &[]).count();
+    ensure!((asked, ratios) == (0, 0), "{asked} pages looked for and {ratios} ratios of no read");
     Ok(())
 }

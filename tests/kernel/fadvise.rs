@@ -16,7 +16,9 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode, work};
 
-in_each_mode!(["fadvise/calls"] every_advice_is_counted_by_name_and_result);
+in_each_mode!(["fadvise/calls"] every_advice_is_counted_by_name_and_result,
+    no_advice_of_many_threads_is_lost,
+);
 
 /// Bytes of the file that advice is about.
 const SIZE: u64 = 100_000;
@@ -105,6 +107,30 @@ fn every_advice_is_counted_by_name_and_result(mode: Mode) -> Result<()> {
     }
     let shown = scrape.sum("ebpf_fadvise_errors_total", &[])?;
     ensure!(shown == calls - successes, "{shown} errors shown, {} met", calls - successes);
+    Ok(())
+}
+
+/// All at once, about one file: nobody's count is written over by another's.
+fn no_advice_of_many_threads_is_lost(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let files = vec![Open::Read(file::cold(&directory, &mut rng, SIZE)?), Open::Never];
+    let (threads, good, bad) = (8, rng.u64(2_000..5_000), rng.u64(500..1_000));
+    let steps = vec![Step::advise(0, 2).times(good), Step::advise(1, 2).times(bad)];
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::only("fadvise", mode, &cgroup))?;
+    work(&Plan { threads, files, phases: vec![steps] }, &cgroup)?;
+    let scrape = agent.settled()?;
+    let shown = |name: &str| scrape.sum(&format!("ebpf_fadvise_{name}_total"), &[]);
+    let made = (good + bad) * threads as u64;
+    let calls = shown("calls")?;
+    let lost = made.checked_sub(calls).with_context(|| format!("{calls} calls of {made}"))?;
+    if lost > 0 {
+        return scrape.admits("fadvise/calls", lost);
+    }
+    let (successes, errors) = (shown("success")?, shown("errors")?);
+    let (good, bad) = (good * threads as u64, bad * threads as u64);
+    ensure!((successes, errors) == (good, bad), "{successes} and {errors}, not {good} and {bad}");
     Ok(())
 }
 

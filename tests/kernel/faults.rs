@@ -8,6 +8,7 @@ use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
     file,
+    memory::{Limited, Swap, Swapped},
     plan::{Call, Open, Plan, Step},
     random,
     worker::Worker,
@@ -15,7 +16,10 @@ use tests::{
 
 use crate::{WORKLOAD, in_each_mode};
 
-in_each_mode!(["faults/served"] faults_are_those_of_the_process);
+in_each_mode!(["faults/served"] faults_are_those_of_the_process,
+    what_comes_back_from_a_swap_file_was_waited_for,
+    what_comes_back_from_compressed_memory_was_waited_for,
+);
 
 /// Minor and major faults of a process and all its threads: what getrusage(2) calls `ru_minflt` and `ru_majflt`.
 fn accounted(pid: Pid) -> Result<[u64; 2]> {
@@ -57,6 +61,50 @@ fn faults_are_those_of_the_process(mode: Mode) -> Result<()> {
     for (kind, (after, before)) in kinds {
         let truth = after - before;
         ensure!(truth > 10, "the workload has taken {truth} {kind} faults");
+        let label = [("system_paging_fault_type", kind)];
+        let shown = scrape.count("ebpf_memory_page_faults_total", &label)?;
+        ensure!(shown == truth, "{shown} {kind} faults shown, {truth} accounted");
+    }
+    Ok(())
+}
+
+fn what_comes_back_from_a_swap_file_was_waited_for(mode: Mode) -> Result<()> {
+    let directory = file::directory()?;
+    let Some(swap) = Swap::new(directory.path(), 64 << 20)? else {
+        println!("not run here: this machine cannot swap to a file");
+        return Ok(());
+    };
+    swapped(mode, &swap)
+}
+
+fn what_comes_back_from_compressed_memory_was_waited_for(mode: Mode) -> Result<()> {
+    let Some(swap) = Swap::compressed(64 << 20)? else {
+        println!("not run here: this machine cannot swap to compressed memory");
+        return Ok(());
+    };
+    swapped(mode, &swap)
+}
+
+/// Memory of more than a limit, touched again and again: the page that comes is a major fault, and so has been waited
+/// for; one that came along with it is a minor one when it is touched.
+fn swapped(mode: Mode, swap: &Swap) -> Result<()> {
+    let limit = random::rng().u64(16 << 20..20 << 20);
+    let limited = Limited::swapping(limit)?;
+    let touch = Step { advice: 1, ..Step::new(Call::Touch, 0, 2 * limit as usize) };
+    let plan = Plan { threads: 1, files: vec![Open::Never], phases: vec![vec![touch]] };
+    let agent = Agent::start(&Setup::only("faults", mode, limited.scope()))?;
+    let mut worker = Worker::start(WORKLOAD, &plan)?;
+    limited.add(worker.pid())?;
+    let (before, swapped) = (accounted(worker.pid())?, Swapped::of_host()?.pages_in);
+    worker.phase()?;
+    let (after, swapped) = (accounted(worker.pid())?, Swapped::of_host()?.pages_in - swapped);
+    let scrape = agent.settled()?;
+    worker.finish()?;
+    let [minor, major] = [after[0] - before[0], after[1] - before[1]];
+    // The kernel reads what lies beside it in a file as well, and so less has to be waited for.
+    let least = if swap.device().is_some() { swapped / 2 } else { 100 };
+    ensure!(major > least.max(100), "{major} major faults taken for {swapped} pages swapped in");
+    for (kind, truth) in [("minor", minor), ("major", major)] {
         let label = [("system_paging_fault_type", kind)];
         let shown = scrape.count("ebpf_memory_page_faults_total", &label)?;
         ensure!(shown == truth, "{shown} {kind} faults shown, {truth} accounted");

@@ -164,7 +164,7 @@ pub fn programs(pid: Pid) -> Result<BTreeSet<u32>> {
 }
 
 /// By program, how often the kernel did not run it; empty where it does not count that.
-fn missed(pid: Pid) -> Result<BTreeMap<u32, u64>> {
+pub fn missed(pid: Pid) -> Result<BTreeMap<u32, u64>> {
     let mut missed = BTreeMap::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         let Ok(info) = fs::read_to_string(fd?.path()) else { continue };

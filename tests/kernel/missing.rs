@@ -64,3 +64,81 @@ fn the_rest_is_exact_without_a_tracepoint() -> Result<()> {
     }
     Ok(())
 }
+
+/// A pair of which the kernel has one half. A second way is then taken in its place, not beside it: nothing counts twice.
+#[test]
+fn half_a_pair_counts_nothing_and_the_next_way_counts_once() -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let files = || {
+        Ok::<_, anyhow::Error>(vec![Open::Read(file::cold(&directory, &mut random::rng(), 4_096)?)])
+    };
+    for half in ["enter", "exit"] {
+        let cgroup = Cgroup::new()?;
+        let event = format!("syscalls/sys_{half}_fadvise64");
+        let forced = Setup::new(Mode::SyscallTracepoint, &cgroup).without_tracepoint(&event);
+        let forced = Agent::start(&forced)?;
+        // Without types this pair comes first, and next the functions, where functions can be attached to.
+        let next = Setup::new(Mode::Auto, &cgroup).without_types().without_tracepoint(&event);
+        let next = Agent::start(&next)?;
+        let times = rng.u64(100..1_000);
+        let steps = vec![Step::advise(0, 1).times(times)];
+        work(&Plan { threads: 1, files: files()?, phases: vec![steps] }, &cgroup)?;
+        let scrape = forced.settled()?;
+        let shown = scrape.all("ebpf_fadvise_calls_total", &[]).count();
+        ensure!(shown == 0, "{shown} series without {event}");
+        let probe = [("probe", "fadvise/calls")];
+        let status = scrape.one("ebpf_probe_status", &probe)?;
+        let told = status.labels.get("reason").is_some_and(|why| why.contains(&event));
+        ensure!(status.value == 0.0 && told, "without {event}: {status:?}");
+        let scrape = next.settled()?;
+        let status = scrape.one("ebpf_probe_status", &probe)?;
+        let by_function = hole("fadvise/calls", Mode::Kprobe)?.is_none();
+        ensure!((status.value == 1.0) == by_function, "without {event}: {status:?}");
+        if by_function {
+            let shown = scrape.count("ebpf_fadvise_calls_total", &[])?;
+            ensure!(shown == times, "{shown} calls shown, {times} made: {status:?}");
+        }
+    }
+    Ok(())
+}
+
+/// What is counted at all is there from the start on: its absence means something else.
+#[test]
+fn what_has_not_happened_is_zero() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let scrape = Agent::start(&Setup::new(Mode::Auto, &cgroup))?.settled()?;
+    for (probe, name, label) in [
+        ("page_cache/adds", "ebpf_page_cache_adds_total", None),
+        ("page_cache/deletes", "ebpf_page_cache_deletes_total", None),
+        ("page_cache/lookups", "ebpf_cache_read_attempts_total", None),
+        ("page_cache/misses", "ebpf_cache_misses_total", None),
+        ("dirty/dirtied", "ebpf_page_cache_dirtied_total", None),
+        ("fadvise/calls", "ebpf_fadvise_calls_total", None),
+        ("fadvise/calls", "ebpf_fadvise_advice_total", Some(("advice", "dontneed"))),
+        ("syscalls/timed", "ebpf_syscall_calls_total", Some(("syscall", "pread64"))),
+        (
+            "reclaim/direct",
+            "ebpf_memory_direct_reclaim_begins_total",
+            Some(("reclaim_type", "global")),
+        ),
+        (
+            "reclaim/memcg",
+            "ebpf_memory_direct_reclaim_begins_total",
+            Some(("reclaim_type", "memcg")),
+        ),
+        ("kills/ended", "ebpf_memory_oom_kills_total", None),
+    ] {
+        let labels: Vec<_> = label.into_iter().collect();
+        let series: Vec<_> = scrape.all(name, &labels).map(|sample| sample.value).collect();
+        let counted = hole(probe, Mode::Auto)?.is_none();
+        ensure!(series == vec![0.0; usize::from(counted)], "{name} {label:?}: {series:?}");
+    }
+    // These are the whole machine's, which may be at it.
+    for name in ["ebpf_memory_lru_pages_scanned_total", "ebpf_memory_lru_pages_reclaimed_total"] {
+        for kind in ["global", "memcg", "kswapd"] {
+            scrape.count(name, &[("reclaim_type", kind)])?;
+        }
+    }
+    Ok(())
+}

@@ -1,5 +1,7 @@
 //! Pages that enter and leave the page cache, and pages that reads look for in it.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 use tests::{
@@ -62,6 +64,41 @@ fn pages_added_and_deleted_are_those_of_the_file(mode: Mode) -> Result<()> {
         let deleted = scrape.count(DELETES, &[])?;
         ensure!(deleted == pages, "{deleted} deletes shown, {pages} pages were dropped");
         ensure!(scrape.count(ADDS, &[])? == pages, "adds shown for the drop");
+        return Ok(());
+    }
+    bail!("the kernel dropped pages of its own accord in {ATTEMPTS} attempts");
+}
+
+in_each_mode!(["page_cache/deletes"] what_others_delete_is_counted_for_the_owner);
+
+/// The pages of a cgroup, dropped by a process that is none of its.
+fn what_others_delete_is_counted_for_the_owner(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let cgroup = Cgroup::new()?;
+    let root = cgroup.path().parent().context("it is below the root")?;
+    let controllers = fs::read_to_string(root.join("cgroup.subtree_control"))?;
+    if !controllers.split_whitespace().any(|controller| controller == "memory") {
+        println!("not run here: memory is not controlled by cgroup v2");
+        return Ok(());
+    }
+    for attempt in 1..=ATTEMPTS {
+        let size = rng.u64(1..10 << 20);
+        let path = file::cold(&directory, &mut rng, size)?;
+        let pages = file::pages(&path)?;
+        let agent = Agent::start(&Setup::only("page_cache", mode, &cgroup))?;
+        let read = Step::new(Call::Read, 0, size as usize);
+        let files = vec![Open::Read(path.clone())];
+        work(&Plan { threads: 1, files, phases: vec![vec![read]] }, &cgroup)?;
+        if file::resident(&path)? != pages {
+            println!("attempt {attempt}: the kernel dropped pages of its own accord");
+            continue;
+        }
+        file::drop_cache(&path)?;
+        let shown = agent.settled()?.count(DELETES, &[])?;
+        // A record of the event does not say whose the page was.
+        let truth = if mode == Mode::Tracepoint { 0 } else { pages };
+        ensure!(shown == truth, "{shown} deletes shown, {pages} pages were dropped by another");
         return Ok(());
     }
     bail!("the kernel dropped pages of its own accord in {ATTEMPTS} attempts");

@@ -165,3 +165,63 @@ fn processes_are_told_by_name_by_id_and_by_namespace() -> Result<()> {
     ensure!(shown == 77, "{shown} calls shown");
     Ok(())
 }
+
+/// A process that fits by its name alone is another's: of another pod, say.
+#[test]
+fn what_fits_by_name_but_is_outside_is_not_counted() -> Result<()> {
+    let (inside, outside) = (Cgroup::new()?, Cgroup::new()?);
+    for comm in [json!({"exact": ["workload"]}), json!({"regex": ["^workload$"]})] {
+        let scope = json!({"cgroups": [inside.path()], "comm": comm});
+        let agent =
+            Agent::start(&Setup::only("syscalls", Mode::Auto, &inside).with("scope", scope))?;
+        let mut workers = Vec::new();
+        for (cgroup, count) in [(&inside, 12), (&outside, 345)] {
+            let (directory, plan) = preads(count)?;
+            let worker = Worker::start(WORKLOAD, &plan)?;
+            worker.join(cgroup)?;
+            workers.push((directory, worker));
+        }
+        // Patterns are looked for once per collection.
+        agent.settled()?;
+        agent.settled()?;
+        for (_, worker) in &mut workers {
+            worker.phase()?;
+        }
+        let shown = agent.settled()?.count(CALLS, PREADS)?;
+        ensure!(shown == 12, "{comm}: {shown} calls shown, 12 made inside");
+    }
+    Ok(())
+}
+
+/// Many processes, each found by its name again and again while it works: none is missing, and none of its calls.
+#[test]
+fn looking_for_processes_again_leaves_no_gap() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let scope = json!({"cgroups": [cgroup.path()], "comm": {"regex": ["^workload$"]}});
+    let setup = Setup::only("syscalls", Mode::Auto, &cgroup).with("scope", scope);
+    let agent = Agent::start(&setup.with("collection_interval", json!("10ms")))?;
+    let (processes, each) = (80, 5_000);
+    let (_directory, plan) = preads(each)?;
+    let mut workers = Vec::new();
+    for _ in 0..processes {
+        let worker = Worker::start(WORKLOAD, &plan)?;
+        worker.join(&cgroup)?;
+        workers.push(worker);
+    }
+    agent.settled()?;
+    agent.settled()?;
+    let time = || Ok::<_, anyhow::Error>(agent.scrape()?.time().unwrap_or_default());
+    let before = time()?;
+    for worker in &mut workers {
+        worker.begin()?;
+    }
+    for worker in &workers {
+        worker.stopped()?;
+    }
+    ensure!(time()? > before, "it has not looked again");
+    let scrape = agent.settled()?;
+    let (shown, made) = (scrape.count(CALLS, PREADS)?, processes * each);
+    let timed = scrape.count("ebpf_syscall_duration_seconds_count", PREADS)?;
+    ensure!((shown, timed) == (made, made), "{shown} calls and {timed} times shown, {made} made");
+    Ok(())
+}

@@ -8,6 +8,7 @@ use tests::{
     memory::{Limited, Swap, Swapped},
     plan::{Call, Open, Plan, Step},
     random,
+    scrape::Sample,
     worker::Worker,
 };
 
@@ -16,14 +17,24 @@ use crate::WORKLOAD;
 const SWAPPED: &str = "ebpf_memory_swapped_total";
 const DIRECTIONS: [&str; 2] = ["in", "out"];
 
+/// What can be swapped to.
+enum To {
+    File,
+    Compressed,
+}
+
 /// Runs what does not fit, and returns what is shown with what the kernel says.
-fn swap(host: bool) -> Result<()> {
+fn swap(to: To, host: bool) -> Result<()> {
     let mut rng = random::rng();
     let directory = file::directory()?;
     let limit = rng.u64(16 << 20..20 << 20);
     let size = 2 * limit;
-    let Some(_swap) = Swap::new(directory.path(), 4 * limit)? else {
-        println!("not run here: this machine cannot swap");
+    let swap = match to {
+        To::File => Swap::new(directory.path(), 4 * limit)?,
+        To::Compressed => Swap::compressed(4 * limit)?,
+    };
+    let Some(swap) = swap else {
+        println!("not run here: this machine cannot swap to that");
         return Ok(());
     };
     let limited = Limited::swapping(limit)?;
@@ -51,15 +62,26 @@ fn swap(host: bool) -> Result<()> {
         let least = (size - limit) / 4096 / 2;
         ensure!(shown > least, "{direction}: {shown} pages shown of {least} that had no room");
     }
+    // Such a device takes no requests, and so is none that there is anything to say of.
+    if let Some(device) = swap.device() {
+        let about = |sample: &&Sample| sample.labels.get("system_device") == Some(&device);
+        let shown: Vec<_> = scrape.samples().iter().filter(about).collect();
+        ensure!(shown.is_empty(), "{device}: {shown:?}");
+    }
     Ok(())
 }
 
 #[test]
 fn what_the_host_swaps_is_what_the_kernel_counts() -> Result<()> {
-    swap(true)
+    swap(To::File, true)
 }
 
 #[test]
 fn what_a_cgroup_swaps_is_what_the_kernel_counts() -> Result<()> {
-    swap(false)
+    swap(To::File, false)
+}
+
+#[test]
+fn what_is_swapped_to_compressed_memory_is_what_the_kernel_counts() -> Result<()> {
+    swap(To::Compressed, true)
 }

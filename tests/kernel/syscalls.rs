@@ -20,6 +20,7 @@ use crate::{WORKLOAD, in_each_mode, work};
 in_each_mode!(["syscalls/timed"] every_call_is_counted,
     every_error_is_counted_by_its_number,
     no_call_of_many_threads_is_lost,
+    sums_are_exact_beyond_24_bits,
     a_call_that_never_returns_is_none,
     a_call_belongs_to_the_cgroup_where_it_began,
     what_is_turned_off_is_absent_and_the_rest_exact,
@@ -209,6 +210,23 @@ fn no_call_of_many_threads_is_lost(mode: Mode) -> Result<()> {
     }
     let lost = made.checked_sub(shown).with_context(|| format!("{shown} calls of {made}"))?;
     scrape.admits("syscalls/timed", lost)
+}
+
+/// More than a number of 32 bits with a point can hold, and odd.
+fn sums_are_exact_beyond_24_bits(mode: Mode) -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let files = vec![Open::Read(file::cold(&directory, &mut rng, 1 << 20)?)];
+    let (size, count) = ((1 << 20) - 1, 2 * rng.u64(9..50) + 1);
+    let step = Step::new(Call::Pread64, 0, size).times(count);
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::only("syscalls", mode, &cgroup))?;
+    work(&Plan { threads: 1, files, phases: vec![vec![step]] }, &cgroup)?;
+    let bytes = size as u64 * count;
+    ensure!(bytes > 1 << 24 && bytes % 2 == 1, "{bytes} bytes are no such number");
+    let shown = agent.settled()?.count("ebpf_syscall_io_bytes_total", &[("syscall", "pread64")])?;
+    ensure!(shown == bytes, "{shown} bytes shown, {bytes} read");
+    Ok(())
 }
 
 fn a_call_that_never_returns_is_none(mode: Mode) -> Result<()> {

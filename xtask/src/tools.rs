@@ -9,19 +9,22 @@ use anyhow::{Context, Result};
 use crate::steps::{cargo, run};
 
 /// Debian's packages that the tests need beside Rust and a C compiler.
-pub(crate) const TEST: [&str; 5] = [
+pub(crate) const TEST: [&str; 6] = [
     // The recorded toolchain of the kernel programs.
     "rustc-web",
     "cargo-web",
     "rust-web-src",
     // llvm-strip.
     "llvm",
+    // A file system of the tests.
+    "btrfs-progs",
     // What the exporters for it are tested with.
     "prometheus",
 ];
 
 /// Debian's packages that the virtual machines need.
-pub(crate) const VM: [&str; 4] = ["qemu-system-x86", "e2fsprogs", "xfsprogs", "xz-utils"];
+pub(crate) const VM: [&str; 5] =
+    ["qemu-system-x86", "e2fsprogs", "xfsprogs", "btrfs-progs", "xz-utils"];
 
 /// Installs what is missing, where that can be done: on Debian and its kin, as root. Elsewhere the step
 /// that misses something says what.

@@ -19,6 +19,8 @@ pub(crate) enum FileSystem {
     Ext4,
     /// Has large folios on Linux 6.1 and later.
     Xfs,
+    /// Makes its own bios, and has trees for pages.
+    Btrfs,
 }
 
 impl FileSystem {
@@ -26,6 +28,7 @@ impl FileSystem {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
         }
     }
 }
@@ -81,6 +84,11 @@ fn format(path: &Path, file_system: FileSystem) -> Result<()> {
             let mut mkfs = Command::new("mkfs.xfs");
             mkfs.args(["-q", "-f", "-i", "sparse=1"]);
             mkfs.args(["-m", "crc=1,finobt=1,reflink=1,bigtime=0,rmapbt=0,inobtcount=0"]);
+            mkfs
+        }
+        FileSystem::Btrfs => {
+            let mut mkfs = Command::new("mkfs.btrfs");
+            mkfs.args(["-q", "-f", "--sectorsize", "4096"]);
             mkfs
         }
     };

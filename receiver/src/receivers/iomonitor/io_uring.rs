@@ -38,7 +38,7 @@ const SUBMISSIONS: Metric = Metric {
     description: "Requests that tasks of the scope have submitted to the kernel through io_uring. They move data without \
                   a system call each, so ebpf.syscall.calls does not have them.",
     caveat: "A series appears with its first request. Requests that are wrong in themselves are refused before they are \
-             submitted: they complete with an error alone.",
+             submitted: they complete with an error alone. Before Linux 5.18 so are those whose file is not open.",
     attributes: &[OPERATION],
 };
 

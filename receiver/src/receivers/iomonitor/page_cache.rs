@@ -36,9 +36,9 @@ const DELETES: Metric = Metric {
     kind: Kind::Counter,
     description: "Pages deleted from the page cache by tasks of the scope.",
     caveat: "Counted for the cgroup that a page is charged to, whoever deletes it, where the scope names \
-             cgroups alone and memory is controlled by cgroup v2; otherwise for the task that deletes, so that \
-             pages that kswapd evicts are missing in a scope. Adds less deletes is not the size of the cache, since \
-             tmpfs deletes pages that it never added.",
+             cgroups alone and memory is controlled by cgroup v2, unless a classic tracepoint is forced; otherwise for the \
+             task that deletes, so that pages that kswapd evicts are missing in a scope. Adds less deletes is not the \
+             size of the cache, since tmpfs deletes pages that it never added.",
     attributes: &[],
 };
 

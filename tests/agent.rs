@@ -12,12 +12,12 @@ use std::{
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use aya::{
     Pod,
     maps::{HashMap, Map, MapData},
@@ -54,18 +54,28 @@ pub fn built(name: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The signals that a configuration need not ask for.
-const ON_BY_DEFAULT: [&str; 9] = [
-    "block",
-    "compaction",
-    "dirty",
-    "fadvise",
-    "io_uring",
-    "kills",
-    "page_cache",
-    "reclaim",
-    "syscalls",
-];
+/// The signals that there are.
+fn signals() -> Result<&'static [String]> {
+    static SIGNALS: OnceLock<Result<Vec<String>, String>> = OnceLock::new();
+    let signals = SIGNALS.get_or_init(|| all_signals().map_err(|error| format!("{error:#}")));
+    signals.as_deref().map_err(|error| anyhow!("{error}"))
+}
+
+fn all_signals() -> Result<Vec<String>> {
+    let config = json!({
+        "receivers": {"iomonitor": {}},
+        "exporters": {"debug": {}},
+        "service": {"pipelines": {"metrics": {"receivers": ["iomonitor"], "exporters": ["debug"]}}},
+    });
+    let source = format!("yaml:{config}");
+    let output = Command::new(binary()?)
+        .args(["print-config", "--format", "json", "--config", &source])
+        .output()?;
+    let printed: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let signals = printed["receivers"]["iomonitor"]["signals"].as_object();
+    Ok(signals.context("no signals are printed")?.keys().cloned().collect())
+}
 
 /// What a test configures: iomonitor -> Prometheus, and more if it asks for it.
 #[derive(Clone, Debug)]
@@ -78,6 +88,8 @@ pub struct Setup {
     pub exporters: Vec<(&'static str, Value)>,
     /// `service::telemetry`.
     pub telemetry: Value,
+    /// Signals that it does not name are off.
+    alone: bool,
     container: Option<PathBuf>,
     /// Directories that it sees empty.
     hidden: Vec<PathBuf>,
@@ -102,6 +114,7 @@ impl Setup {
             processors,
             exporters,
             telemetry,
+            alone: false,
             container: None,
             hidden: Vec::new(),
             logs: None,
@@ -110,9 +123,8 @@ impl Setup {
 
     /// The same with one signal alone. The verifier takes emulated machines seconds for what the others load.
     pub fn only(signal: &str, mode: Mode, cgroup: &Cgroup) -> Self {
-        let off = |setup: Self, other: &&str| setup.signal(other, json!({"enabled": false}));
-        let setup = ON_BY_DEFAULT.iter().fold(Self::new(mode, cgroup), off);
-        setup.signal(signal, json!({"enabled": true}))
+        let setup = Self::new(mode, cgroup).signal(signal, json!({"enabled": true}));
+        Self { alone: true, ..setup }
     }
 
     /// With a key of the receiver changed.
@@ -191,6 +203,14 @@ impl Setup {
         let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
         let mut exporters = json!({ "prometheus": prometheus });
         let mut used = vec!["prometheus"];
+        let mut iomonitor = self.iomonitor.clone();
+        if self.alone {
+            for name in
+                signals()?.iter().filter(|name| self.iomonitor["signals"][name.as_str()].is_null())
+            {
+                iomonitor["signals"][name] = json!({"enabled": false});
+            }
+        }
         for (id, section) in &self.exporters {
             exporters[*id] = section.clone();
             used.push(*id);
@@ -207,7 +227,7 @@ impl Setup {
             pipelines["logs"] = json!({"receivers": ["iomonitor"], "exporters": ["file/logs"]});
         }
         Ok(serde_json::to_string_pretty(&json!({
-            "receivers": {"iomonitor": self.iomonitor},
+            "receivers": {"iomonitor": iomonitor},
             "processors": processors,
             "exporters": exporters,
             "service": {"telemetry": self.telemetry, "pipelines": pipelines},

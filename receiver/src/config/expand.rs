@@ -189,6 +189,12 @@ impl Scalar<'_, '_> {
             return Err("too many recursive expansions".to_owned().into());
         }
         self.depth += 1;
+        let expanded = self.below(node);
+        self.depth -= 1;
+        expanded
+    }
+
+    fn below(&mut self, node: &mut Node) -> Result<(), Failure> {
         match &mut node.value {
             Value::List(items) => items.iter_mut().try_for_each(|n| self.nested(n))?,
             Value::Map(entries) => entries.iter_mut().try_for_each(|(_, n)| self.nested(n))?,
@@ -206,7 +212,6 @@ impl Scalar<'_, '_> {
             }
             _ => {}
         }
-        self.depth -= 1;
         Ok(())
     }
 

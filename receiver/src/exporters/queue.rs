@@ -113,8 +113,7 @@ pub async fn run<S: Sender>(
     while let Some(item) = incoming.next().await {
         // A queue per signal: a flood of one does not crowd out the others.
         let signal = item.batch.signal();
-        let at = Signal::ALL.iter().position(|s| *s == signal).unwrap_or_default();
-        let to = queues[at]
+        let to = queues[signal as usize]
             .get_or_insert_with(|| Queue::open(cx, signal, queue, &worker, &mut consumers));
         let items = item.batch.items();
         if let Err(reason) = to.push(item, queue).await {

@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{self, Authenticators, Guard};
@@ -226,19 +226,14 @@ impl Settings {
     ) -> Result<Server> {
         let front = self.front(known)?;
         let tls = self.tls.as_ref().map(|tls| Tls::load(tls, protocols)).transpose()?;
-        let mut listeners = serve::bind(&self.endpoint, what, path).await?;
-        listeners.retain(|listener| match (self.transport.as_str(), listener.local_addr()) {
-            ("tcp4", Ok(address)) => address.is_ipv4(),
-            ("tcp6", Ok(address)) => address.is_ipv6(),
-            _ => true,
-        });
-        anyhow::ensure!(
-            !listeners.is_empty(),
-            "endpoint: {} has no address for {}",
-            self.endpoint,
-            self.transport
-        );
+        let listeners = self.listen(what, path).await?;
         Ok(Server { listeners, front, options: self.options(tls) })
+    }
+
+    /// Listens. `what` is at `path`, for the log.
+    pub async fn listen(&self, what: &str, path: &str) -> Result<Vec<TcpListener>> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        serve::bind(&self.endpoint, &self.transport, what, scheme, path).await
     }
 
     /// How connections are served.
@@ -272,14 +267,7 @@ impl Server {
 
     /// Serves until `stop`.
     pub async fn run(self, router: Router, stop: CancellationToken) {
-        let router = self.front.before(router);
-        let options = Arc::new(self.options);
-        let mut listening = JoinSet::new();
-        for listener in self.listeners {
-            let options = Arc::clone(&options);
-            listening.spawn(serve::accept_with(options, listener, router.clone(), stop.clone()));
-        }
-        listening.join_all().await;
+        serve::accept(self.listeners, self.options, self.front.before(router), stop).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The agent's own metrics and logs, under the Collector's names: `service::telemetry`.
+//! The agent's own metrics, logs and spans, under the Collector's names: `service::telemetry`.
 
 mod logs;
 mod metrics;

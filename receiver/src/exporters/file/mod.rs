@@ -142,8 +142,8 @@ impl Files {
                 let items = batch.items();
                 let (mut written, mut failed) = (0, None);
                 for (segment, part) in groups.parts(batch) {
-                    let record = form.record(&part)?;
-                    match groups.writer(&segment).and_then(|writer| writer.write(&record)) {
+                    let mut write = || groups.writer(&segment)?.write(&form.record(&part)?);
+                    match write() {
                         Ok(()) => written += part.items(),
                         Err(error) => failed = Some(error),
                     }

@@ -134,6 +134,8 @@ impl Open {
     fn write(&mut self, record: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;
+            // With what is left of the record, which may not be counted.
+            self.size = self.file.metadata().map_or(self.size + 1, |metadata| metadata.len());
             self.torn = false;
         }
         match self.file.write_all(record) {
@@ -172,4 +174,24 @@ pub fn create_directory(path: &Path, permissions: u32) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(permissions).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_torn_record_counts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("records");
+        fs::write(&path, "{\"torn\": ").expect("written");
+        let config = Config { append: true, ..Config::default() };
+        let mut writer = Writer::open(&config, &path).expect("opened");
+        writer.begin().expect("begun");
+        writer.write(b"{}\n").expect("written");
+        let open = writer.open.expect("it is open");
+        // A record that breaks off is cut there: not a byte of the one before.
+        assert_eq!(open.size, fs::metadata(&path).expect("there").len());
+        assert_eq!(fs::read_to_string(&path).expect("text"), "{\"torn\": \n{}\n");
+    }
 }

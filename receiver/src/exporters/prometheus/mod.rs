@@ -149,7 +149,7 @@ impl Exporter for Prometheus {
         let config = &self.rules.config;
         self.front = Some(config.server().front(&cx.authenticators)?);
         self.tls = config.tls.as_ref().map(|tls| Tls::load(tls, &["http/1.1"])).transpose()?;
-        self.listeners = serve::bind(&config.endpoint, "metrics", "/metrics").await?;
+        self.listeners = config.server().listen("metrics", "/metrics").await?;
         Ok(())
     }
 

@@ -76,18 +76,29 @@ pub(crate) fn check(endpoint: &str) -> Result<(), String> {
     }
 }
 
-/// Listens at `endpoint`: at every address of its host, of which the first must be free.
+/// Listens at `endpoint`: at every address of its host, of which the first must be free; with `tcp4` or `tcp6` for
+/// `transport`, at those of that kind. `what` is served at `scheme` and `path`, for the log.
 pub(crate) async fn bind(
     endpoint: &str,
+    transport: &str,
     what: &str,
+    scheme: &str,
     path: &str,
 ) -> anyhow::Result<Vec<TcpListener>> {
     let failed = || format!("endpoint: cannot listen at {endpoint}");
     // As in Go, no host means every address.
-    let target =
-        if endpoint.starts_with(':') { format!("[::]{endpoint}") } else { endpoint.to_owned() };
+    let target = match (endpoint.starts_with(':'), transport) {
+        (true, "tcp4") => format!("0.0.0.0{endpoint}"),
+        (true, _) => format!("[::]{endpoint}"),
+        (false, _) => endpoint.to_owned(),
+    };
     let mut addresses: Vec<SocketAddr> =
         tokio::net::lookup_host(&target).await.with_context(failed)?.collect();
+    addresses.retain(|address| match transport {
+        "tcp4" => address.is_ipv4(),
+        "tcp6" => address.is_ipv6(),
+        _ => true,
+    });
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
     let mut listeners: Vec<TcpListener> = Vec::new();
@@ -99,7 +110,7 @@ pub(crate) async fn bind(
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 let address = listener.local_addr()?;
-                tracing::info!(%address, "serving {what} at http://{address}{path}");
+                tracing::info!(%address, "serving {what} at {scheme}://{address}{path}");
                 listeners.push(listener);
             }
             Err(error) if listeners.is_empty() => return Err(error).with_context(failed),
@@ -107,7 +118,7 @@ pub(crate) async fn bind(
         }
     }
     if listeners.is_empty() {
-        bail!("endpoint: {endpoint} has no address");
+        bail!("endpoint: {endpoint} has no address for {transport}");
     }
     Ok(listeners)
 }
@@ -124,19 +135,27 @@ pub(super) async fn serve(
         .route("/metrics", get(metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: metrics are at /metrics\n") })
         .with_state(exposition);
-    let router = front.before(router);
+    accept(listeners, options, front.before(router), stop).await;
+}
+
+/// Serves what comes in on all of them until `stop`, then lets responses in flight end.
+pub(crate) async fn accept(
+    listeners: Vec<TcpListener>,
+    options: Options,
+    router: Router,
+    stop: CancellationToken,
+) {
     let options = Arc::new(options);
     let mut listening = JoinSet::new();
     for listener in listeners {
-        listening.spawn(accept_with(Arc::clone(&options), listener, router.clone(), stop.clone()));
+        listening.spawn(accept_from(listener, Arc::clone(&options), router.clone(), stop.clone()));
     }
     listening.join_all().await;
 }
 
-/// Serves what comes in on one listener until `stop`, then lets responses in flight end.
-pub(crate) async fn accept_with(
-    options: Arc<Options>,
+async fn accept_from(
     listener: TcpListener,
+    options: Arc<Options>,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -274,11 +293,20 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_includes_v4_and_a_taken_port_is_named() {
-        let listeners = bind("localhost:0", "metrics", "/metrics").await.expect("a free port");
+        let bind = async |at: &str, transport| bind(at, transport, "it", "http", "/").await;
+        let listeners = bind("localhost:0", "tcp").await.expect("a free port");
         let address = listeners[0].local_addr().expect("bound");
         assert!(address.is_ipv4());
-        let error = bind(&address.to_string(), "metrics", "/metrics").await.expect_err("taken");
+        let error = bind(&address.to_string(), "").await.expect_err("taken");
         let text = format!("{error:#}");
         assert!(text.contains("endpoint") && text.contains(&address.to_string()), "{text}");
+
+        for endpoint in ["localhost:0", ":0"] {
+            for listener in bind(endpoint, "tcp4").await.expect("a free port") {
+                assert!(listener.local_addr().expect("bound").is_ipv4(), "{endpoint}");
+            }
+        }
+        let error = bind("127.0.0.1:0", "tcp6").await.expect_err("it is none of that kind");
+        assert_eq!(error.to_string(), "endpoint: 127.0.0.1:0 has no address for tcp6");
     }
 }

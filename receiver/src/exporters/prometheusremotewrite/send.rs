@@ -251,8 +251,12 @@ impl Peer {
             Version::V2 => written(&answer.headers),
         };
         if let Some(written) = written {
-            for (counter, count) in counts.written.iter().zip(written) {
-                counts.add(counter, count);
+            // Not more than there was: a counter that a peer could make overflow would go back.
+            let Holds { samples, histograms, exemplars, .. } = request.holds;
+            for ((counter, count), most) in
+                counts.written.iter().zip(written).zip([samples, histograms, exemplars])
+            {
+                counts.add(counter, count.min(most));
             }
         }
         verdict(&answer, self.version, &request.holds, written)

@@ -13,13 +13,14 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::error;
 
 use self::config::Prometheus;
 pub use self::config::{Config, Level};
 use super::push::Console;
+use crate::exporters::prometheus::serve;
 
 /// The agent's metrics at work.
 pub struct Telemetry {
@@ -125,13 +126,13 @@ impl Prometheus {
         stop: CancellationToken,
     ) -> Result<impl Future<Output = ()> + use<>> {
         let address = self.address();
-        let listener = TcpListener::bind(&address).await.with_context(|| {
+        let bound = serve::bind(&address, "tcp", "the agent's own metrics", "http", "/metrics");
+        let listeners = bound.await.with_context(|| {
             format!(
                 "cannot serve the agent's own metrics at {address} \
                  (service::telemetry::metrics::readers; `metrics::level: none` turns them off)"
             )
         })?;
-        info!("serving the agent's own metrics at http://{}/metrics", listener.local_addr()?);
         let metrics = move || {
             let registry = registry.clone();
             async move {
@@ -146,17 +147,7 @@ impl Prometheus {
             }
         };
         let router = Router::new().route("/metrics", get(metrics));
-        Ok(async move {
-            let server = axum::serve(listener, router);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = server => {
-                    if let Err(error) = result {
-                        error!("the agent's own metrics are no longer served: {error}");
-                    }
-                }
-            }
-        })
+        Ok(serve::accept(listeners, serve::Options::default(), router, stop))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use opentelemetry_sdk::Resource;
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
+    sync::mpsc,
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -33,7 +33,7 @@ pub(in crate::telemetry) struct Queue<T> {
 
 impl<T> Queue<T> {
     pub(in crate::telemetry) fn put(&self, record: T) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(record) {
+        if self.sender.try_send(record).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

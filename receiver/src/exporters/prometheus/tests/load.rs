@@ -84,7 +84,8 @@ async fn a_scraper_that_never_reads_is_cut_off_and_its_memory_is_free() {
     // More than sockets hold.
     let large = Metric { description: "x".repeat(32 << 20), ..gauge("x", point(1, 0, 1)) };
     exposition.change(|store| store.apply(request(&[], large), Instant::now())).await;
-    let listeners = serve::bind("127.0.0.1:0", "metrics", "/metrics").await.expect("a port");
+    let listeners =
+        serve::bind("127.0.0.1:0", "tcp", "metrics", "http", "/metrics").await.expect("a port");
     let address = listeners[0].local_addr().expect("bound");
     let stop = CancellationToken::new();
     let options = serve::Options { write: Duration::from_millis(200), ..Default::default() };

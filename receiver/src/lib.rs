@@ -8,6 +8,7 @@ pub mod config;
 pub mod ebpf;
 pub mod exporters;
 pub mod extensions;
+pub mod heritage;
 pub mod metric;
 mod ottl;
 pub mod pipeline;

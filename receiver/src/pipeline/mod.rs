@@ -29,6 +29,7 @@ use crate::{
     component::Context,
     config::Plan,
     extensions::auth::Authenticators,
+    heritage::Heritage,
     status::{Reporter, Status, Statuses},
     telemetry::Items,
 };
@@ -49,6 +50,8 @@ pub struct Running {
     statuses: Statuses,
     /// What components have started by themselves.
     started: TaskTracker,
+    /// What instances leave to their successors.
+    heritages: BTreeMap<Key, Heritage>,
     /// Of a component that failed during a reload.
     failed: Option<anyhow::Error>,
 }
@@ -80,6 +83,7 @@ impl Running {
             authenticators: Authenticators::default(),
             statuses: Statuses::default(),
             started: TaskTracker::new(),
+            heritages: BTreeMap::new(),
             failed: None,
         };
         let graph = Graph::new(plan);
@@ -92,7 +96,7 @@ impl Running {
         }
     }
 
-    fn context(&self, key: &Key, authenticators: &Authenticators, status: Reporter) -> Context {
+    fn context(&mut self, key: &Key, authenticators: &Authenticators, status: Reporter) -> Context {
         let stop = match key {
             Key::Extension(_) => &self.stop_extensions,
             _ => &self.stop,
@@ -105,6 +109,7 @@ impl Running {
             status,
             statuses: self.statuses.clone(),
             tasks: self.started.clone(),
+            heritage: self.heritages.entry(key.clone()).or_default().clone(),
         }
     }
 

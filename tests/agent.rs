@@ -80,6 +80,9 @@ pub struct Setup {
     hidden: Vec<PathBuf>,
     /// Where events are written, if they are.
     logs: Option<PathBuf>,
+    environment: Vec<(&'static str, String)>,
+    /// File descriptors that it may have.
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -102,6 +105,8 @@ impl Setup {
             container: None,
             hidden: Vec::new(),
             logs: None,
+            environment: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -110,6 +115,18 @@ impl Setup {
         let off = |setup: Self, other: &&str| setup.signal(other, json!({"enabled": false}));
         let setup = ON_BY_DEFAULT.iter().fold(Self::new(mode, cgroup), off);
         setup.signal(signal, json!({"enabled": true}))
+    }
+
+    /// With a variable in its environment.
+    pub fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// With so many file descriptors at most.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
     }
 
     /// With a key of the receiver changed.
@@ -183,7 +200,7 @@ impl Setup {
     }
 
     /// The configuration. Every JSON document is a YAML document.
-    fn yaml(&self, metrics: SocketAddr) -> Result<String> {
+    pub fn yaml(&self, metrics: SocketAddr) -> Result<String> {
         // The timestamps say which collection a scrape shows.
         let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
         let mut exporters = json!({ "prometheus": prometheus });
@@ -289,8 +306,16 @@ impl Agent {
     fn spawn(setup: &Setup) -> Result<Self> {
         let metrics = free_address()?;
         let config = setup.file(metrics)?;
-        let mut command = Command::new(binary()?);
+        let mut command = match setup.descriptors {
+            None => Command::new(binary()?),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\"")).arg(binary()?);
+                shell
+            }
+        };
         command.arg("--config").arg(config.path());
+        command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         if let Some(container) = &setup.container {
             contain(&mut command, container)?;
         }

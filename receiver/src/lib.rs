@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod channel;
 pub mod component;
 pub mod config;
+pub mod descriptors;
 pub mod ebpf;
 pub mod exporters;
 pub mod extensions;

@@ -34,8 +34,9 @@ use crate::{
     telemetry::Items,
 };
 
-/// The time that a shutdown may take, all stages together. Kubernetes kills after 30 s.
-pub const DEADLINE: Duration = Duration::from_secs(15);
+/// The time that a shutdown may take, all stages together. With the last of the agent's own telemetry it is
+/// 15 s; Kubernetes kills after 30 s.
+pub const DEADLINE: Duration = Duration::from_secs(12);
 
 /// Pipelines at work.
 pub struct Running {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    descriptors,
     ebpf::{
         capability,
         globals::Globals,
@@ -65,6 +66,8 @@ pub(super) struct Attached {
 }
 
 const MIB: u64 = 1 << 20;
+/// File descriptors that scrapers, exporters and files have to share.
+const DESCRIPTORS: u64 = 24;
 /// The instrumentation scope of all that the receiver sends.
 const SCOPE: &str = "fathom/iomonitor";
 
@@ -165,6 +168,7 @@ impl Attached {
             }
             let loaded = Loaded::new(&kernel, request).and_then(|(mut loaded, statuses)| {
                 loaded.set_scope(&attached.resolved.cgroups, &attached.resolved.processes)?;
+                leaves_enough()?;
                 Ok((loaded, statuses))
             });
             match loaded {
@@ -305,6 +309,17 @@ impl Attached {
 /// Whose pressure is read.
 fn meant<'a>(scope: &Scope, resolved: &'a Resolved) -> Option<&'a BTreeMap<u64, PathBuf>> {
     scope.asks_for_cgroups().then_some(&resolved.directories)
+}
+
+/// Refuses what takes the last file descriptors: without any, nobody could be served, and no file be read.
+fn leaves_enough() -> Result<()> {
+    if let Some((left, limit)) = descriptors::left() {
+        ensure!(
+            left >= DESCRIPTORS,
+            "of {limit} file descriptors (ulimit -n) it would leave {left} for all else, and {DESCRIPTORS} are needed"
+        );
+    }
+    Ok(())
 }
 
 /// Refuses maps that could take more than is allowed, and names the key that makes them smaller.

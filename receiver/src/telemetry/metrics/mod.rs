@@ -3,7 +3,7 @@
 mod config;
 mod views;
 
-use std::{collections::HashSet, fs, time::Duration};
+use std::{collections::HashSet, fs, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
@@ -13,13 +13,17 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::config::Prometheus;
 pub use self::config::{Config, Level};
-use super::push::Console;
+use super::{DEADLINE, push::Console};
+use crate::exporters::prometheus::serve;
 
 /// The agent's metrics at work.
 pub struct Telemetry {
@@ -57,7 +61,7 @@ impl Telemetry {
                         PeriodicReader::builder(Console).with_interval(interval).build(),
                     ),
                     Some(otlp) => builder.with_reader(
-                        PeriodicReader::builder(otlp.exporter(patience)?)
+                        PeriodicReader::builder(otlp.exporter(patience, stop.clone())?)
                             .with_interval(interval)
                             .build(),
                     ),
@@ -86,13 +90,18 @@ impl Telemetry {
     /// Sends what has not been sent, and ends.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        self.servers.wait().await;
         let provider = self.provider;
-        // It waits for its own threads.
-        match tokio::task::spawn_blocking(move || provider.shutdown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!("the agent's last metrics are lost: {error}"),
-            Err(error) => error!("the agent's metrics did not end: {error}"),
+        // It waits for its own threads, and they for a peer that says nothing.
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown());
+        let (_, ended) =
+            tokio::join!(timeout(DEADLINE, self.servers.wait()), timeout(DEADLINE, ended));
+        match ended {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => error!("the agent's last metrics are lost: {error}"),
+            Ok(Err(error)) => error!("the agent's metrics did not end: {error}"),
+            Err(_) => {
+                warn!("the agent's last metrics were not taken within {DEADLINE:?} and are lost");
+            }
         }
     }
 }
@@ -146,17 +155,7 @@ impl Prometheus {
             }
         };
         let router = Router::new().route("/metrics", get(metrics));
-        Ok(async move {
-            let server = axum::serve(listener, router);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = server => {
-                    if let Err(error) = result {
-                        error!("the agent's own metrics are no longer served: {error}");
-                    }
-                }
-            }
-        })
+        Ok(serve::accept_with(Arc::default(), listener, router, stop))
     }
 }
 

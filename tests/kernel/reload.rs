@@ -155,7 +155,9 @@ fn signals_go_on_while_the_receiver_changes() -> Result<()> {
         base().with("collection_interval", json!("35ms")),
         base().signal("faults", json!({"enabled": true})),
         base().with("signals", json!({"page_cache": off})),
-        base().with("metrics", json!({"ebpf.syscall.errors": off})).signal("faults", json!({"enabled": true})),
+        base()
+            .with("metrics", json!({"ebpf.syscall.errors": off}))
+            .signal("faults", json!({"enabled": true})),
         base().with("overrides", json!([{"signals": ["syscalls"], "collection_interval": "50ms"}])),
         base().with("pressure", off.clone()).with("memory_budget_mib", json!(999)),
         base().with("align", json!({"enabled": true})),

@@ -95,6 +95,9 @@ pub struct Setup {
     hidden: Vec<PathBuf>,
     /// Where events are written, if they are.
     logs: Option<PathBuf>,
+    environment: Vec<(&'static str, String)>,
+    /// File descriptors that it may have.
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -118,6 +121,8 @@ impl Setup {
             container: None,
             hidden: Vec::new(),
             logs: None,
+            environment: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -125,6 +130,18 @@ impl Setup {
     pub fn only(signal: &str, mode: Mode, cgroup: &Cgroup) -> Self {
         let setup = Self::new(mode, cgroup).signal(signal, json!({"enabled": true}));
         Self { alone: true, ..setup }
+    }
+
+    /// With a variable in its environment.
+    pub fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// With so many file descriptors at most.
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
     }
 
     /// With a key of the receiver changed.
@@ -198,7 +215,7 @@ impl Setup {
     }
 
     /// The configuration. Every JSON document is a YAML document.
-    fn yaml(&self, metrics: SocketAddr) -> Result<String> {
+    pub fn yaml(&self, metrics: SocketAddr) -> Result<String> {
         // The timestamps say which collection a scrape shows.
         let prometheus = json!({"endpoint": metrics, "send_timestamps": true});
         let mut exporters = json!({ "prometheus": prometheus });
@@ -312,8 +329,16 @@ impl Agent {
     fn spawn(setup: &Setup) -> Result<Self> {
         let metrics = free_address()?;
         let config = setup.file(metrics)?;
-        let mut command = Command::new(binary()?);
+        let mut command = match setup.descriptors {
+            None => Command::new(binary()?),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\"")).arg(binary()?);
+                shell
+            }
+        };
         command.arg("--config").arg(config.path());
+        command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         if let Some(container) = &setup.container {
             contain(&mut command, container)?;
         }

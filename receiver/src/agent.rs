@@ -9,6 +9,7 @@ use fathom::{
     pipeline::{Changes, Running},
     telemetry::{self, Logs, Telemetry},
 };
+use nix::sys::signal::{SigSet, Signal};
 use opentelemetry::{KeyValue, metrics::Counter};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -19,16 +20,36 @@ use tracing::{error, info, warn};
 /// Reads the configuration from where it was read at the start.
 pub(crate) type Load = Arc<dyn Fn() -> Result<Plan, Report> + Send + Sync>;
 
+/// Lets SIGHUP wait, in this thread and in all that it starts, until it can be answered: by default it would end
+/// the process while the configuration is being read.
+pub(crate) fn hold_hangups() -> Result<()> {
+    hangups().thread_block().context("cannot hold SIGHUP back")
+}
+
+fn hangups() -> SigSet {
+    SigSet::from_iter([Signal::SIGHUP])
+}
+
 /// Runs until a signal or a failure, then drains.
 pub(crate) async fn serve(plan: Plan, mut logs: Logs, load: Load) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+    hangups().thread_unblock().context("cannot receive SIGHUP")?;
 
     let config = plan.telemetry.clone();
     let telemetry = Telemetry::start(&config).await?;
     let exports = logs.start(&telemetry)?;
-    let mut running = Running::start(plan, telemetry.meter()).await?;
+    let started = tokio::select! {
+        started = Running::start(plan, telemetry.meter()) => Some(started?),
+        // Nothing has been collected yet that could be lost.
+        _ = interrupt.recv() => { info!("Received SIGINT, not starting."); None }
+        _ = terminate.recv() => { info!("Received SIGTERM, not starting."); None }
+    };
+    let Some(mut running) = started else {
+        tokio::join!(telemetry.shutdown(), exports.end());
+        return Ok(ExitCode::SUCCESS);
+    };
     let mut reloads = Reloads::new(logs, config, &telemetry);
     info!("Everything is ready. Begin running and processing data.");
 
@@ -56,14 +77,17 @@ pub(crate) async fn serve(plan: Plan, mut logs: Logs, load: Load) -> Result<Exit
     if let Some(failure) = &failure {
         error!("{failure:#}");
     }
+    let end = async {
+        let clean = running.shutdown().await;
+        tokio::join!(telemetry.shutdown(), exports.end());
+        clean
+    };
     let clean = tokio::select! {
-        clean = running.shutdown() => clean,
+        clean = end => clean,
         // Who asks twice does not want to wait.
         _ = interrupt.recv() => { warn!("Received a second signal, exiting at once."); false }
         _ = terminate.recv() => { warn!("Received a second signal, exiting at once."); false }
     };
-    telemetry.shutdown().await;
-    exports.end().await;
     Ok(if clean && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -15,6 +15,7 @@ use fathom::{
     batch::Signal,
     component::{Factory, Receiver as _},
     config::{self, Plan, Style},
+    descriptors,
     ebpf::capability,
     exporters::EXPORTERS,
     extensions::EXTENSIONS,
@@ -199,6 +200,8 @@ impl Cli {
             true => vec![format!("yaml:{QUICKSTART}")],
             false => self.config.clone(),
         };
+        agent::hold_hangups()?;
+        descriptors::raise();
         let plan = self.load(&uris)?;
         let logs = telemetry::init_logs(&plan.telemetry)?;
         plan.warnings.iter().for_each(|text| warn!("{text}"));

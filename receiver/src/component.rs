@@ -15,6 +15,7 @@ use crate::{
     config::{Id, Mistakes, Section, schema},
     ebpf::ladder::Status,
     extensions::auth::{Auth, Authenticators},
+    heritage::Heritage,
     metric::Metric,
     privilege::Needs,
     status::{Reporter, Statuses},
@@ -170,6 +171,8 @@ pub struct Context {
     /// Where a component tracks tasks that must have ended before the agent's own metrics are read for the last time,
     /// because they count what they hold when they are cut off.
     pub tasks: TaskTracker,
+    /// Of the instance that a reload puts this one in the place of, and for the one that takes the place of this.
+    pub heritage: Heritage,
 }
 
 /// A boxed future of a component.

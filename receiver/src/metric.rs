@@ -113,6 +113,11 @@ impl<'a> Points<'a> {
         }
     }
 
+    /// The following points count from this moment on.
+    pub fn count_from(&mut self, start: SystemTime) {
+        self.start = nanos(start);
+    }
+
     /// The following points are about something in particular.
     pub fn about(&mut self, about: About) {
         self.about = about;
@@ -333,7 +338,7 @@ pub fn key_value(key: &str, value: Value) -> KeyValue {
 const SAMPLING_RATE: &str = "ebpf.sampling.rate";
 
 /// The flag of a point that says no more than that its series has ended.
-const NO_RECORDED_VALUE: u32 = DataPointFlags::NoRecordedValueMask as u32;
+pub(crate) const NO_RECORDED_VALUE: u32 = DataPointFlags::NoRecordedValueMask as u32;
 
 /// Nanoseconds since the epoch, as OTLP counts them; 0 before it.
 pub fn nanos(time: SystemTime) -> u64 {

@@ -198,6 +198,7 @@ fn enrichment() -> Result<(Output, Input)> {
         status: Default::default(),
         statuses: Default::default(),
         tasks: Default::default(),
+        heritage: Default::default(),
     };
     let ((to, input), (output, from)) = (channel(), channel());
     tokio::spawn(processor.run(cx, input, output));

@@ -19,6 +19,7 @@ mod io_uring;
 mod kills;
 mod latency;
 mod lifecycle;
+mod limits;
 mod madvise;
 mod missing;
 mod otlp;

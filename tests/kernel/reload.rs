@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::{
@@ -110,6 +110,118 @@ fn counters_go_on_while_exporters_and_processors_change() -> Result<()> {
         with_header > 0 && with_header < server.received().len(),
         "{with_header} with a header"
     );
+    Ok(())
+}
+
+/// What the lines of a file say of the calls that the workload makes: since when, until when, how many.
+fn preads_in(lines: &str) -> Result<Vec<(String, String, u64)>> {
+    let mut points = Vec::new();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        let metrics = line["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array();
+        let calls = metrics.into_iter().flatten().filter(|m| m["name"] == "ebpf.syscall.calls");
+        let all = calls.filter_map(|m| m["sum"]["dataPoints"].as_array()).flatten();
+        for point in all.filter(|p| p["attributes"][0]["value"]["stringValue"] == "pread64") {
+            let text = |key: &str| point[key].as_str().map(str::to_owned);
+            // One that says that its series has ended has no value.
+            let Some(value) = text("asInt") else { continue };
+            let times = ["startTimeUnixNano", "timeUnixNano"].map(text);
+            let [Some(start), Some(time)] = times else { bail!("no times: {point}") };
+            points.push((start, time, value.parse()?));
+        }
+    }
+    Ok(points)
+}
+
+#[test]
+fn signals_go_on_while_the_receiver_changes() -> Result<()> {
+    let mut rng = random::rng();
+    let directory = file::directory()?;
+    let server = OtlpServer::start()?;
+    let (cgroup, elsewhere) = (Cgroup::new()?, Cgroup::new()?);
+    let lines = directory.path().join("lines.json");
+    let otlp = json!({
+        "endpoint": server.address(),
+        "tls": {"insecure": true},
+        "sending_queue": {"num_consumers": 1},
+    });
+    let of = |cgroup: &Cgroup| {
+        let setup = Setup::new(Mode::Auto, cgroup).with("collection_interval", json!("20ms"));
+        setup.export(otlp.clone()).and("file", json!({"path": lines}))
+    };
+    let base = || of(&cgroup);
+    let off = json!({"enabled": false});
+    let setups = [
+        base().with("collection_interval", json!("35ms")),
+        base().signal("faults", json!({"enabled": true})),
+        base().with("signals", json!({"page_cache": off})),
+        base()
+            .with("metrics", json!({"ebpf.syscall.errors": off}))
+            .signal("faults", json!({"enabled": true})),
+        base().with("overrides", json!([{"signals": ["syscalls"], "collection_interval": "50ms"}])),
+        base().with("pressure", off.clone()).with("memory_budget_mib", json!(999)),
+        base().with("align", json!({"enabled": true})),
+        base(),
+    ];
+
+    let agent = Agent::start(&base())?;
+    let mut loaded = programs(agent.pid())?;
+    let path = file::cold(&directory, &mut rng, 1 << 20)?;
+    let phase = || vec![Step::new(Call::Pread64, 0, 512).times(rng.u64(10_000..50_000))];
+    let phases: Vec<_> = std::iter::repeat_with(phase).take(setups.len() + 2).collect();
+    let of_phase = |i: usize| 2 * phases[i][0].count;
+    let plan = Plan { threads: 2, files: vec![Open::Read(path)], phases: phases.clone() };
+    let mut worker = Worker::start(WORKLOAD, &plan)?;
+    worker.join(&cgroup)?;
+    let until_now = |phases: usize| (0..phases).map(of_phase).sum::<u64>();
+    let pread = [("syscall", "pread64")];
+    for (i, setup) in setups.iter().enumerate() {
+        worker.begin()?;
+        let said = agent.reload(setup)?;
+        ensure!(said.contains(RELOADED) && said.contains("receiver iomonitor"), "{said}");
+        worker.stopped()?;
+        let shown = agent.settled()?;
+        let (calls, made) = (shown.count("ebpf_syscall_calls_total", &pread)?, until_now(i + 1));
+        ensure!(calls == made, "{i}: {calls} shown, {made} made");
+        // What is not configured any more is not shown, as if it went on.
+        let adds = shown.all("ebpf_page_cache_adds_total", &[]).count();
+        ensure!(adds == usize::from(i != 2), "{i}: {adds} series of the page cache");
+        let stalls = shown.all("ebpf_pressure_stall_time_seconds_total", &[]).count();
+        ensure!((stalls > 0) == (i != 5), "{i}: {stalls} series of pressure");
+        let now = programs(agent.pid())?;
+        let stay = now.intersection(&loaded).count();
+        ensure!(stay == now.len().min(loaded.len()), "{i}: {stay} of {loaded:?} in {now:?}");
+        loaded = now;
+    }
+    let points = preads(&server)?;
+    for pair in points.windows(2) {
+        ensure!(pair[0].start == pair[1].start && pair[0].time < pair[1].time, "{pair:?}");
+        let (Reading::Counter(before), Reading::Counter(after)) = (&pair[0].value, &pair[1].value)
+        else {
+            panic!("no counters: {pair:?}")
+        };
+        ensure!(before <= after, "it began anew: {pair:?}");
+    }
+
+    // Of other groups, and of other tasks, counters are others; those before are not shown beside them.
+    for (phase, setup, counted) in [
+        (setups.len(), base().with("group_by", json!("process")), true),
+        (setups.len() + 1, of(&elsewhere), false),
+    ] {
+        ensure!(agent.reload(&setup)?.contains(RELOADED));
+        worker.begin()?;
+        worker.stopped()?;
+        let shown = agent.settled()?.sum("ebpf_syscall_calls_total", &pread)?;
+        let made = if counted { of_phase(phase) } else { 0 };
+        ensure!(shown == made, "{phase}: {shown} shown, {made} made");
+    }
+    worker.finish()?;
+    ensure!(agent.stop(Signal::SIGTERM)?.status.success());
+    let points = preads_in(&std::fs::read_to_string(&lines)?)?;
+    let first: Vec<_> = points.iter().take_while(|point| point.0 == points[0].0).collect();
+    ensure!(first.windows(2).all(|pair| pair[0].1 < pair[1].1 && pair[0].2 <= pair[1].2));
+    let made = until_now(setups.len());
+    ensure!(first.last().is_some_and(|last| last.2 == made), "{:?}, not {made}", first.last());
     Ok(())
 }
 

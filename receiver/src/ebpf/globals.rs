@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Values by the globals' names.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Globals(Vec<(String, Vec<u8>)>);
 
 impl Globals {

@@ -64,7 +64,32 @@ pub struct Settings {
     pub needed: Vec<&'static str>,
 }
 
+/// What decides about the programs and maps of a signal: requests that are equal in it load the same.
+#[derive(Clone, PartialEq)]
+pub struct Blueprint {
+    probes: Vec<&'static str>,
+    globals: Globals,
+    names: Vec<&'static str>,
+    sizes: Vec<(&'static str, u32)>,
+    forced: Option<Mode>,
+    group_by: GroupBy,
+    max_groups: u32,
+}
+
 impl Request<'_> {
+    /// What of it differs between configurations.
+    pub fn blueprint(&self) -> Blueprint {
+        Blueprint {
+            probes: self.probes.iter().map(|probe| probe.name).collect(),
+            globals: self.globals.clone(),
+            names: self.names.clone(),
+            sizes: self.sizes.clone(),
+            forced: self.settings.forced,
+            group_by: self.settings.group_by,
+            max_groups: self.settings.max_groups,
+        }
+    }
+
     fn size(&self, map: &str) -> Option<u32> {
         if object::is_by_group(map) {
             return Some(match self.settings.group_by {

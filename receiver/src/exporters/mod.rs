@@ -17,7 +17,7 @@ mod native;
 pub(crate) mod otlp;
 mod proxy;
 pub(crate) mod queue;
-mod retry;
+pub(crate) mod retry;
 pub(crate) mod tls;
 
 #[cfg(test)]

@@ -29,12 +29,14 @@ use crate::{
     component::Context,
     config::Plan,
     extensions::auth::Authenticators,
+    heritage::Heritage,
     status::{Reporter, Status, Statuses},
     telemetry::Items,
 };
 
-/// The time that a shutdown may take, all stages together. Kubernetes kills after 30 s.
-pub const DEADLINE: Duration = Duration::from_secs(15);
+/// The time that a shutdown may take, all stages together. With the last of the agent's own telemetry it is
+/// 15 s; Kubernetes kills after 30 s.
+pub const DEADLINE: Duration = Duration::from_secs(12);
 
 /// Pipelines at work.
 pub struct Running {
@@ -49,6 +51,8 @@ pub struct Running {
     statuses: Statuses,
     /// What components have started by themselves.
     started: TaskTracker,
+    /// What instances leave to their successors.
+    heritages: BTreeMap<Key, Heritage>,
     /// Of a component that failed during a reload.
     failed: Option<anyhow::Error>,
 }
@@ -80,6 +84,7 @@ impl Running {
             authenticators: Authenticators::default(),
             statuses: Statuses::default(),
             started: TaskTracker::new(),
+            heritages: BTreeMap::new(),
             failed: None,
         };
         let graph = Graph::new(plan);
@@ -92,7 +97,7 @@ impl Running {
         }
     }
 
-    fn context(&self, key: &Key, authenticators: &Authenticators, status: Reporter) -> Context {
+    fn context(&mut self, key: &Key, authenticators: &Authenticators, status: Reporter) -> Context {
         let stop = match key {
             Key::Extension(_) => &self.stop_extensions,
             _ => &self.stop,
@@ -105,6 +110,7 @@ impl Running {
             status,
             statuses: self.statuses.clone(),
             tasks: self.started.clone(),
+            heritage: self.heritages.entry(key.clone()).or_default().clone(),
         }
     }
 

@@ -169,6 +169,8 @@ impl Running {
                 node.stage = part.stage;
             }
         }
+        let nodes = &self.nodes;
+        self.heritages.retain(|key, _| nodes.contains_key(key));
         self.authenticators = change.authenticators;
         self.show(&self.graph, |key| self.nodes.get(key).map(|node| node.status.clone()));
         Ok(())

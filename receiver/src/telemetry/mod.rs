@@ -7,6 +7,8 @@ pub mod recent;
 mod resource;
 mod traces;
 
+use std::time::Duration;
+
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Meter},
@@ -19,6 +21,9 @@ pub use self::{
     metrics::Telemetry,
 };
 use crate::{batch::Signal, config::Mistakes};
+
+/// How long the last of the agent's own telemetry may take at its end, all together.
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// `service::telemetry`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]

@@ -9,7 +9,11 @@ mod group;
 mod rotate;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::{Context as _, Result};
 use prost::Message as _;
@@ -58,7 +62,7 @@ impl Component for File {
 }
 
 impl Exporter for File {
-    async fn start(&mut self, _: &Context) -> Result<()> {
+    async fn start(&mut self, cx: &Context) -> Result<()> {
         let config = &self.config;
         if config.group_by.enabled {
             self.files = Some(Files::Groups(Groups::new(config, self.permissions)));
@@ -70,11 +74,30 @@ impl Exporter for File {
             writer::create_directory(directory, self.permissions)
                 .with_context(|| format!("create_directory: {}", directory.display()))?;
         }
-        self.files = Some(Files::One(Writer::open(config, &config.path)?));
+        let mut writer = Writer::open(config, &config.path)?;
+        // What the one wrote that a reload puts this in the place of is no file of an earlier run.
+        if cx.heritage.promised::<Written>().is_some_and(|before| *before == self.written()) {
+            writer.keep();
+        }
+        self.files = Some(Files::One(writer));
         Ok(())
     }
 
-    async fn run(self, cx: Context, input: Input) -> Result<()> {
+    fn run(self, cx: Context, input: Input) -> impl Future<Output = Result<()>> + Send {
+        cx.heritage.promise(self.written());
+        self.work(cx, input)
+    }
+}
+
+/// A file, and the form of what is in it.
+type Written = (PathBuf, Format, Compression);
+
+impl File {
+    fn written(&self) -> Written {
+        (self.config.path.clone(), self.config.format, self.config.compression)
+    }
+
+    async fn work(self, cx: Context, input: Input) -> Result<()> {
         let mut files = self.files.context("it was not started")?;
         if let Files::One(writer) = &mut files {
             writer.begin()?;

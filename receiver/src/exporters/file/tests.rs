@@ -323,3 +323,43 @@ async fn each_group_has_its_file() {
     assert_eq!(written("b"), lines(&[of("b"), of("b")].map(Batch::Logs)));
     assert_eq!(names(directory.path()), ["of-a", "of-b"]);
 }
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_does_not_hold_up_the_start() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (out, _, task) = start(json!({"path": path})).await;
+    out.send(sample::metrics()).await.unwrap();
+    drop(out);
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_the_place_of_another_in_a_reload_goes_on_in_its_file() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("lines");
+    let lines = || fs::read_to_string(&path).unwrap().lines().count();
+    let (cx, _) = context("file");
+    for (config, expected) in [
+        (json!({"path": path}), 1),
+        (json!({"path": path, "flush_interval": "2s"}), 2),
+        // Of another form; and a file of an earlier run.
+        (json!({"path": path, "format": "proto"}), 0),
+    ] {
+        let (out, input) = channel();
+        let mut exporter = made(config.clone());
+        exporter.start(&cx).await.unwrap();
+        let task = tokio::spawn(exporter.run(cx.clone(), input));
+        out.send(sample::metrics()).await.unwrap();
+        drop(out);
+        task.await.unwrap().unwrap();
+        if expected > 0 {
+            assert_eq!(lines(), expected, "{config}");
+        } else {
+            assert!(!fs::read(&path).unwrap().starts_with(b"{"), "{config}");
+        }
+    }
+    write(json!({"path": path}), &[sample::metrics()]).await;
+    assert_eq!(lines(), 1);
+}

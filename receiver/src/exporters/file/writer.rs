@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
     io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -125,7 +125,9 @@ impl Open {
     fn at(path: &Path) -> Result<Self> {
         let mut options = OpenOptions::new();
         // Appending also after truncation: the end is where a record that was taken back began.
-        let file = options.create(true).append(true).mode(0o644).open(path);
+        let pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        // Who opens a pipe for writing alone waits until someone reads it.
+        let file = options.create(true).append(true).read(pipe).mode(0o644).open(path);
         let file = file.with_context(|| path.display().to_string())?;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
         Ok(Self { file, size, torn: false })

@@ -14,7 +14,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use self::{endpoint::Address, send::Grpc};
+use self::endpoint::Address;
+pub use self::send::Grpc;
 use super::{
     connect::{Connector, HTTP2},
     middlewares::Middlewares,
@@ -210,9 +211,10 @@ impl Exporter for OtlpGrpc {
 }
 
 impl OtlpGrpc {
-    /// The channel and the headers, for a library that sends by itself.
-    pub fn open(self) -> anyhow::Result<(Channel, MetadataMap)> {
-        Ok((self.connect(Proxy::of_environment(&self.config.tls)?)?, self.headers))
+    /// What makes the attempts, for whoever has a queue of another kind.
+    pub fn sender(self) -> anyhow::Result<Grpc> {
+        let channel = self.connect(Proxy::of_environment(&self.config.tls)?)?;
+        Ok(Grpc::new(channel, &self.config, self.headers, None))
     }
 
     /// Makes the channel, which connects when it is used.

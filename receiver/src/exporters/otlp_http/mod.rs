@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use hyper::{Uri, http::HeaderMap};
 use serde::{Deserialize, Serialize};
 
-use self::send::Http;
+pub use self::send::Http;
 use super::{
     http::{Client, Cookies, Settings, url},
     middlewares::Middlewares,
@@ -243,10 +243,10 @@ impl Config {
 }
 
 impl OtlpHttp {
-    /// The client and the headers, for a library that sends by itself.
-    pub fn open(self) -> anyhow::Result<(Client, HeaderMap)> {
+    /// What makes the attempts, for whoever has a queue of another kind.
+    pub fn sender(self) -> anyhow::Result<Http> {
         let client = Client::new(&self.config.settings(), self.urls.iter().flatten(), None)?;
-        Ok((client, self.headers))
+        Ok(Http::new(&self.config, client, self.urls, self.headers))
     }
 }
 

@@ -25,12 +25,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{format::Form, page::Exposition, patience::Patience};
-use crate::{exporters::tls::server::Tls, extensions::server::Front};
+use crate::{descriptors, exporters::tls::server::Tls, extensions::server::Front};
 
 /// How long responses in flight may take once the exporter stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Open connections per address; further ones wait in the listener's backlog.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: u64 = 1024;
+/// The part of the file descriptors that are left which they may take: others have to read files and to connect.
+const SHARE: u64 = 4;
+/// The most that a request's head may have, and so what a connection may take of memory.
+const HEAD: usize = 16 << 10;
 /// Wait after a failed `accept`, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -159,7 +163,9 @@ async fn accept_from(
     router: Router,
     stop: CancellationToken,
 ) {
-    let limit = Arc::new(Semaphore::new(CONNECTIONS));
+    let (left, _) = descriptors::left().unwrap_or((u64::MAX, u64::MAX));
+    let connections = (left / SHARE).clamp(1, CONNECTIONS);
+    let limit = Arc::new(Semaphore::new(connections as usize));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -242,6 +248,7 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     server
         .timer(TokioTimer::new())
         .header_read_timeout(options.read)
+        .max_buf_size(HEAD)
         .keep_alive(options.keep_alive);
     Ok(watcher.watch(server.serve_connection(TokioIo::new(stream), service)).await?)
 }

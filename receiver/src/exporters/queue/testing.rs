@@ -35,6 +35,7 @@ pub(crate) fn context(kind: &str) -> (Context, Metered) {
         status: Default::default(),
         statuses: Default::default(),
         tasks: Default::default(),
+        heritage: Default::default(),
     };
     (cx, Metered { registry, _provider: provider })
 }

@@ -16,6 +16,7 @@ use super::{
     config::Config,
     derived::{Derived, Notes},
     groups::Groups,
+    inherit::{Awaited, Promised, Will},
     own::{self, Scraped},
     pressure::Pressure,
     signal::{AnySignal, Disabled},
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    descriptors,
     ebpf::{
         capability,
         globals::Globals,
@@ -41,18 +43,21 @@ use crate::{
 
 /// What has been attached.
 pub(super) struct Attached {
-    start: SystemTime,
     /// The first has what is read at the receiver's own interval.
-    tiers: Vec<Tier>,
+    pub(super) tiers: Vec<Tier>,
+    /// Signals that are loaded as they are to be, in the instance that runs yet.
+    pub(super) awaited: Vec<Awaited>,
+    /// What the next instance can have of this one.
+    pub(super) will: Will,
     pub(super) statuses: Vec<Status>,
     /// What is known of the probes.
     probes: Vec<Probe>,
-    pressure: Option<Pressure>,
-    swap: Option<Swap>,
-    derived: Derived,
+    pub(super) pressure: Option<Pressure>,
+    pub(super) swap: Option<Swap>,
+    pub(super) derived: Derived,
     scope: Scope,
     /// What the scope meant at the last collection.
-    resolved: Resolved,
+    pub(super) resolved: Resolved,
     /// Bytes that the maps can come to take.
     memory: u64,
     /// While this is open, the kernel measures run times.
@@ -61,15 +66,18 @@ pub(super) struct Attached {
 }
 
 const MIB: u64 = 1 << 20;
+/// File descriptors that scrapers, exporters and files have to share.
+const DESCRIPTORS: u64 = 24;
 /// The instrumentation scope of all that the receiver sends.
 const SCOPE: &str = "fathom/iomonitor";
 
 impl Attached {
-    /// Loads and attaches the signals.
+    /// Loads and attaches the signals, but those that the instance that runs has promised.
     pub(super) fn new(
         config: &Config,
         mut scope: Scope,
         wanted: Vec<Box<dyn AnySignal>>,
+        promised: &Will,
     ) -> Result<Self> {
         capability::check()?;
         let kernel = Kernel::running();
@@ -130,10 +138,12 @@ impl Attached {
         let resolved = scope.resolve();
         let pressure = config.pressure.enabled.then(|| Pressure::new(meant(&scope, &resolved)));
         let swap = config.swap.enabled.then(|| Swap::new(meant(&scope, &resolved)));
+        // Every counter is zero at this moment.
+        let start = SystemTime::now();
         let mut attached = Self {
-            // Every counter is zero at this moment.
-            start: SystemTime::now(),
             tiers: Vec::new(),
+            awaited: Vec::new(),
+            will: Will::new(config),
             statuses: Vec::new(),
             probes: Vec::new(),
             pressure,
@@ -149,15 +159,26 @@ impl Attached {
         attached.tiers.extend((0..tiers).map(|_| Tier::new(Groups::new(by, mounts.clone()))));
         for (signal, request) in wanted.into_iter().zip(requests) {
             let (name, probes) = (signal.name(), request.probes.clone());
+            let (tier, blueprint) = (config.tier(name), request.blueprint());
+            if let Some(Promised { statuses, .. }) = promised.of(&attached.will, name, &blueprint) {
+                attached.statuses.extend(statuses.clone());
+                attached.will.add(name, blueprint, statuses.clone());
+                attached.awaited.push(Awaited { name, tier });
+                continue;
+            }
             let loaded = Loaded::new(&kernel, request).and_then(|(mut loaded, statuses)| {
                 loaded.set_scope(&attached.resolved.cgroups, &attached.resolved.processes)?;
+                leaves_enough()?;
                 Ok((loaded, statuses))
             });
             match loaded {
                 Ok((loaded, statuses)) => {
                     let rate = config.sampling(name).map(|sampling| sampling.rate);
-                    let read = Read { signal, loaded, rate };
-                    attached.tiers[config.tier(name)].signals.push(read);
+                    // What did not attach at all is tried again.
+                    if loaded.has_any() {
+                        attached.will.add(name, blueprint, statuses.clone());
+                    }
+                    attached.tiers[tier].signals.push(Read { signal, loaded, start, rate });
                     attached.statuses.extend(statuses);
                 }
                 Err(error) => attached.statuses.extend(probes.iter().map(|probe| Status {
@@ -174,7 +195,8 @@ impl Attached {
     /// Logs what has become of the probes; an error if there is not one to go on with.
     pub(super) fn report(&self) -> Result<()> {
         // Each a text of its own: of many that are equal, the log shows some.
-        for status in &self.statuses {
+        let awaited = |status: &&Status| self.awaited.iter().any(|one| one.has(status));
+        for status in self.statuses.iter().filter(|status| !awaited(status)) {
             match (status.mode, status.reason()) {
                 (Some(mode), reason) if reason.is_empty() => {
                     info!(%mode, "Attached {}.", status.probe);
@@ -188,15 +210,8 @@ impl Attached {
             warn!("The scope is degraded: {problem}.");
         }
         let nothing = self.statuses.first().map(Status::reason).unwrap_or_default();
-        ensure!(
-            self.statuses.is_empty() || self.signals().any(|read| read.loaded.has_any()),
-            "no probe attached: {nothing}",
-        );
+        ensure!(self.statuses.is_empty() || !self.will.is_empty(), "no probe attached: {nothing}",);
         Ok(())
-    }
-
-    fn signals(&self) -> impl Iterator<Item = &Read> {
-        self.tiers.iter().flat_map(|tier| &tier.signals)
     }
 
     /// Reads the tiers that are due; with the first comes what belongs to no signal.
@@ -207,7 +222,8 @@ impl Attached {
         scraped: &Scraped,
         at: &Reporter,
     ) -> Batch {
-        let mut points = Points::new(self.start, SystemTime::now(), disabled);
+        // Each signal says since when it counts; what the kernel counts itself, whom it is about.
+        let mut points = Points::new(SystemTime::UNIX_EPOCH, SystemTime::now(), disabled);
         if due.first() == Some(&true) {
             own::statuses(&mut points, &self.statuses);
             own::scope(&mut points, &self.resolved.problems);
@@ -219,6 +235,7 @@ impl Attached {
                 swap.read(meant(&self.scope, &self.resolved), &mut points);
             }
             for read in self.tiers.iter().flat_map(|tier| &tier.signals) {
+                points.count_from(read.start);
                 own::accounts(&mut points, &read.loaded, &mut self.probes);
             }
         }
@@ -292,6 +309,17 @@ impl Attached {
 /// Whose pressure is read.
 fn meant<'a>(scope: &Scope, resolved: &'a Resolved) -> Option<&'a BTreeMap<u64, PathBuf>> {
     scope.asks_for_cgroups().then_some(&resolved.directories)
+}
+
+/// Refuses what takes the last file descriptors: without any, nobody could be served, and no file be read.
+fn leaves_enough() -> Result<()> {
+    if let Some((left, limit)) = descriptors::left() {
+        ensure!(
+            left >= DESCRIPTORS,
+            "of {limit} file descriptors (ulimit -n) it would leave {left} for all else, and {DESCRIPTORS} are needed"
+        );
+    }
+    Ok(())
 }
 
 /// Refuses maps that could take more than is allowed, and names the key that makes them smaller.

@@ -4,7 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::groups::{Groups, Owner};
+use super::{
+    block::Block,
+    fadvise::Fadvise,
+    groups::{Groups, Owner},
+    page_cache::PageCache,
+    reclaim::Reclaim,
+    signal::Signal as _,
+    syscalls::Syscalls,
+};
 use crate::metric::{About, Kind, Metric, Points};
 
 /// Every metric in this file.
@@ -79,6 +87,19 @@ pub enum Quantity {
     Dropped,
 }
 
+impl Quantity {
+    /// The signal that notes it.
+    fn signal(self) -> &'static str {
+        match self {
+            Self::Asked | Self::NotHit => PageCache::NAME,
+            Self::Scanned | Self::Reclaimed => Reclaim::NAME,
+            Self::Read => Syscalls::NAME,
+            Self::Fetched => Block::NAME,
+            Self::NotNeeded | Self::Dropped => Fadvise::NAME,
+        }
+    }
+}
+
 /// What has been noted, by owner.
 pub type Notes = BTreeMap<(Owner, Quantity), u64>;
 
@@ -130,6 +151,12 @@ impl Derived {
             }
         }
         points.about(About::default());
+    }
+
+    /// Of these signals alone, the numbers go on; all else counts from 0 again.
+    pub(super) fn go_on(&mut self, signals: &BTreeSet<&'static str>) {
+        self.before.retain(|(_, quantity), _| signals.contains(quantity.signal()));
+        self.shown.retain(|(_, part)| signals.contains(part.signal()));
     }
 
     fn owner(&mut self, owner: Owner, now: &Notes, points: &mut Points<'_>) {

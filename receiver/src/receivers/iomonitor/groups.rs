@@ -287,6 +287,20 @@ impl Groups {
         }
     }
 
+    /// Goes on where another left off with who has ended; with `signals`, also with what those counted.
+    pub fn go_on(&mut self, from: &mut Self, signals: &BTreeSet<&'static str>) {
+        self.boot = from.boot;
+        let folded = std::mem::take(&mut from.folded).into_iter();
+        let (mine, others) = folded.partition(|((signal, ..), _)| signals.contains(signal));
+        from.folded = others;
+        self.folded.extend::<BTreeMap<_, _>>(mine);
+        if self.by == from.by {
+            self.living.gone.extend(&from.living.gone);
+            // They are looked at before the next reading, as if there had been no change.
+            self.living.found.extend(&from.living.found);
+        }
+    }
+
     /// Adds to a quantity that ratios are made of, of this collection.
     pub fn note(&mut self, owner: Owner, quantity: Quantity, amount: u64) {
         if self.noting {

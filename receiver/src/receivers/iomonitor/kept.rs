@@ -92,7 +92,7 @@ impl<S: Copy + Ord> Kept<S> {
 
 fn about(of: Of, start: u64, ended: bool) -> About {
     match of {
-        Of::Host => About { ended, ..About::default() },
+        Of::Host => About { start, ended, ..About::default() },
         Of::Cgroup(id) => {
             let id = Value::IntValue(i64::try_from(id).unwrap_or(i64::MAX));
             About { attributes: vec![key_value("cgroup.id", id)], start, ended }

@@ -11,11 +11,13 @@ mod derived;
 mod descriptors;
 mod dirty;
 mod durations;
+mod ends;
 mod errors;
 mod fadvise;
 mod faults;
 mod folio;
 mod groups;
+mod inherit;
 mod io_uring;
 mod kept;
 mod kills;
@@ -33,20 +35,24 @@ mod syscalls;
 mod system_call;
 mod tier;
 
+use std::{future::Future, time::Duration};
+
 use anyhow::{Result, anyhow, bail};
 use caps::Capability;
+use tokio::time::sleep;
 use tracing::debug;
 
 use self::config::ModeChoice;
 use self::{
     attached::Attached,
+    inherit::{Left, Will},
     own::Scraped,
     schedule::Schedule,
     signal::{AnySignal, Disabled, Factory, signal},
 };
 pub use self::{config::Config, groups::ATTRIBUTES};
 use crate::{
-    batch::Signal as Telemetry,
+    batch::{Batch, Signal as Telemetry},
     channel::Output,
     component::{Component, Context, Receiver},
     config::{Mistakes, Raw, Section},
@@ -109,6 +115,10 @@ const fn count_metrics() -> usize {
     }
     count
 }
+
+/// After a change of its configuration the receiver collects this soon, for what has ended must not seem to go on. Two
+/// points of a series are apart by more than a millisecond, which is as exact as Prometheus is.
+const SOON: Duration = Duration::from_millis(10);
 
 /// The receiver.
 pub struct IoMonitor {
@@ -196,14 +206,15 @@ impl Receiver for IoMonitor {
     }
 
     fn probe(&mut self) -> Result<Vec<Status>> {
-        Ok(self.attach()?.statuses)
+        Ok(self.attach(&Will::default())?.statuses)
     }
 
     async fn start(&mut self, cx: &Context) -> Result<()> {
         // Loading is work for the CPU, for some 100 ms, and nothing else runs yet on this thread.
+        let promised = cx.heritage.promised::<Will>().unwrap_or_default();
         let attached = tokio::task::block_in_place(|| {
             let _raised = Raised::now()?;
-            self.attach()
+            self.attach(&promised)
         })?;
         memory::release();
         cx.status.probes(own::probes(&attached.statuses));
@@ -212,28 +223,42 @@ impl Receiver for IoMonitor {
         Ok(())
     }
 
-    async fn run(mut self, cx: Context, out: Output) -> Result<()> {
-        let Some(mut attached) = self.running.take() else { bail!("it was not started") };
+    fn run(self, cx: Context, out: Output) -> impl Future<Output = Result<()>> + Send {
+        // A reload may come before the task runs for the first time.
+        if let Some(attached) = &self.running {
+            cx.heritage.promise(attached.will.clone());
+        }
+        self.work(cx, out)
+    }
+}
+
+impl IoMonitor {
+    async fn work(mut self, cx: Context, out: Output) -> Result<()> {
+        let Some(attached) = self.running.take() else { bail!("it was not started") };
         let scraped = Scraped::new(&cx);
         let intervals = self.config.intervals();
         let all = vec![true; intervals.len()];
         let align = &self.config.align;
         let epoch = align.enabled.then_some(align.epoch);
+        let (mut attached, mut before) = self.inherit(attached, cx.heritage.take())?;
         let mut schedule = Schedule::new(intervals, self.config.initial_delay, epoch);
+        let mut soon = before.is_some();
         let mut settled = false;
         loop {
             let (stopped, due) = tokio::select! {
                 biased;
                 () = cx.stop.cancelled() => (true, all.clone()),
-                due = schedule.next() => (false, due),
+                () = sleep(SOON), if soon => (false, all.clone()),
+                due = schedule.next() => (false, if before.is_some() { all.clone() } else { due }),
             };
+            soon = false;
             // The kernel goes on counting, and the next collection has it all.
             if out.refuses_all() && !stopped {
                 debug!("not collected: data is refused, due to high memory usage");
                 continue;
             }
             // A few system calls, well under a millisecond: not worth another thread.
-            let (metrics, events) = tokio::task::block_in_place(|| {
+            let (mut metrics, events) = tokio::task::block_in_place(|| {
                 attached.look_for_scope();
                 let metrics = out
                     .carries(Telemetry::Metrics)
@@ -243,8 +268,12 @@ impl Receiver for IoMonitor {
                     attached.events(&due, &scraped).filter(|_| out.carries(Telemetry::Logs));
                 (metrics, events)
             });
-            if let Some(metrics) = &metrics {
+            let last = metrics.as_ref().filter(|_| stopped).cloned();
+            if let Some(metrics) = &mut metrics {
                 scraped.points.add(metrics.items() as u64, &scraped.attributes);
+                if let Some(before) = before.take() {
+                    ends::add(before, metrics);
+                }
             }
             for batch in metrics.into_iter().chain(events) {
                 if out.send(batch).await.is_err() {
@@ -256,16 +285,37 @@ impl Receiver for IoMonitor {
                 memory::release();
             }
             if stopped {
+                cx.heritage.leave(Left { attached, last });
                 return Ok(());
             }
         }
     }
-}
 
-impl IoMonitor {
-    fn attach(&mut self) -> Result<Attached> {
+    fn attach(&mut self, promised: &Will) -> Result<Attached> {
         let signals = std::mem::take(&mut self.signals);
-        Attached::new(&self.config, std::mem::take(&mut self.scope), signals)
+        Attached::new(&self.config, std::mem::take(&mut self.scope), signals, promised)
+    }
+
+    /// Takes over what the instance before this one has left, with its last collection.
+    fn inherit(
+        &self,
+        mut attached: Attached,
+        left: Option<Box<Left>>,
+    ) -> Result<(Attached, Option<Batch>)> {
+        let (whole, last) = match left {
+            Some(left) => (attached.inherit(left.attached), left.last),
+            None => (attached.awaited.is_empty(), None),
+        };
+        if !whole {
+            // It did not come to its end: everything begins anew.
+            let again = Self::new(self.config.clone()).map_err(|wrong| anyhow!("{wrong:?}"));
+            attached = tokio::task::block_in_place(|| {
+                let _raised = Raised::now()?;
+                again?.attach(&Will::default())
+            })?;
+            attached.report()?;
+        }
+        Ok((attached, last))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Signals that are read together.
 
+use std::time::SystemTime;
+
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use tracing::error;
 
@@ -10,6 +12,8 @@ use crate::{ebpf::load::Loaded, metric::Points};
 pub(super) struct Read {
     pub(super) signal: Box<dyn AnySignal>,
     pub(super) loaded: Loaded,
+    /// When every counter was zero.
+    pub(super) start: SystemTime,
     /// The share of its events that is counted, if not all are.
     pub(super) rate: Option<f64>,
 }
@@ -29,7 +33,8 @@ impl Tier {
     /// Reads the maps of each.
     pub(super) fn read(&mut self, points: &mut Points<'_>, scraped: &Scraped) {
         self.groups.begin();
-        for Read { signal, loaded, rate } in &mut self.signals {
+        for Read { signal, loaded, start, rate } in &mut self.signals {
+            points.count_from(*start);
             points.sampled(*rate);
             self.groups.notes(rate.is_none());
             if let Err(error) = signal.read(loaded, &mut self.groups, points) {

@@ -13,13 +13,13 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder as _, Registry, TextEncoder};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::error;
+use tracing::{error, warn};
 
 use self::config::Prometheus;
 pub use self::config::{Config, Level};
-use super::push::Console;
+use super::{DEADLINE, push::Console};
 use crate::exporters::prometheus::serve;
 
 /// The agent's metrics at work.
@@ -58,7 +58,7 @@ impl Telemetry {
                         PeriodicReader::builder(Console).with_interval(interval).build(),
                     ),
                     Some(otlp) => builder.with_reader(
-                        PeriodicReader::builder(otlp.exporter(patience)?)
+                        PeriodicReader::builder(otlp.exporter(patience, stop.clone())?)
                             .with_interval(interval)
                             .build(),
                     ),
@@ -87,13 +87,18 @@ impl Telemetry {
     /// Sends what has not been sent, and ends.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        self.servers.wait().await;
         let provider = self.provider;
-        // It waits for its own threads.
-        match tokio::task::spawn_blocking(move || provider.shutdown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!("the agent's last metrics are lost: {error}"),
-            Err(error) => error!("the agent's metrics did not end: {error}"),
+        // It waits for its own threads, and they for a peer that says nothing.
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown());
+        let (_, ended) =
+            tokio::join!(timeout(DEADLINE, self.servers.wait()), timeout(DEADLINE, ended));
+        match ended {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => error!("the agent's last metrics are lost: {error}"),
+            Ok(Err(error)) => error!("the agent's metrics did not end: {error}"),
+            Err(_) => {
+                warn!("the agent's last metrics were not taken within {DEADLINE:?} and are lost");
+            }
         }
     }
 }

@@ -218,10 +218,6 @@ impl Otlp {
         }
     }
 
-    pub(super) fn gzip(&self) -> bool {
-        self.compression == "gzip"
-    }
-
     pub(super) fn url(&self, http: bool, signal: Signal) -> String {
         let endpoint = match (self.endpoint.as_deref(), http) {
             (None, true) => "http://localhost:4318",

@@ -5,7 +5,6 @@ mod otlp;
 mod waiting;
 
 use std::{
-    future::Future,
     io::{self, Write as _},
     time::Duration,
 };
@@ -67,14 +66,7 @@ pub(super) fn scope() -> InstrumentationScope {
 pub(super) trait Record: Sized + Send + Sync + 'static {
     /// The signal that they are sent as.
     const SIGNAL: Signal;
-    /// What sends them.
-    type Exporter: Send + Sync + 'static;
-    fn exporter(otlp: &Otlp, patience: Duration, source: &Resource) -> Result<Self::Exporter>;
-    fn export(
-        exporter: &Self::Exporter,
-        records: Vec<Self>,
-    ) -> impl Future<Output = OTelSdkResult> + Send;
-    /// For the console.
+    /// Them together.
     fn batch(records: Vec<Self>, source: &Resource) -> Batch;
 }
 

@@ -1,19 +1,14 @@
-//! The SDK's own exporters, on connections like those of pipelines: with their TLS and their proxies.
+//! Where the agent's own telemetry goes: attempts like those of pipelines' exporters, without their queue. What an SDK
+//! reads from the environment (`OTEL_EXPORTER_OTLP_…`) has no say: the configuration says all.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
-use async_trait::async_trait;
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, Response, http::HeaderMap};
-use opentelemetry_http::{HttpClient, HttpError};
-use opentelemetry_otlp::{
-    Compression, LogExporter, MetricExporter, Protocol, RetryPolicy, SpanExporter,
-    WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
-};
+use anyhow::{Context as _, Result, anyhow, bail};
 use opentelemetry_proto::{
-    tonic::collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
+    tonic::collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
     transform::{
         logs::tonic::group_logs_by_resource_and_scope,
         trace::tonic::group_spans_by_resource_and_scope,
@@ -21,76 +16,131 @@ use opentelemetry_proto::{
 };
 use opentelemetry_sdk::{
     Resource,
-    error::OTelSdkResult,
-    logs::{LogBatch, LogExporter as _, SdkLogRecord},
-    trace::{SpanData, SpanExporter as _},
+    error::{OTelSdkError, OTelSdkResult},
+    logs::{LogBatch, SdkLogRecord},
+    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
+    trace::SpanData,
 };
-use tokio::runtime::Handle;
-use tonic::service::Interceptor;
-use tracing::info;
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::{Otlp, OtlpMetric, Record, scope};
 use crate::{
     batch::{Batch, Signal},
     component::Component,
     config::Mistakes,
-    exporters::{http::Client, otlp_grpc::OtlpGrpc, otlp_http::OtlpHttp, queue::Failure},
+    exporters::{
+        otlp_grpc::{Grpc, OtlpGrpc},
+        otlp_http::{Http, OtlpHttp},
+        queue::{Failure, Sender as _},
+        retry::{self, Backoff},
+    },
 };
 
-/// The longest wait between two attempts.
-const MAX_DELAY: Duration = Duration::from_secs(5);
-
-/// Builds an exporter to there. What it cannot send is tried again for as long as `patience`.
-macro_rules! build {
-    ($otlp:expr, $builder:expr, $signal:expr, $patience:expr) => {{
-        let (otlp, signal, patience): (&Otlp, Signal, Duration) = ($otlp, $signal, $patience);
-        if otlp.http() == Some(true) {
-            let builder = $builder.with_http().with_protocol(Protocol::HttpBinary);
-            let builder = builder.with_endpoint(otlp.url(true, signal));
-            finish!(otlp, patience, builder.with_http_client(otlp.client(signal)?))
-        } else {
-            let (channel, headers) = made::<OtlpGrpc>(otlp, signal)?.open()?;
-            let builder = $builder.with_tonic().with_channel(channel).with_metadata(headers);
-            finish!(otlp, patience, builder.with_interceptor(otlp.limit()))
-        }
-    }};
+/// Who takes it.
+pub(super) struct Peer {
+    transport: Transport,
+    /// What is not taken is tried again for so long; zero is for good.
+    patience: Duration,
+    /// Cancelled at the end: nobody waits then to try again.
+    stop: CancellationToken,
 }
 
-/// The part that both transports have.
-macro_rules! finish {
-    ($otlp:expr, $patience:expr, $builder:expr) => {{
-        let builder = $builder.with_timeout($patience).with_retry_policy(retries());
-        match $otlp.gzip() {
-            true => builder.with_compression(Compression::Gzip).build()?,
-            false => builder.build()?,
+enum Transport {
+    Grpc(Box<Grpc>),
+    Http(Box<Http>),
+}
+
+impl Peer {
+    /// Sends a batch, with all that is tried again.
+    pub(super) async fn send(&self, batch: &Batch) -> Result<()> {
+        let attempts = self.attempts(batch);
+        if self.patience.is_zero() {
+            return attempts.await;
         }
-    }};
+        let late = || anyhow!("not taken within {:?}", self.patience);
+        timeout(self.patience, attempts).await.map_err(|_| late())?
+    }
+
+    async fn attempts(&self, batch: &Batch) -> Result<()> {
+        let config = retry::Config {
+            initial_interval: Duration::from_secs(1).into(),
+            max_interval: Duration::from_secs(5).into(),
+            max_elapsed_time: self.patience.into(),
+            ..retry::Config::default()
+        };
+        let mut waits = Backoff::new(&config);
+        loop {
+            let last = self.stop.is_cancelled();
+            let sent = match &self.transport {
+                Transport::Grpc(grpc) => grpc.send(batch, &mut ()).await,
+                Transport::Http(http) => http.send(batch, &mut ()).await,
+            };
+            let (reason, after) = match sent {
+                Ok(_) => return Ok(()),
+                Err(Failure::Permanent { reason }) => bail!(reason),
+                Err(Failure::Retryable { reason, after }) => (reason, after),
+            };
+            let Some(wait) = waits.next(after).filter(|_| !last) else { bail!(reason) };
+            debug!(error = reason, "the agent's own telemetry was not taken");
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// What sends metrics, which the SDK reads on a thread of its own.
+pub(in crate::telemetry) struct Push {
+    peer: Arc<Peer>,
+    temporality: Temporality,
+    runtime: Handle,
+}
+
+impl PushMetricExporter for Push {
+    fn export(&self, metrics: &ResourceMetrics) -> impl Future<Output = OTelSdkResult> + Send {
+        let batch = Batch::Metrics(ExportMetricsServiceRequest::from(metrics));
+        let peer = self.peer.clone();
+        let sent = self.runtime.spawn(async move { peer.send(&batch).await });
+        async move {
+            let sent = sent.await.map_err(Into::into).and_then(|sent| sent);
+            sent.map_err(|error| OTelSdkError::InternalFailure(format!("{error:#}")))
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.temporality
+    }
 }
 
 impl OtlpMetric {
-    /// What sends metrics there.
-    pub(in crate::telemetry) fn exporter(&self, patience: Duration) -> Result<MetricExporter> {
+    /// What sends metrics there, until `stop`.
+    pub(in crate::telemetry) fn exporter(
+        &self,
+        patience: Duration,
+        stop: CancellationToken,
+    ) -> Result<Push> {
         let temporality = self.temporality().context("temporality_preference")?;
-        let builder = MetricExporter::builder().with_temporality(temporality);
-        Ok(build!(&self.common(), builder, Signal::Metrics, patience))
+        let peer = Arc::new(self.common().peer(Signal::Metrics, patience, stop)?);
+        Ok(Push { peer, temporality, runtime: Handle::current() })
     }
 }
 
 impl Record for SdkLogRecord {
     const SIGNAL: Signal = Signal::Logs;
-    type Exporter = LogExporter;
-
-    fn exporter(otlp: &Otlp, patience: Duration, source: &Resource) -> Result<LogExporter> {
-        let mut exporter = build!(otlp, LogExporter::builder(), Self::SIGNAL, patience);
-        exporter.set_resource(source);
-        Ok(exporter)
-    }
-
-    async fn export(exporter: &LogExporter, records: Vec<Self>) -> OTelSdkResult {
-        let scope = scope();
-        let of: Vec<_> = records.iter().map(|record| (record, &scope)).collect();
-        exporter.export(LogBatch::new(&of)).await
-    }
 
     fn batch(records: Vec<Self>, source: &Resource) -> Batch {
         let scope = scope();
@@ -102,17 +152,6 @@ impl Record for SdkLogRecord {
 
 impl Record for SpanData {
     const SIGNAL: Signal = Signal::Traces;
-    type Exporter = SpanExporter;
-
-    fn exporter(otlp: &Otlp, patience: Duration, source: &Resource) -> Result<SpanExporter> {
-        let mut exporter = build!(otlp, SpanExporter::builder(), Self::SIGNAL, patience);
-        exporter.set_resource(source);
-        Ok(exporter)
-    }
-
-    async fn export(exporter: &SpanExporter, spans: Vec<Self>) -> OTelSdkResult {
-        exporter.export(spans).await
-    }
 
     fn batch(spans: Vec<Self>, source: &Resource) -> Batch {
         let resource_spans = group_spans_by_resource_and_scope(spans, &source.into());
@@ -121,20 +160,18 @@ impl Record for SpanData {
 }
 
 impl Otlp {
-    fn client(&self, signal: Signal) -> Result<Http> {
-        let (client, headers) = made::<OtlpHttp>(self, signal)?.open()?;
-        Ok(Http { client: Arc::new(client), headers, runtime: Handle::current() })
-    }
-
-    /// The time of one attempt, to which the channel keeps if a request says it.
-    fn limit(&self) -> impl Interceptor + Clone + Send + Sync + 'static {
-        let timeout = Duration::from_millis(self.timeout);
-        move |mut request: tonic::Request<()>| {
-            if !timeout.is_zero() {
-                request.set_timeout(timeout);
-            }
-            Ok(request)
-        }
+    /// Whoever is there, until `stop`.
+    pub(super) fn peer(
+        &self,
+        signal: Signal,
+        patience: Duration,
+        stop: CancellationToken,
+    ) -> Result<Peer> {
+        let transport = match self.http() {
+            Some(true) => Transport::Http(Box::new(made::<OtlpHttp>(self, signal)?.sender()?)),
+            _ => Transport::Grpc(Box::new(made::<OtlpGrpc>(self, signal)?.sender()?)),
+        };
+        Ok(Peer { transport, patience, stop })
     }
 
     /// What the exporter of pipelines would say of this.
@@ -159,41 +196,4 @@ fn component<C: Component>(otlp: &Otlp, signal: Signal) -> Result<C, Mistakes> {
 
 fn made<C: Component>(otlp: &Otlp, signal: Signal) -> Result<C> {
     component(otlp, signal).map_err(|wrong| anyhow!("{wrong:?}"))
-}
-
-fn retries() -> RetryPolicy {
-    RetryPolicy::recommended().with_max_retries(usize::MAX).with_max_delay(MAX_DELAY)
-}
-
-/// Makes the requests of the library, which for metrics does so on a thread of its own.
-struct Http {
-    client: Arc<Client>,
-    headers: HeaderMap,
-    runtime: Handle,
-}
-
-impl fmt::Debug for Http {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http").finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl HttpClient for Http {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let mut request = request.map(Full::new);
-        // The library would read escapes in them.
-        request.headers_mut().extend(self.headers.clone());
-        let client = self.client.clone();
-        let answer = self.runtime.spawn(async move { client.send(request).await }).await?;
-        let answer = answer.map_err(|failure| {
-            let (Failure::Retryable { reason, .. } | Failure::Permanent { reason }) = failure;
-            // The library keeps the reason to itself.
-            info!(error = reason, "the agent's own telemetry was not taken");
-            reason
-        })?;
-        let mut response = Response::new(Bytes::from(answer.body));
-        (*response.status_mut(), *response.headers_mut()) = (answer.status, answer.headers);
-        Ok(response)
-    }
 }

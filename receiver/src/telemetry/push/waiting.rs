@@ -19,10 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, error_span, warn};
 
 use super::{Processor, Record, write};
-use crate::telemetry::recent::OWN;
-
-/// How long the last of it may take at the end.
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::telemetry::{DEADLINE, recent::OWN};
 
 /// Where records are put. Nobody who logs waits for a network: what finds no room is counted, and lost.
 #[derive(Clone)]
@@ -76,11 +73,11 @@ impl<T: Record> Waiting<T> {
         let Self { mut receiver, dropped, config, most, delay } = self;
         let what = T::SIGNAL.name();
         let otlp = config.otlp();
-        let exporter = otlp
-            .map(|(otlp, patience)| T::exporter(otlp, patience, source))
+        let stop = CancellationToken::new();
+        let peer = otlp
+            .map(|(otlp, patience)| otlp.peer(T::SIGNAL, patience, stop.clone()))
             .transpose()
             .with_context(|| format!("cannot send the agent's own {what}"))?;
-        let stop = CancellationToken::new();
         let (source, stopping, lost) = (source.clone(), stop.clone(), dropped.clone());
         let sending = async move {
             loop {
@@ -105,9 +102,10 @@ impl<T: Record> Waiting<T> {
                     }
                 }
                 let items = records.len();
-                let sent = match &exporter {
-                    Some(exporter) => T::export(exporter, records).await.map_err(Into::into),
-                    None => write(&T::batch(records, &source)),
+                let batch = T::batch(records, &source);
+                let sent = match &peer {
+                    Some(peer) => peer.send(&batch).await,
+                    None => write(&batch),
                 };
                 if let Err(error) = sent {
                     lost.fetch_add(items as u64, Ordering::Relaxed);

@@ -1,0 +1,140 @@
+//! The agent where others hinder it: signals at the wrong time, peers that are silent, an environment that is meant for
+//! someone else, hardly any file descriptors.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode as Permissions,
+    },
+    unistd::mkfifo,
+};
+use serde_json::{Value, json};
+use tests::{
+    agent::{Agent, Mode, Setup, free_address},
+    cgroup::Cgroup,
+    deadline::{on_this_machine, wait_for},
+    file,
+    otlp::OtlpServer,
+};
+
+/// Metrics, logs and spans of its own, sent to a place.
+fn own(otlp: &Value) -> Value {
+    let batch = json!([{"batch": {"exporter": {"otlp": otlp}}}]);
+    let periodic = json!({"interval": 100, "exporter": {"otlp": otlp}});
+    json!({
+        "metrics": {"readers": [{"periodic": periodic}]},
+        "logs": {"processors": batch},
+        "traces": {"processors": batch},
+    })
+}
+
+#[test]
+fn who_does_not_take_its_own_telemetry_hardly_delays_its_end() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    // It is connected to, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    for address in [silent.local_addr()?, free_address()?] {
+        for protocol in ["grpc", "http/protobuf"] {
+            let otlp = json!({"protocol": protocol, "endpoint": format!("http://{address}")});
+            let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).telemetry(own(&otlp)))?;
+            let asked = Instant::now();
+            let ended = agent.stop(Signal::SIGTERM)?;
+            let took = asked.elapsed();
+            ensure!(ended.status.success(), "{protocol} {address}: {ended:?}");
+            ensure!(took < on_this_machine(Duration::from_millis(4500)), "{protocol}: {took:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_environment_has_no_say_in_its_own_telemetry() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let server = OtlpServer::start()?;
+    let otlp = json!({"endpoint": format!("http://{}", server.address())});
+    let metrics = own(&otlp)["metrics"].clone();
+    let mut setup = Setup::new(Mode::Auto, &cgroup).telemetry(json!({"metrics": metrics}));
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-of=environment"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-of=environment"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "nothing that is known"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "of=environment"),
+        ("OTEL_SERVICE_NAME", "environment"),
+    ] {
+        setup = setup.environment(name, value);
+    }
+    let agent = Agent::start(&setup)?;
+    wait_for("some of them", || Ok((server.received().len() > 2).then_some(())))?;
+    ensure!(agent.stop(Signal::SIGTERM)?.status.success());
+    for received in server.received() {
+        let text = format!("{received:?}");
+        ensure!(!text.contains("environment"), "{text}");
+        ensure!(received.header.get("grpc-encoding").is_none(), "{:?}", received.header);
+        ensure!(!text.contains("aggregation_temporality: 1"), "{text}");
+    }
+    Ok(())
+}
+
+/// A configuration that comes slowly, as from a pipe or a network.
+#[test]
+fn a_hangup_while_the_configuration_is_read_ends_nothing() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let directory = file::directory()?;
+    let pipe = directory.path().join("pipe.yaml");
+    mkfifo(&pipe, Permissions::S_IRWXU)?;
+    let metrics = free_address()?;
+    let mut agent = Agent::run(metrics, &[PathBuf::from("--config"), pipe.clone()])?;
+    // It blocks signals before it reads, and its reader shows that it does.
+    let status = format!("/proc/{}/status", agent.pid());
+    wait_for("it to read", || {
+        let threads = fs::read_to_string(&status)?;
+        Ok(threads.contains("Threads:\t2").then_some(()))
+    })?;
+    kill(agent.pid(), Signal::SIGHUP)?;
+    fs::write(&pipe, Setup::new(Mode::Auto, &cgroup).yaml(metrics)?)?;
+    agent.ready()?;
+    wait_for("the answer", || {
+        Ok(agent.log().contains("Received SIGHUP, reading the configuration again").then_some(()))
+    })?;
+    ensure!(agent.stop(Signal::SIGTERM)?.status.success());
+    Ok(())
+}
+
+/// A limit that root may not exceed either; it leaves signals out rather than being deaf.
+#[test]
+fn with_few_file_descriptors_what_is_attached_is_served() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).descriptors(100))?;
+    let scrape = agent.settled()?;
+    let attached = |on: bool| {
+        let probes = scrape.all("ebpf_probe_status", &[]);
+        probes.filter(|probe| (probe.value == 1.0) == on).cloned().collect::<Vec<_>>()
+    };
+    ensure!(!attached(true).is_empty(), "{}", agent.log());
+    for probe in attached(false) {
+        let reason = &probe.labels["reason"];
+        ensure!(
+            reason.contains("file descriptors") || reason.contains("Too many open"),
+            "{probe:?}"
+        );
+    }
+    ensure!(!attached(false).is_empty(), "{}", agent.log());
+    let open = fs::read_dir(format!("/proc/{}/fd", agent.pid()))?.count();
+    ensure!(open < 90, "{open}");
+    ensure!(agent.stop(Signal::SIGTERM)?.status.success());
+    Ok(())
+}

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod prometheus;
 pub mod random;
 pub mod scrape;
+pub mod setup;
 pub mod shell;
 pub mod tracefs;
 pub mod worker;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// The mechanisms, as `fathom probes --mode` takes them.
+/// The mechanisms, as configurations name them.
 pub(super) const MODES: [&str; 8] = [
     "auto",
     "tp_btf",
@@ -106,12 +106,7 @@ impl Matrix {
                 continue;
             }
             let cell = if by == "-" { Err(reason) } else { Ok(by.to_owned()) };
-            // It is shown for several configurations: one by which it does not attach is a hole.
-            let known = self.cells.entry((kernel.to_owned(), probe.to_owned(), mode));
-            let known = known.or_insert_with(|| cell.clone());
-            if known.is_ok() {
-                *known = cell;
-            }
+            self.cells.insert((kernel.to_owned(), probe.to_owned(), mode), cell);
         }
     }
 

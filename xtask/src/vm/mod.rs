@@ -84,7 +84,8 @@ pub(crate) struct Args {
     update: bool,
 }
 
-/// A scope and groups give the verifier other programs than neither does.
+/// Every signal. A scope and groups give the verifier more of each program than it has without, where the tests try
+/// each.
 const SCOPED: &str = "yaml:{receivers: {iomonitor: {group_by: process, \
     scope: {cgroups: [/sys/fs/cgroup], comm: {prefix: [x]}}, signals: {faults: {enabled: true}, \
     madvise: {enabled: true}, descriptors: {enabled: true}, page_states: {enabled: true}}}}, \
@@ -171,7 +172,6 @@ impl Args {
         // An emulated machine is some ten times slower than the one that the tests' deadlines are for.
         format!(
             "for mode in {}; do echo \"{}$mode\"\n\
-             fathom probes --mode $mode\n\
              fathom probes --config '{SCOPED}' --set receivers.iomonitor.mode=$mode\n\
              done\n\
              echo '{}'\n\

@@ -130,7 +130,8 @@ impl Default for Prometheus {
 pub struct Periodic {
     /// Milliseconds between two sendings, as OpenTelemetry's configuration files have it.
     pub interval: u64,
-    /// Milliseconds in which they must have been sent, with all that is tried again.
+    /// Milliseconds in which they must have been sent, with all that is tried again. An attempt that is under
+    /// way then may still end.
     pub timeout: u64,
     /// To whom.
     pub exporter: PushExporter,

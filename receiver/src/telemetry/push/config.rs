@@ -26,7 +26,8 @@ pub struct Processor {
 pub struct BatchProcessor {
     /// Milliseconds that a record waits for others at most.
     pub schedule_delay: i64,
-    /// Milliseconds in which a batch must have been sent, with all that is tried again.
+    /// Milliseconds in which a batch must have been sent, with all that is tried again. An attempt that is under
+    /// way then may still end.
     pub export_timeout: i64,
     /// Records that may wait. What comes while they do is dropped and counted.
     pub max_queue_size: i64,

@@ -17,6 +17,7 @@ use opentelemetry_sdk::{
     error::{OTelSdkError, OTelSdkResult},
     metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::config::Otlp;
 pub use self::config::{OtlpMetric, Processor};
@@ -66,7 +67,21 @@ pub(super) fn scope() -> InstrumentationScope {
 pub(super) trait Record: Sized + Send + Sync + 'static {
     /// The signal that they are sent as.
     const SIGNAL: Signal;
-    /// Them together.
+    /// What sends them.
+    type Exporter: Send + Sync + 'static;
+    /// What sends them there, until `stop`.
+    fn exporter(
+        otlp: &Otlp,
+        patience: Duration,
+        source: &Resource,
+        stop: CancellationToken,
+    ) -> Result<Self::Exporter>;
+    /// Sends them together.
+    fn export(
+        exporter: &Self::Exporter,
+        records: Vec<Self>,
+    ) -> impl Future<Output = OTelSdkResult> + Send;
+    /// Them together, for the console.
     fn batch(records: Vec<Self>, source: &Resource) -> Batch;
 }
 

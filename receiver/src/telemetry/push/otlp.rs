@@ -1,9 +1,18 @@
-//! Where the agent's own telemetry goes: attempts like those of pipelines' exporters, without their queue. What an SDK
-//! reads from the environment (`OTEL_EXPORTER_OTLP_…`) has no say: the configuration says all.
+//! Where the agent's own telemetry goes: the SDK's exporters make the requests and try them again, and senders like those
+//! of pipelines carry them, with their transport, TLS and proxies. What the SDK reads from the environment
+//! (`OTEL_EXPORTER_OTLP_…`) has no say: all that goes out is the sender's, as it is configured.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
+use async_trait::async_trait;
+use bytes::Bytes;
+use hyper::{Request, Response, StatusCode, http::header::RETRY_AFTER};
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{
+    LogExporter, MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig,
+    WithHttpConfig,
+};
 use opentelemetry_proto::{
     tonic::collector::{
         logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -16,17 +25,14 @@ use opentelemetry_proto::{
 };
 use opentelemetry_sdk::{
     Resource,
-    error::{OTelSdkError, OTelSdkResult},
-    logs::{LogBatch, SdkLogRecord},
-    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
-    trace::SpanData,
+    error::OTelSdkResult,
+    logs::{LogBatch, LogExporter as _, SdkLogRecord},
+    trace::{SpanData, SpanExporter as _},
 };
-use tokio::{
-    runtime::Handle,
-    time::{sleep, timeout},
-};
+use prost::{DecodeError, Message as _};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::info;
 
 use super::{Otlp, OtlpMetric, Record, scope};
 use crate::{
@@ -37,93 +43,81 @@ use crate::{
         otlp_grpc::{Grpc, OtlpGrpc},
         otlp_http::{Http, OtlpHttp},
         queue::{Failure, Sender as _},
-        retry::{self, Backoff},
     },
 };
 
-/// Who takes it.
-pub(super) struct Peer {
-    transport: Transport,
-    /// What is not taken is tried again for so long; zero is for good.
+/// The longest wait between two attempts, if the peer asks for none: one more is made before the end is over.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// Carries the requests of the SDK, which for metrics makes them on a thread of its own.
+struct Carrier {
+    transport: Arc<Transport>,
+    signal: Signal,
+    /// No attempt takes longer, whatever it may by itself.
     patience: Duration,
-    /// Cancelled at the end: nobody waits then to try again.
+    /// Cancelled at the end: what is not taken then, is not tried again.
     stop: CancellationToken,
-}
-
-enum Transport {
-    Grpc(Box<Grpc>),
-    Http(Box<Http>),
-}
-
-impl Peer {
-    /// Sends a batch, with all that is tried again.
-    pub(super) async fn send(&self, batch: &Batch) -> Result<()> {
-        let attempts = self.attempts(batch);
-        if self.patience.is_zero() {
-            return attempts.await;
-        }
-        let late = || anyhow!("not taken within {:?}", self.patience);
-        timeout(self.patience, attempts).await.map_err(|_| late())?
-    }
-
-    async fn attempts(&self, batch: &Batch) -> Result<()> {
-        let config = retry::Config {
-            initial_interval: Duration::from_secs(1).into(),
-            max_interval: Duration::from_secs(5).into(),
-            max_elapsed_time: self.patience.into(),
-            ..retry::Config::default()
-        };
-        let mut waits = Backoff::new(&config);
-        loop {
-            let last = self.stop.is_cancelled();
-            let sent = match &self.transport {
-                Transport::Grpc(grpc) => grpc.send(batch, &mut ()).await,
-                Transport::Http(http) => http.send(batch, &mut ()).await,
-            };
-            let (reason, after) = match sent {
-                Ok(_) => return Ok(()),
-                Err(Failure::Permanent { reason }) => bail!(reason),
-                Err(Failure::Retryable { reason, after }) => (reason, after),
-            };
-            let Some(wait) = waits.next(after).filter(|_| !last) else { bail!(reason) };
-            debug!(error = reason, "the agent's own telemetry was not taken");
-            tokio::select! {
-                () = sleep(wait) => {}
-                () = self.stop.cancelled() => {}
-            }
-        }
-    }
-}
-
-/// What sends metrics, which the SDK reads on a thread of its own.
-pub(in crate::telemetry) struct Push {
-    peer: Arc<Peer>,
-    temporality: Temporality,
     runtime: Handle,
 }
 
-impl PushMetricExporter for Push {
-    fn export(&self, metrics: &ResourceMetrics) -> impl Future<Output = OTelSdkResult> + Send {
-        let batch = Batch::Metrics(ExportMetricsServiceRequest::from(metrics));
-        let peer = self.peer.clone();
-        let sent = self.runtime.spawn(async move { peer.send(&batch).await });
-        async move {
-            let sent = sent.await.map_err(Into::into).and_then(|sent| sent);
-            sent.map_err(|error| OTelSdkError::InternalFailure(format!("{error:#}")))
-        }
-    }
+enum Transport {
+    Grpc(Grpc),
+    Http(Http),
+}
 
-    fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
+impl Transport {
+    async fn send(&self, batch: &Batch) -> Result<(), Failure> {
+        let sent = match self {
+            Self::Grpc(grpc) => grpc.send(batch, &mut ()).await,
+            Self::Http(http) => http.send(batch, &mut ()).await,
+        };
+        sent.map(drop)
     }
+}
 
-    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
-        Ok(())
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").finish_non_exhaustive()
     }
+}
 
-    fn temporality(&self) -> Temporality {
-        self.temporality
+#[async_trait]
+impl HttpClient for Carrier {
+    /// Only the body is taken from the request. A failure is what the SDK tries again, an answer what it goes by.
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let batch = read(self.signal, request.into_body())?;
+        let last = self.stop.is_cancelled();
+        let (transport, patience) = (self.transport.clone(), self.patience);
+        let attempt = async move { timeout(patience, transport.send(&batch)).await };
+        let failure = match self.runtime.spawn(attempt).await {
+            Ok(Ok(Ok(()))) => return Ok(Response::default()),
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(late)) => Failure::Retryable { reason: late.to_string(), after: None },
+            // The agent has ended.
+            Err(error) => Failure::Permanent { reason: error.to_string() },
+        };
+        let (Failure::Retryable { reason, .. } | Failure::Permanent { reason }) = &failure;
+        // The SDK keeps the reason to itself.
+        info!(error = reason, "the agent's own telemetry was not taken");
+        let mut answer = Response::builder();
+        answer = match failure {
+            Failure::Retryable { reason, after: None } if !last => return Err(reason.into()),
+            Failure::Retryable { after: Some(after), .. } if !last => answer
+                .status(StatusCode::SERVICE_UNAVAILABLE)
+                .header(RETRY_AFTER, after.as_secs() + u64::from(after.subsec_nanos() > 0)),
+            _ => answer.status(StatusCode::BAD_REQUEST),
+        };
+        Ok(answer.body(Bytes::new())?)
     }
+}
+
+/// What the SDK has encoded, for a sender that encodes it for its transport.
+fn read(signal: Signal, body: Bytes) -> Result<Batch, DecodeError> {
+    Ok(match signal {
+        Signal::Metrics => Batch::Metrics(ExportMetricsServiceRequest::decode(body)?),
+        Signal::Logs => Batch::Logs(ExportLogsServiceRequest::decode(body)?),
+        Signal::Traces => Batch::Traces(ExportTraceServiceRequest::decode(body)?),
+    })
 }
 
 impl OtlpMetric {
@@ -132,15 +126,34 @@ impl OtlpMetric {
         &self,
         patience: Duration,
         stop: CancellationToken,
-    ) -> Result<Push> {
+    ) -> Result<MetricExporter> {
         let temporality = self.temporality().context("temporality_preference")?;
-        let peer = Arc::new(self.common().peer(Signal::Metrics, patience, stop)?);
-        Ok(Push { peer, temporality, runtime: Handle::current() })
+        let builder = MetricExporter::builder().with_temporality(temporality).with_http();
+        Ok(self.common().carried(builder, Signal::Metrics, patience, stop)?.build()?)
     }
 }
 
 impl Record for SdkLogRecord {
     const SIGNAL: Signal = Signal::Logs;
+    type Exporter = LogExporter;
+
+    fn exporter(
+        otlp: &Otlp,
+        patience: Duration,
+        source: &Resource,
+        stop: CancellationToken,
+    ) -> Result<LogExporter> {
+        let builder = LogExporter::builder().with_http();
+        let mut exporter = otlp.carried(builder, Self::SIGNAL, patience, stop)?.build()?;
+        exporter.set_resource(source);
+        Ok(exporter)
+    }
+
+    async fn export(exporter: &LogExporter, records: Vec<Self>) -> OTelSdkResult {
+        let scope = scope();
+        let of: Vec<_> = records.iter().map(|record| (record, &scope)).collect();
+        exporter.export(LogBatch::new(&of)).await
+    }
 
     fn batch(records: Vec<Self>, source: &Resource) -> Batch {
         let scope = scope();
@@ -152,6 +165,23 @@ impl Record for SdkLogRecord {
 
 impl Record for SpanData {
     const SIGNAL: Signal = Signal::Traces;
+    type Exporter = SpanExporter;
+
+    fn exporter(
+        otlp: &Otlp,
+        patience: Duration,
+        source: &Resource,
+        stop: CancellationToken,
+    ) -> Result<SpanExporter> {
+        let builder = SpanExporter::builder().with_http();
+        let mut exporter = otlp.carried(builder, Self::SIGNAL, patience, stop)?.build()?;
+        exporter.set_resource(source);
+        Ok(exporter)
+    }
+
+    async fn export(exporter: &SpanExporter, spans: Vec<Self>) -> OTelSdkResult {
+        exporter.export(spans).await
+    }
 
     fn batch(spans: Vec<Self>, source: &Resource) -> Batch {
         let resource_spans = group_spans_by_resource_and_scope(spans, &source.into());
@@ -160,18 +190,29 @@ impl Record for SpanData {
 }
 
 impl Otlp {
-    /// Whoever is there, until `stop`.
-    pub(super) fn peer(
+    /// Gives an exporter of the SDK what carries its requests, and all that it would else read from the environment.
+    /// What it cannot send is tried again for `patience`, or for good if that is zero.
+    fn carried<B: WithExportConfig + WithHttpConfig>(
         &self,
+        builder: B,
         signal: Signal,
         patience: Duration,
         stop: CancellationToken,
-    ) -> Result<Peer> {
-        let transport = match self.http() {
-            Some(true) => Transport::Http(Box::new(made::<OtlpHttp>(self, signal)?.sender()?)),
-            _ => Transport::Grpc(Box::new(made::<OtlpGrpc>(self, signal)?.sender()?)),
-        };
-        Ok(Peer { transport, patience, stop })
+    ) -> Result<B> {
+        let transport = Arc::new(match self.http() {
+            Some(true) => Transport::Http(made::<OtlpHttp>(self, signal)?.sender()?),
+            _ => Transport::Grpc(made::<OtlpGrpc>(self, signal)?.sender()?),
+        });
+        let patience = if patience.is_zero() { Duration::MAX } else { patience };
+        let retries = RetryPolicy::recommended().with_max_retries(usize::MAX);
+        let carrier = Carrier { transport, signal, patience, stop, runtime: Handle::current() };
+        Ok(builder
+            .with_protocol(Protocol::HttpBinary)
+            // The sender knows its own.
+            .with_endpoint("/")
+            .with_timeout(patience)
+            .with_retry_policy(retries.with_max_delay(MAX_DELAY))
+            .with_http_client(carrier))
     }
 
     /// What the exporter of pipelines would say of this.

@@ -25,9 +25,10 @@ use prost::Message as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Identity, ServerTlsConfig},
 };
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::{Instrument as _, error_span, info, trace_span};
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -225,6 +226,44 @@ async fn what_nobody_takes_is_tried_again_or_counted() {
     let of = &request.resource_logs[0];
     assert_eq!(of.resource.as_ref().expect("it has one").attributes[0].key, "a");
     assert_eq!(of.scope_logs[0].scope.as_ref().expect("it has one").name, "fathom");
+}
+
+/// A record on its way to a peer that answers so.
+async fn on_its_way(script: impl IntoIterator<Item = Answer>) -> (Peer, Sending) {
+    let peer = Peer::scripted(script);
+    let otlp = json!({"endpoint": peer.serve(None).await, "insecure": true});
+    let processor = json!({"simple": {"exporter": {"otlp": otlp}}});
+    let processor: Processor = serde_json::from_value(processor).expect("of the right types");
+    let (queue, waiting) = Waiting::new(&processor);
+    let sending = waiting.start(&Resource::builder_empty().build()).expect("it starts");
+    let mut record = SdkLoggerProvider::builder().build().logger("test").create_log_record();
+    record.set_observed_timestamp(UNIX_EPOCH);
+    queue.put(record);
+    (peer, sending)
+}
+
+#[tokio::test]
+async fn at_the_end_it_is_tried_once() {
+    let away = || Answer::Fail(Status::unavailable("later"));
+    let (peer, sending) = on_its_way(std::iter::repeat_with(away).take(100)).await;
+    let dropped = sending.dropped.clone();
+    Sending::end(vec![sending]).await;
+    assert_eq!(peer.headers.lock().unwrap().len(), 1);
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_peer_is_left_alone_for_as_long_as_it_asks() {
+    let wait = Duration::from_millis(1100);
+    let details = ErrorDetails::with_retry_info(Some(wait));
+    let busy = Status::with_error_details(Code::ResourceExhausted, "busy", details);
+    let begun = std::time::Instant::now();
+    let (peer, sending) = on_its_way([Answer::Fail(busy)]).await;
+    while peer.accepted.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begun.elapsed() >= wait, "{:?}", begun.elapsed());
+    Sending::end(vec![sending]).await;
 }
 
 #[test]

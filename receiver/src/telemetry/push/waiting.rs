@@ -74,8 +74,8 @@ impl<T: Record> Waiting<T> {
         let what = T::SIGNAL.name();
         let otlp = config.otlp();
         let stop = CancellationToken::new();
-        let peer = otlp
-            .map(|(otlp, patience)| otlp.peer(T::SIGNAL, patience, stop.clone()))
+        let exporter = otlp
+            .map(|(otlp, patience)| T::exporter(otlp, patience, source, stop.clone()))
             .transpose()
             .with_context(|| format!("cannot send the agent's own {what}"))?;
         let (source, stopping, lost) = (source.clone(), stop.clone(), dropped.clone());
@@ -102,10 +102,9 @@ impl<T: Record> Waiting<T> {
                     }
                 }
                 let items = records.len();
-                let batch = T::batch(records, &source);
-                let sent = match &peer {
-                    Some(peer) => peer.send(&batch).await,
-                    None => write(&batch),
+                let sent = match &exporter {
+                    Some(exporter) => T::export(exporter, records).await.map_err(Into::into),
+                    None => write(&T::batch(records, &source)),
                 };
                 if let Err(error) = sent {
                     lost.fetch_add(items as u64, Ordering::Relaxed);

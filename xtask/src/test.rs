@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::{Steps, cargo, run as execute};
-use crate::{build_ebpf, check, tidy, tools, vm};
+use crate::{build_ebpf, check, tidy, tools};
 
 /// Runs every step and sums up.
 pub(crate) fn run() -> Result<()> {
@@ -47,11 +47,6 @@ pub(crate) fn run() -> Result<()> {
         (true, true) => steps.step("tests with Prometheus", || root_tests("promql")),
         (true, false) => steps.skip("tests with Prometheus", "no prometheus and promtool in PATH"),
         (false, _) => steps.skip("tests with Prometheus", NOT_ROOT),
-    }
-    // Last, since it takes longest.
-    match is_root()? {
-        true => steps.step("tests in virtual machines", || vm::run(&vm::Args::default())),
-        false => steps.skip("tests in virtual machines", NOT_ROOT),
     }
     steps.sum_up()
 }

@@ -46,7 +46,7 @@ pub const OPERATIONS: u32 = Operation::ALL.len() as u32;
 /// Place 0 is for all others.
 pub const DEVICES: u32 = 1024;
 /// Places at which a device is looked for.
-pub const PROBES: u32 = 16;
+pub const PROBES: u32 = 8;
 
 /// The place at which a device is looked for in the given try: never 0.
 #[inline(always)]

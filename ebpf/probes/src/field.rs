@@ -1,10 +1,10 @@
 //! Kernel fields at offsets that user space sets.
 
-use core::{hint, ptr};
+use core::{ffi::c_void, hint, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_probe_read_kernel,
+    helpers::generated::bpf_probe_read_kernel,
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 
@@ -137,11 +137,21 @@ impl Arguments for RawTracePointContext {
     }
 }
 
-/// What stands at a kernel address; zero if it cannot be read.
+/// What stands at a kernel address; zero if it cannot be read. Nothing here depends on which of the two it is: the
+/// verifier of Linux 5.10 would go through the rest of the program once for each, and again for each further read.
 #[inline(always)]
 pub fn probe_at<T: Copy + Default>(address: u64) -> T {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.unwrap_or_default()
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the address. What it cannot read it sets to zero, as `Default` does for every `T`
+    // here, which are numbers.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        );
+        value.assume_init()
+    }
 }
 
 /// The field at an offset in a classic tracepoint's record. The verifier lets a program read its context only where the

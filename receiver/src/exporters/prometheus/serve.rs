@@ -35,6 +35,8 @@ const CONNECTIONS: u64 = 1024;
 const SHARE: u64 = 4;
 /// The most that a request's head may have, and so what a connection may take of memory.
 const HEAD: usize = 16 << 10;
+/// What the kernel keeps of a response that the peer does not read, which would grow to megabytes; it takes twice that.
+const SEND_BUFFER: usize = 128 << 10;
 /// Wait after a failed `accept`, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -215,8 +217,12 @@ async fn connection(
     watcher: Watcher,
 ) -> anyhow::Result<()> {
     // What was sent when the connection was cut off is not kept by the kernel for longer, either.
-    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(options.write)) {
+    let socket = socket2::SockRef::from(&stream);
+    if let Err(error) = socket.set_tcp_user_timeout(Some(options.write)) {
         tracing::debug!(%error, "cannot limit how long a peer may take to read");
+    }
+    if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
+        tracing::debug!(%error, "cannot limit what the kernel keeps for a peer that does not read");
     }
     let stream = Patience::new(stream, options.write);
     match &options.tls {

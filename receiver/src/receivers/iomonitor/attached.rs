@@ -97,8 +97,15 @@ impl Attached {
         }
         let by_cgroup = scope.is_cgroups_alone() || by == GroupBy::Cgroup;
         let owners = by_cgroup && by != GroupBy::Process && !scope.asks_for_tasks();
-        let page_owners = owners && group::is_charged_in("memory", &mounts);
-        let bio_owners = owners && group::is_charged_in("io", &mounts);
+        let typed = kernel.btf().is_ok();
+        if owners && !typed {
+            warn!(
+                "This kernel has no BTF, so pages and requests are counted for the task at hand, not for the cgroup \
+                 that they are charged to."
+            );
+        }
+        let page_owners = owners && typed && group::is_charged_in("memory", &mounts);
+        let bio_owners = owners && typed && group::is_charged_in("io", &mounts);
         let mut globals = Globals::default();
         scope.set(&mut globals)?;
         by.set(&mut globals, page_owners, bio_owners);

@@ -27,7 +27,9 @@ const ADDS: &str = "ebpf.page_cache.adds";
 /// The values of a metric's points by the times of their readings, all series of one reading together.
 fn readings(path: &Path, name: &str) -> Result<BTreeMap<u64, u64>> {
     let mut readings = BTreeMap::new();
-    for line in fs::read_to_string(path)?.lines() {
+    // The last may not be whole yet.
+    for line in fs::read_to_string(path)?.split_inclusive('\n').filter(|line| line.ends_with('\n'))
+    {
         let line: Value = serde_json::from_str(line)?;
         let metrics = line["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array();
         for metric in metrics.into_iter().flatten().filter(|metric| metric["name"] == name) {

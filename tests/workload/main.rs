@@ -19,6 +19,7 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::{
     prctl,
+    resource::{Resource, getrlimit, setrlimit},
     signal::{Signal, raise},
 };
 use tests::plan::{Call, Open, Plan, Report, Step, Tally};
@@ -28,6 +29,9 @@ const NEVER_OPENED: i32 = i32::MAX;
 
 fn main() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // Each thread has files of its own.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let plan: Plan = serde_json::from_reader(io::stdin().lock()).context("the plan")?;
     let mut actors = (0..plan.threads).map(|_| Actor::new(&plan)).collect::<Result<Vec<_>>>()?;
     let total = match &mut actors[..] {

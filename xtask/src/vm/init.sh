@@ -15,6 +15,8 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo +cpu +io +memory +pids >/sys/fs/cgroup/cgroup.subtree_control
 chmod 1777 /tmp
+# As many files as systemd allows.
+ulimit -n 524288
 echo "127.0.0.1 localhost" >/etc/hosts
 ifconfig lo 127.0.0.1 up
 

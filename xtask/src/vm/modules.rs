@@ -13,6 +13,9 @@ use anyhow::{Context, Result, ensure};
 const WANTED: [&str; 8] =
     ["virtio_pci", "virtio_blk", "ext4", "xfs", "btrfs", "loop", "zram", "overlay"];
 
+/// What zram compresses with by default, where that is a module of its own.
+const IF_THERE: [&str; 1] = ["lzo_rle"];
+
 /// A module, ready to be inserted.
 pub(super) struct Module {
     pub(super) name: String,
@@ -30,6 +33,9 @@ pub(super) fn collect(directory: &Path) -> Result<Vec<Module>> {
         if !builtin.iter().any(|name| name == wanted) {
             add(wanted, &files, &mut found)?;
         }
+    }
+    for wanted in IF_THERE.into_iter().filter(|wanted| files.contains_key(*wanted)) {
+        add(wanted, &files, &mut found)?;
     }
     Ok(found)
 }

@@ -26,7 +26,7 @@ pub struct Limited {
 impl Limited {
     /// A new cgroup, limited to `bytes`, nothing of which is swapped.
     pub fn new(bytes: u64) -> Result<Self> {
-        let limited = Self::swapping(bytes)?;
+        let limited = Self::made(bytes, "memory.max")?;
         // Neither is there if swap is not accounted to cgroups.
         for (file, value) in [("memory.memsw.limit_in_bytes", bytes), ("memory.swap.max", 0)] {
             let path = limited.charged().join(file);
@@ -37,8 +37,13 @@ impl Limited {
         Ok(limited)
     }
 
-    /// A new cgroup, limited to `bytes`, whose memory may be swapped.
+    /// A new cgroup, limited to `bytes`, whose memory may be swapped. Where the kernel can, it slows those down who want
+    /// more: a slow disk is no reason to kill them.
     pub fn swapping(bytes: u64) -> Result<Self> {
+        Self::made(bytes, "memory.high")
+    }
+
+    fn made(bytes: u64, limit_of_v2: &str) -> Result<Self> {
         if let Ok(memory) = hierarchy("cgroup", "memory") {
             let limit = Cgroup::below(&memory)?;
             set(&limit.path().join("memory.limit_in_bytes"), bytes)?;
@@ -46,7 +51,7 @@ impl Limited {
         }
         set(&hierarchy("cgroup2", "")?.join("cgroup.subtree_control"), "+memory")?;
         let scope = Cgroup::new()?;
-        set(&scope.path().join("memory.max"), bytes)?;
+        set(&scope.path().join(limit_of_v2), bytes)?;
         Ok(Self { scope, limit: None })
     }
 

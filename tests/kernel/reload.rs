@@ -1,9 +1,15 @@
 //! SIGHUP while a workload runs: what is counted goes on, whatever changes behind the receiver.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use tests::{
     agent::{Agent, Mode, Setup, free_address},
@@ -282,6 +288,50 @@ fn what_is_wrong_changes_nothing_and_is_said_and_counted() -> Result<()> {
     agent.settled()?;
     ensure!(programs(agent.pid())?.is_disjoint(&loaded), "the old programs are still loaded");
     ensure!((reloads(own, "success")?, reloads(own, "failure")?) == (2, 4));
+    ensure!(agent.stop(Signal::SIGTERM)?.status.success());
+    Ok(())
+}
+
+/// The probes that have attached.
+fn attached(agent: &Agent) -> Result<BTreeSet<String>> {
+    let shown = agent.settled()?;
+    let all = shown.all("ebpf_probe_status", &[]).filter(|sample| sample.value == 1.0);
+    Ok(all.map(|sample| sample.labels["probe"].clone()).collect())
+}
+
+#[test]
+fn a_storm_of_signals_keeps_no_probe_from_attaching() -> Result<()> {
+    let cgroup = Cgroup::new()?;
+    let base = || Setup::new(Mode::Auto, &cgroup);
+    let agent = Agent::start(&base())?;
+    let before = attached(&agent)?;
+    for groups in [100, 101] {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let storm = scope.spawn(|| -> Result<()> {
+                while !over.load(Ordering::Relaxed) {
+                    kill(agent.pid(), Signal::SIGHUP)?;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            });
+            let reload = || -> Result<()> {
+                let seen = agent.log().len();
+                agent.reload(&base().with("max_groups", json!(groups)))?;
+                wait_for("another receiver", || {
+                    let log = agent.log();
+                    let mut said = log[seen..].lines().filter(|line| line.contains(RELOADED));
+                    Ok(said.any(|line| line.contains("receiver iomonitor")).then_some(()))
+                })
+            };
+            let reloaded = reload();
+            over.store(true, Ordering::Relaxed);
+            storm.join().expect("the storm does not panic")?;
+            reloaded
+        })?;
+        let now = attached(&agent)?;
+        ensure!(now == before, "not attached: {:?}", before.difference(&now));
+    }
     ensure!(agent.stop(Signal::SIGTERM)?.status.success());
     Ok(())
 }

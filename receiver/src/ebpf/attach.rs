@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -26,27 +27,30 @@ pub(super) fn attach(
     let first = targets.first().context("it has nowhere to attach")?;
     match program {
         Program::BtfTracePoint(program) => {
-            program.load(first, kernel.btf()?).map_err(explain)?;
+            let btf = kernel.btf()?;
+            load(|| program.load(first, btf))?;
             program.attach().map_err(explain)?;
         }
         Program::RawTracePoint(program) => {
-            program.load().map_err(explain)?;
+            load(|| program.load())?;
             program.attach(first).map_err(explain)?;
         }
         Program::TracePoint(program) => {
             for target in targets {
                 tracefs::event(target)?;
             }
-            program.load().map_err(explain)?;
+            load(|| program.load())?;
             let fd = program.fd()?;
             return targets.iter().map(|target| event::attach(fd.as_fd(), target)).collect();
         }
         Program::FEntry(program) => {
-            program.load(first, kernel.btf()?).map_err(explain)?;
+            let btf = kernel.btf()?;
+            load(|| program.load(first, btf))?;
             program.attach().map_err(explain)?;
         }
         Program::FExit(program) => {
-            program.load(first, kernel.btf()?).map_err(explain)?;
+            let btf = kernel.btf()?;
+            load(|| program.load(first, btf))?;
             program.attach().map_err(explain)?;
         }
         Program::KProbe(program) => {
@@ -55,7 +59,7 @@ pub(super) fn attach(
             if !supported {
                 bail!("this kernel has no kprobes");
             }
-            program.load().map_err(explain)?;
+            load(|| program.load())?;
             program.attach(first.as_str(), 0).map_err(explain)?;
         }
         Program::PerfEvent(program) => {
@@ -64,7 +68,7 @@ pub(super) fn attach(
                 "major-faults" => SoftwareEvent::PageFaultsMaj,
                 other => bail!("perf has no event {other}"),
             };
-            program.load().map_err(explain)?;
+            load(|| program.load())?;
             let cpus =
                 online_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?;
             for cpu in cpus {
@@ -76,6 +80,32 @@ pub(super) fn attach(
         _ => bail!("it is of a type that the ladder does not know"),
     }
     Ok(Vec::new())
+}
+
+/// How often a program is tried whose verification something interrupts.
+const TRIES: usize = 5;
+
+/// Loads a program; again if the verifier was interrupted: who stops or freezes the process does so whatever signals it
+/// holds back.
+fn load(load: impl FnMut() -> Result<(), ProgramError>) -> Result<()> {
+    again(load, was_interrupted).map_err(explain)
+}
+
+fn again<E>(
+    mut load: impl FnMut() -> Result<(), E>,
+    was_interrupted: impl Fn(&E) -> bool,
+) -> Result<(), E> {
+    for _ in 1..TRIES {
+        match load() {
+            Err(error) if was_interrupted(&error) => {}
+            done => return done,
+        }
+    }
+    load()
+}
+
+fn was_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Detaches a program and lets go of it.
@@ -126,4 +156,27 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it loads in the end, and how often it was tried, if the first `failures` tries fail.
+    fn tried(failures: usize, interrupted: bool) -> (bool, usize) {
+        let mut tries = 0;
+        let load = || {
+            tries += 1;
+            if tries > failures { Ok(()) } else { Err(interrupted) }
+        };
+        (again(load, |interrupted| *interrupted).is_ok(), tries)
+    }
+
+    #[test]
+    fn what_was_interrupted_is_tried_again() {
+        assert_eq!(tried(0, true), (true, 1));
+        assert_eq!(tried(TRIES - 1, true), (true, TRIES));
+        assert_eq!(tried(TRIES, true), (false, TRIES));
+        assert_eq!(tried(1, false), (false, 1));
+    }
 }

@@ -18,3 +18,4 @@ pub mod scope;
 pub mod table;
 mod tracefs;
 pub mod turn;
+pub mod undisturbed;

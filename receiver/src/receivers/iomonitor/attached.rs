@@ -36,6 +36,7 @@ use crate::{
         process,
         scope::{self, Resolved, Scope},
         turn::Turn,
+        undisturbed::Undisturbed,
     },
     metric::{Points, pairs},
     status::{Probe, Reporter},
@@ -79,6 +80,7 @@ impl Attached {
         wanted: Vec<Box<dyn AnySignal>>,
         promised: &Will,
     ) -> Result<Self> {
+        let _undisturbed = Undisturbed::new()?;
         capability::check()?;
         let kernel = Kernel::running();
         scope.open()?;

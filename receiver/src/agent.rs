@@ -21,9 +21,14 @@ use tracing::{error, info, warn};
 pub(crate) type Load = Arc<dyn Fn() -> Result<Plan, Report> + Send + Sync>;
 
 /// Lets SIGHUP wait, in this thread and in all that it starts, until it can be answered: by default it would end
-/// the process while the configuration is being read.
+/// the process while the command line and the configuration are being read.
 pub(crate) fn hold_hangups() -> Result<()> {
     hangups().thread_block().context("cannot hold SIGHUP back")
+}
+
+/// Lets SIGHUP come, to this thread.
+pub(crate) fn let_hangups_come() -> Result<()> {
+    hangups().thread_unblock().context("cannot receive SIGHUP")
 }
 
 fn hangups() -> SigSet {
@@ -35,7 +40,7 @@ pub(crate) async fn serve(plan: Plan, mut logs: Logs, load: Load) -> Result<Exit
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-    hangups().thread_unblock().context("cannot receive SIGHUP")?;
+    let_hangups_come()?;
 
     let config = plan.telemetry.clone();
     let telemetry = Telemetry::start(&config).await?;

@@ -107,6 +107,9 @@ impl Cli {
                 self.feature_gates.join(",")
             );
         }
+        if self.command.is_some() {
+            agent::let_hangups_come()?;
+        }
         match &self.command {
             None => self.agent(),
             Some(Command::Validate) => {
@@ -200,7 +203,6 @@ impl Cli {
             true => vec![format!("yaml:{QUICKSTART}")],
             false => self.config.clone(),
         };
-        agent::hold_hangups()?;
         descriptors::raise();
         let plan = self.load(&uris)?;
         let logs = telemetry::init_logs(&plan.telemetry)?;

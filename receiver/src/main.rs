@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    // First of all: whoever starts an agent may have another configuration for it at once.
+    let held = agent::hold_hangups();
     fathom::ebpf::memory::share();
-    match cli::Cli::parse().run() {
+    match held.and_then(|()| cli::Cli::parse().run()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("Error: {error:#}");

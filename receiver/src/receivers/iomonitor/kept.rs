@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -26,7 +27,6 @@ pub(super) type Meant<'a> = Option<&'a BTreeMap<u64, PathBuf>>;
 /// The series of `S` that have been read.
 pub(super) struct Kept<S> {
     begins: BTreeMap<(Of, S), Begin>,
-    reported: BTreeSet<PathBuf>,
 }
 
 /// Where a series began.
@@ -41,7 +41,7 @@ pub(super) type Added<S> = (About, S, u64);
 impl<S: Copy + Ord> Kept<S> {
     /// Nothing has been read yet.
     pub(super) fn new() -> Self {
-        Self { begins: BTreeMap::new(), reported: BTreeSet::new() }
+        Self { begins: BTreeMap::new() }
     }
 
     /// Takes the totals that have been read. A series that is new begins with them; one that is not among them ends.
@@ -61,33 +61,43 @@ impl<S: Copy + Ord> Kept<S> {
         added
     }
 
-    /// The text of a file; says once why there is none.
-    pub(super) fn file(&mut self, path: &Path, of: &str) -> Option<String> {
-        match fs::read_to_string(path) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                self.missing(path, of, &format!("cannot read {}: {error}", path.display()));
-                None
-            }
-        }
-    }
-
-    /// Says once that something cannot be had of a file.
-    pub(super) fn missing(&mut self, path: &Path, of: &str, why: &str) {
-        if self.reported.insert(path.to_owned()) {
-            warn!("No {of} of this: {why}.");
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn reported(&self) -> usize {
-        self.reported.len()
-    }
-
     #[cfg(test)]
     pub(super) fn begun(&self) -> usize {
         self.begins.len()
     }
+}
+
+/// What has been said to be missing: once, however often a reload makes the receiver anew.
+static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Texts that are said: cgroups come and go, and each has its own.
+const MAX_SAID: usize = 1000;
+
+/// The text of a file; says once why there is none.
+pub(super) fn file(path: &Path, of: &str) -> Option<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            missing(of, &format!("cannot read {}: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// Says once that something cannot be had.
+pub(super) fn missing(of: &str, why: &str) {
+    let text = format!("No {of} of this: {why}.");
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.len() < MAX_SAID && !said.contains(&text) {
+        warn!("{text}");
+        said.insert(text);
+    }
+}
+
+/// How many of the texts have this in them.
+#[cfg(test)]
+pub(super) fn said(part: &str) -> usize {
+    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.iter().filter(|text| text.contains(part)).count()
 }
 
 fn about(of: Of, start: u64, ended: bool) -> About {

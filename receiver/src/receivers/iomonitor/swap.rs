@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::kept::{Kept, Meant, Of};
+use super::kept::{self, Kept, Meant, Of};
 use crate::metric::{About, Attribute, Kind, Metric, Points};
 
 /// Every metric in this file.
@@ -36,14 +36,14 @@ impl Swap {
     /// Takes the first reading: what has been until now does not count.
     pub(super) fn new(meant: Meant<'_>) -> Self {
         let mut swap = Self(Kept::new());
-        let totals = swap.totals(meant);
+        let totals = Self::totals(meant);
         swap.0.take(&totals);
         swap
     }
 
     /// Reads all files.
     pub(super) fn read(&mut self, meant: Meant<'_>, points: &mut Points<'_>) {
-        let totals = self.totals(meant);
+        let totals = Self::totals(meant);
         for (about, line, pages) in self.0.take(&totals) {
             points.about(about);
             points.counter(&SWAPPED, &[(DIRECTION.name, LINES[line].1)], pages);
@@ -51,7 +51,7 @@ impl Swap {
         points.about(About::default());
     }
 
-    fn totals(&mut self, meant: Meant<'_>) -> BTreeMap<(Of, usize), u64> {
+    fn totals(meant: Meant<'_>) -> BTreeMap<(Of, usize), u64> {
         let files: Vec<(Of, PathBuf)> = match meant {
             None => vec![(Of::Host, PathBuf::from("/proc/vmstat"))],
             Some(cgroups) => cgroups
@@ -61,11 +61,11 @@ impl Swap {
         };
         let mut totals = BTreeMap::new();
         for (of, file) in files {
-            let Some(text) = self.0.file(&file, "swapping") else { continue };
+            let Some(text) = kept::file(&file, "swapping") else { continue };
             let found = parse(&text);
             if found.is_empty() {
                 let why = format!("{} does not count it on this kernel", file.display());
-                self.0.missing(&file, "swapping", &why);
+                kept::missing("swapping", &why);
             }
             totals.extend(found.into_iter().map(|(line, pages)| ((of, line), pages)));
         }
@@ -98,9 +98,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("memory.stat"), "anon 1\n").expect("a file");
         let cgroups = BTreeMap::from([(7, directory.path().to_owned())]);
-        let mut swap = Swap::new(Some(&cgroups));
-        assert!(swap.totals(Some(&cgroups)).is_empty());
-        assert_eq!(swap.0.reported(), 1);
+        // A reload makes another.
+        for _ in 0..2 {
+            assert_eq!(Swap::new(Some(&cgroups)).0.begun(), 0);
+            assert!(Swap::totals(Some(&cgroups)).is_empty());
+        }
+        assert_eq!(kept::said(&directory.path().display().to_string()), 1);
         assert_eq!(Swap::new(None).0.begun(), LINES.len());
     }
 }

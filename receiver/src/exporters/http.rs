@@ -23,7 +23,6 @@ use hyper_util::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use tracing::warn;
 
 use super::{
     connect::{Connector, causes},
@@ -72,6 +71,12 @@ pub struct Settings<'a> {
 pub struct Cookies {}
 
 impl Settings<'_> {
+    /// What has no effect here.
+    pub fn warnings(&self) -> Vec<String> {
+        let text = "cookies: what a server asks to be sent back, is not";
+        self.cookies.then(|| text.to_owned()).into_iter().collect()
+    }
+
     /// Checks what types cannot say.
     pub fn check(&self) -> Mistakes {
         let mut wrong = Mistakes::default();
@@ -119,9 +124,6 @@ impl Client {
         mut urls: impl Iterator<Item = &'a Uri>,
         auth: Option<Arc<dyn Authenticator>>,
     ) -> anyhow::Result<Self> {
-        if settings.cookies {
-            warn!("cookies: what a server asks to be sent back, is not");
-        }
         let protocols: &[_] = match settings.force_attempt_http2 {
             true => &["h2", "http/1.1"],
             false => &["http/1.1"],
@@ -173,9 +175,9 @@ impl Client {
         if self.timeout.is_zero() {
             return attempt.await;
         }
-        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| {
-            Err(failed(format!("{broken}: no answer in {:?}", self.timeout)))
-        })
+        tokio::time::timeout(self.timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(failed(format!("{broken}: no answer in {:?}", self.timeout))))
     }
 
     async fn attempt(

@@ -139,14 +139,14 @@ impl Sender for Grpc {
 
     async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         let attempt = self.attempt(batch);
+        let late = || Status::deadline_exceeded(format!("no answer in {:?}", self.timeout));
         let result = match self.timeout.is_zero() {
             true => attempt.await,
-            false => tokio::time::timeout(self.timeout, attempt)
-                .await
-                .unwrap_or_else(|_| {
-                    let reason = format!("no answer in {:?}", self.timeout);
-                    Err(Status::deadline_exceeded(reason))
-                }),
+            false => match tokio::time::timeout(self.timeout, attempt).await {
+                Err(_) => Err(late()),
+                Ok(Err(status)) if status.message() == LATE => Err(late()),
+                Ok(result) => result,
+            },
         };
         result.map(Partial::sent).map_err(|status| failure(&status, &self.endpoint))
     }
@@ -164,6 +164,11 @@ fn unreached(status: &Status) -> bool {
     false
 }
 
+/// What the library says where the cause says it all.
+const NOTHING: &str = "transport error";
+/// What it says of an attempt whose time is over, if it comes before the exporter's own timer.
+const LATE: &str = "Timeout expired";
+
 /// What a failure is called, with what the transport met, such as a refused connection or certificate.
 fn said(status: &Status) -> String {
     let Some(cause) = std::error::Error::source(status) else {
@@ -173,7 +178,7 @@ fn said(status: &Status) -> String {
     let inner = cause.is::<tonic::transport::Error>().then(|| cause.source()).flatten();
     let text = causes(inner.unwrap_or(cause));
     let text = match status.message() {
-        message if text.contains(message) => text,
+        message if message == NOTHING || text.contains(message) => text,
         message => format!("{message}: {text}"),
     };
     let hint = HINTS.iter().find(|(sign, _)| text.contains(sign));

@@ -42,6 +42,10 @@ pub trait Component: Sized + Send + 'static {
     /// Checks the whole configuration and reports every mistake in it. No I/O: `fathom validate`
     /// calls it too.
     fn new(config: Self::Config) -> Result<Self, Mistakes>;
+    /// What is legal, but without the effect that one expects. Asked without I/O, as [`Component::new`].
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// How much a component may still change: the Collector's levels.
@@ -209,6 +213,8 @@ impl<R: Receiver> AnyReceiver for R {
 pub trait AnyProcessor: Send {
     /// See [`Processor::MUTATES_DATA`].
     fn mutates_data(&self) -> bool;
+    /// See [`Component::warnings`].
+    fn warnings(&self) -> Vec<String>;
     /// See [`Processor::suits`].
     fn suits(&self, signal: Signal) -> Mistakes;
     /// See [`Processor::run`].
@@ -218,6 +224,9 @@ pub trait AnyProcessor: Send {
 impl<P: Processor> AnyProcessor for P {
     fn mutates_data(&self) -> bool {
         P::MUTATES_DATA
+    }
+    fn warnings(&self) -> Vec<String> {
+        Component::warnings(self)
     }
     fn suits(&self, signal: Signal) -> Mistakes {
         Processor::suits(self, signal)
@@ -229,6 +238,8 @@ impl<P: Processor> AnyProcessor for P {
 
 /// A configured exporter, its type erased.
 pub trait AnyExporter: Send {
+    /// See [`Component::warnings`].
+    fn warnings(&self) -> Vec<String>;
     /// See [`Exporter::secured`].
     fn secured(&self, known: &Authenticators) -> Mistakes;
     /// See [`Exporter::suits`].
@@ -240,6 +251,9 @@ pub trait AnyExporter: Send {
 }
 
 impl<E: Exporter> AnyExporter for E {
+    fn warnings(&self) -> Vec<String> {
+        Component::warnings(self)
+    }
     fn secured(&self, known: &Authenticators) -> Mistakes {
         Exporter::secured(self, known)
     }
@@ -256,6 +270,8 @@ impl<E: Exporter> AnyExporter for E {
 
 /// A configured extension, its type erased.
 pub trait AnyExtension: Send {
+    /// See [`Component::warnings`].
+    fn warnings(&self) -> Vec<String>;
     /// See [`Extension::AUTHENTICATES`].
     fn authenticates(&self) -> bool;
     /// See [`Extension::secured`].
@@ -269,6 +285,9 @@ pub trait AnyExtension: Send {
 }
 
 impl<E: Extension> AnyExtension for E {
+    fn warnings(&self) -> Vec<String> {
+        Component::warnings(self)
+    }
     fn authenticates(&self) -> bool {
         E::AUTHENTICATES
     }

@@ -448,7 +448,7 @@ fn sources_that_do_not_end_are_given_up() {
     let begun = Instant::now();
     let report = besides(&format!("exporters::debug: '${{file:{name}}}'"));
     assert!(
-        report.contains(&format!("unable to read the file {name}: it has not ended")),
+        report.contains(&format!("unable to read the file file:{name}: it has not ended")),
         "{report}"
     );
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());

@@ -235,7 +235,7 @@ fn dollars_and_values_of_values() -> Result<()> {
             "${unsupported:VALUE}",
             "scheme \"unsupported\" is not supported for uri \"unsupported:VALUE\"",
         ),
-        ("${file:/no/such}", "unable to read the file /no/such"),
+        ("${file:/no/such}", "unable to read the file file:/no/such: open /no/such: no such"),
         ("${env:LOOP}", "too many recursive expansions"),
     ] {
         let config = Field::Text.config(&format!("'{text}'"));
@@ -311,7 +311,11 @@ fn maps_lists_nothing_and_paths() -> Result<()> {
         ("yaml:[invalid,", "invalid YAML"),
         ("yaml:[a]", "retrieved value (type=[]interface {}) cannot be used as a Conf"),
         ("yaml:text", "retrieved value (type=string) cannot be used as a Conf"),
-        ("file:nope.yaml", "cannot retrieve the configuration: unable to read the file nope.yaml"),
+        (
+            "file:nope.yaml",
+            "cannot retrieve the configuration: unable to read the file file:nope.yaml: open \
+             nope.yaml: no such file or directory",
+        ),
     ] {
         let said = print(&[&base, source], &[])?.err().unwrap_or_default();
         ensure!(said.contains(error), "{source}: {said}");

@@ -71,6 +71,14 @@ fn walk(node: &mut Node, run: &mut Run<'_>) {
         Value::Map(entries) => entries.iter_mut().for_each(|(_, n)| walk(n, run)),
         Value::String(text) if text.contains('$') && !run.is_over() => {
             let place = node.place.take();
+            if looks_like_variable(text) {
+                let place = place.as_ref().map_or_else(String::new, |p| format!(" at {p}"));
+                // It may be a password after all.
+                run.warnings.push(format!(
+                    "a value that looks like `$NAME`{place} is taken as it is: write a variable as \
+                     `${{env:NAME}}`"
+                ));
+            }
             let mut scalar = Scalar { run, rounds: 0, depth: 0, place: place.clone() };
             match scalar.expand(text) {
                 // The value stands where the expression stands.
@@ -88,6 +96,12 @@ fn walk(node: &mut Node, run: &mut Run<'_>) {
         }
         _ => {}
     }
+}
+
+/// Whether it is what a shell, or an older Collector, would take for a variable.
+fn looks_like_variable(text: &str) -> bool {
+    let name = text.strip_prefix('$').and_then(|name| source::variable(name).ok());
+    name.is_some_and(|(_, default)| default.is_none())
 }
 
 /// `$$` is `$`, in the end and everywhere.
@@ -337,6 +351,24 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_as_in_a_shell_is_text_and_warned_of() {
+        for text in ["$BSIZE", "$_a"] {
+            let (node, warnings) = expanded(&format!("a: {text}")).expect("valid");
+            assert_eq!(node.nearest("a").value, Value::String(text.to_owned()));
+            assert_eq!(
+                warnings,
+                [
+                    "a value that looks like `$NAME` at a:1:4 is taken as it is: write a variable as \
+                  `${env:NAME}`"
+                ]
+            );
+        }
+        for text in ["$1", "$$BSIZE", "a$BSIZE", "$BSIZE/x", "$"] {
+            assert!(expanded(&format!("a: {text}")).expect("valid").1.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
     fn unset_variables_are_null_and_warned_of() {
         let (node, warnings) = expanded("a: ${env:FATHOM_NOT_SET}").expect("valid");
         assert_eq!(node.nearest("a").value, Value::Null);
@@ -355,6 +387,8 @@ mod tests {
             "environment variable \"x%y\" has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"
         );
         assert_eq!(message("a: ${no:x}"), "scheme \"no\" is not supported for uri \"no:x\"");
-        assert!(message("a: ${file:/no/such}").contains("unable to read the file /no/such"));
+        assert!(message("a: ${file:/no/such}").contains(
+            "unable to read the file file:/no/such: open /no/such: no such file or directory"
+        ));
     }
 }

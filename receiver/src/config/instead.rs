@@ -33,6 +33,16 @@ const INSTEAD: &[(&str, &str, &str)] = &[
         "groupbyattrs",
         "leave it out: `group_by` of iomonitor decides what a series stands for",
     ),
+    (
+        "connectors",
+        "forward",
+        "leave it out: a receiver or an exporter may stand in several pipelines",
+    ),
+    (
+        "exporters",
+        "datadog",
+        "`otlp_http` speaks to its OTLP intake, or to a Collector that has it",
+    ),
     ("exporters", "loki", "`otlp_http` speaks to it"),
     ("exporters", "jaeger", "`otlp_grpc` speaks to it"),
     (
@@ -59,6 +69,13 @@ pub fn instead(section: &str, kind: &str) -> Option<&'static str> {
     found.map(|(_, _, advice)| *advice)
 }
 
+/// The same for a key of `service::telemetry`, as older Collectors had it.
+pub fn key_instead(path: &str) -> Option<String> {
+    let advice =
+        "metrics::readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]";
+    (path == "metrics::address").then(|| format!("write `{advice}`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +89,7 @@ mod tests {
             "receivers" => RECEIVERS.iter().any(|factory| factory.is(kind)),
             "processors" => PROCESSORS.iter().any(|factory| factory.is(kind)),
             "exporters" => EXPORTERS.iter().any(|factory| factory.is(kind)),
+            "connectors" => false,
             _ => EXTENSIONS.iter().any(|factory| factory.is(kind)),
         };
         for (section, kind, _) in INSTEAD {

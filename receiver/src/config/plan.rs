@@ -1,12 +1,13 @@
 //! The whole configuration, checked: what runs, and how it is connected.
 
 mod references;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Id, Mistake, Mistakes, Report, Section,
-    instead::instead,
+    instead::{instead, key_instead},
     mistake::{MANY, dotted, hint},
     node::{Key, Node, Value},
     planned::Planned,
@@ -80,7 +81,7 @@ pub(super) fn check(
     let plan = check.plan(kinds);
     match check.wrong.is_empty() {
         true => Ok(Plan {
-            warnings: check.warnings,
+            warnings: warnings::with_components(&plan, check.warnings),
             printed: super::print::effective(root, kinds),
             ..plan
         }),
@@ -373,7 +374,8 @@ impl Check<'_> {
             false => config.check().map(|()| config),
         });
         let telemetry = checked.unwrap_or_else(|mut wrong| {
-            for Mistake { message, .. } in &mut wrong.0 {
+            for Mistake { path, message, hint, .. } in &mut wrong.0 {
+                *hint = hint.take().or_else(|| key_instead(path));
                 if let Some((holder, rest)) = message.split_once("' has invalid keys: ") {
                     let holder = join("service::telemetry", holder.trim_start_matches('\''));
                     let holder = dotted(holder.trim_end_matches(':'));

@@ -88,7 +88,8 @@ pub fn variable(text: &str) -> Result<(&str, Option<&str>), String> {
 /// that follow, for good: a thread waits for it instead.
 fn file(path: &str) -> Result<Vec<u8>, String> {
     static READING: AtomicUsize = AtomicUsize::new(0);
-    let unable = |why: &dyn std::fmt::Display| format!("unable to read the file {path}: {why}");
+    let unable =
+        |why: &dyn std::fmt::Display| format!("unable to read the file file:{path}: {why}");
     if READING.fetch_add(1, Ordering::Relaxed) >= MAX_READING {
         READING.fetch_sub(1, Ordering::Relaxed);
         return Err(unable(&"too many files before it have not ended yet"));
@@ -107,9 +108,18 @@ fn file(path: &str) -> Result<Vec<u8>, String> {
     match receiver.recv_timeout(PATIENCE) {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => Err(too_large(path)),
-        Ok(Err(error)) => Err(unable(&error)),
+        Ok(Err(error)) => Err(unable(&as_go(path, &error))),
         Err(_) => Err(unable(&format_args!("it has not ended after {}s", PATIENCE.as_secs()))),
     }
+}
+
+/// An error with the text that Go has for it.
+fn as_go(path: &str, error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+    // Go opens directories, too.
+    let done = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
+    format!("{done} {path}: {text}")
 }
 
 /// All of a file; `None` if that is too much.

@@ -88,9 +88,7 @@ impl Connector {
     async fn open(&self, target: Target) -> Result<Stream> {
         let (stream, host, secure) = match target {
             Target::Unix { path, secure } => {
-                let stream = UnixStream::connect(&path)
-                    .await
-                    .with_context(|| format!("connect to {}", path.display()))?;
+                let stream = UnixStream::connect(&path).await?;
                 (Stream::plain(stream), "localhost".to_owned(), secure)
             }
             Target::Uri(uri) => {

@@ -2,6 +2,7 @@
 //! time, and what came back.
 
 use std::{
+    error::Error as _,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,7 +23,6 @@ use hyper_util::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use tracing::warn;
 
 use super::{
     connect::{Connector, causes},
@@ -71,6 +71,12 @@ pub struct Settings<'a> {
 pub struct Cookies {}
 
 impl Settings<'_> {
+    /// What has no effect here.
+    pub fn warnings(&self) -> Vec<String> {
+        let text = "cookies: what a server asks to be sent back, is not";
+        self.cookies.then(|| text.to_owned()).into_iter().collect()
+    }
+
     /// Checks what types cannot say.
     pub fn check(&self) -> Mistakes {
         let mut wrong = Mistakes::default();
@@ -118,9 +124,6 @@ impl Client {
         mut urls: impl Iterator<Item = &'a Uri>,
         auth: Option<Arc<dyn Authenticator>>,
     ) -> anyhow::Result<Self> {
-        if settings.cookies {
-            warn!("cookies: what a server asks to be sent back, is not");
-        }
         let protocols: &[_] = match settings.force_attempt_http2 {
             true => &["h2", "http/1.1"],
             false => &["http/1.1"],
@@ -167,16 +170,21 @@ impl Client {
 
     /// Makes one attempt. Whatever keeps an answer from coming may be over at the next one.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
-        let attempt = self.attempt(request);
+        let broken = broken(&request);
+        let attempt = self.attempt(request, &broken);
         if self.timeout.is_zero() {
             return attempt.await;
         }
-        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| {
-            Err(failed(format!("failed to make an HTTP request: no answer in {:?}", self.timeout)))
-        })
+        tokio::time::timeout(self.timeout, attempt)
+            .await
+            .unwrap_or_else(|_| Err(failed(format!("{broken}: no answer in {:?}", self.timeout))))
     }
 
-    async fn attempt(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn attempt(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        broken: &str,
+    ) -> Result<Answer, Failure> {
         let _room = match &self.room {
             // It is never closed.
             Some(room) => room.acquire().await.ok(),
@@ -194,15 +202,30 @@ impl Client {
             let (name, value) = auth.header().await.map_err(|e| failed(format!("{e:#}")))?;
             headers.insert(name, value);
         }
-        let response = self
-            .pool
-            .request(request)
+        let response = self.pool.request(request).await.map_err(|e| {
+            // Itself it says no more than where in the library it was.
+            let why = e.source().map_or_else(|| e.to_string(), causes);
+            failed(format!("{broken}: {why}"))
+        })?;
+        Answer::read(response)
             .await
-            .map_err(|e| failed(format!("failed to make an HTTP request: {}", causes(&e))))?;
-        Answer::read(response).await.map_err(|e| {
-            failed(format!("the answer to the request to {url} broke off: {}", causes(&e)))
-        })
+            .map_err(|e| failed(format!("{broken}: the answer broke off: {}", causes(&e))))
     }
+}
+
+/// How what keeps an answer to `request` from coming is introduced: as Go does it, without a password.
+fn broken(request: &Request<Full<Bytes>>) -> String {
+    let (method, url) = (request.method().as_str(), request.uri().to_string());
+    let method = method[..1].to_owned() + &method[1..].to_lowercase();
+    let url = match url.split_once("://").zip(request.uri().authority()) {
+        Some(((scheme, rest), authority)) if authority.as_str().contains('@') => {
+            let user = authority.as_str().split(':').next().unwrap_or_default();
+            let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+            format!("{scheme}://{user}:***@{rest}")
+        }
+        _ => url,
+    };
+    format!("failed to make an HTTP request: {method} {url:?}")
 }
 
 const fn failed(reason: String) -> Failure {

@@ -108,6 +108,12 @@ pub enum Kind<'a> {
     Span(&'a Span),
 }
 
+const NOT_OF_METRICS: &str = "\"span_names\", \"span_kinds\", \"log_bodies\", \
+                              \"log_severity_texts\", \"log_severity_number\", \"services\", \
+                              \"attributes\" and \"libraries\" are not valid for metrics";
+const NOT_OF_LOGS: &str =
+    "services, span_names, span_kinds and metric_names are not valid for log records";
+
 /// `include` and `exclude`, checked.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -130,18 +136,21 @@ impl Selection {
         wrong.or(Self { include, exclude })
     }
 
-    /// What is asked for that no item of `signal` has. It would not be asked of any, so that all were meant.
+    /// What may not be asked of items of `signal`: what they do not have, and what the Collector does not
+    /// ask them for.
     pub fn unsuited(&self, signal: Signal) -> Mistakes {
         let mut wrong = Mistakes::default();
         for (at, matcher) in [("include", &self.include), ("exclude", &self.exclude)] {
-            let asked = matcher.iter().flat_map(Matcher::asked_of_one_signal);
-            for (key, _) in asked.filter(|(_, of)| *of != signal) {
-                let message = match signal {
-                    Signal::Metrics => format!("\"{key}\" is not valid for metrics"),
-                    Signal::Logs => format!("{key} is not valid for log records"),
-                    Signal::Traces => format!("{key} should not be specified for trace spans"),
-                };
-                wrong.add(format!("{at}::{key}"), message);
+            let asked = matcher.iter().flat_map(Matcher::asked);
+            for (key, _) in asked.filter(|(_, of)| !of.contains(&signal)) {
+                wrong.add(
+                    format!("{at}::{key}"),
+                    match signal {
+                        Signal::Metrics => NOT_OF_METRICS.to_owned(),
+                        Signal::Logs => NOT_OF_LOGS.to_owned(),
+                        Signal::Traces => format!("{key} should not be specified for trace spans"),
+                    },
+                );
             }
         }
         wrong
@@ -242,15 +251,19 @@ impl Matcher {
             && self.libraries.is_empty()
     }
 
-    /// What is asked for that items of one signal alone have.
-    fn asked_of_one_signal(&self) -> impl Iterator<Item = (&'static str, Signal)> {
-        let all = [
-            ("span_names", self.span_names.is_some(), Signal::Traces),
-            ("span_kinds", self.span_kinds.is_some(), Signal::Traces),
-            ("log_bodies", self.log_bodies.is_some(), Signal::Logs),
-            ("log_severity_texts", self.log_severity_texts.is_some(), Signal::Logs),
-            ("log_severity_number", self.log_severity_number.is_some(), Signal::Logs),
-            ("metric_names", self.metric_names.is_some(), Signal::Metrics),
+    /// What is asked for, and of which signals it may be.
+    fn asked(&self) -> impl Iterator<Item = (&'static str, &'static [Signal])> {
+        use Signal::{Logs, Metrics, Traces};
+        let all: [(_, _, &[Signal]); 9] = [
+            ("services", self.services.is_some(), &[Traces]),
+            ("attributes", !self.attributes.is_empty(), &[Logs, Traces]),
+            ("libraries", !self.libraries.is_empty(), &[Logs, Traces]),
+            ("span_names", self.span_names.is_some(), &[Traces]),
+            ("span_kinds", self.span_kinds.is_some(), &[Traces]),
+            ("log_bodies", self.log_bodies.is_some(), &[Logs]),
+            ("log_severity_texts", self.log_severity_texts.is_some(), &[Logs]),
+            ("log_severity_number", self.log_severity_number.is_some(), &[Logs]),
+            ("metric_names", self.metric_names.is_some(), &[Metrics]),
         ];
         all.into_iter().filter_map(|(key, asked, of)| asked.then_some((key, of)))
     }

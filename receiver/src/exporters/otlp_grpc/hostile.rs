@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::{peer::*, *};
+use crate::exporters::queue::Sender as _;
 
 /// The frame that a server of HTTP/2 begins with: empty settings.
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
@@ -68,6 +69,51 @@ async fn what_hangs_up_or_talks_rubbish_or_does_not_talk_is_given_up_in_time() {
         std::future::pending::<()>().await;
     };
     all_lost(hostile(idle).await).await;
+}
+
+/// Why one attempt at `address` failed, which another may not.
+async fn reason(address: &str, tls: bool) -> String {
+    let mut config = config(address);
+    config.timeout = Duration::from_secs(2);
+    config.tls = serde_json::from_value(match tls {
+        true => serde_json::json!({"insecure_skip_verify": true}),
+        false => serde_json::json!({"insecure": true}),
+    })
+    .unwrap();
+    let sender = OtlpGrpc::new(config).unwrap().sender().unwrap();
+    match sender.send(&batch(7), &mut ()).await {
+        Err(queue::Failure::Retryable { reason, .. }) => reason,
+        Err(queue::Failure::Permanent { reason }) => panic!("{reason}"),
+        Ok(_) => panic!("it was sent"),
+    }
+}
+
+#[tokio::test]
+async fn why_an_attempt_failed_says_where_and_once() {
+    let (address, _holder) = reserve();
+    let address = address.to_string();
+    assert_eq!(
+        reason(&address, false).await,
+        format!("Unavailable: {address}: tcp connect error: Connection refused (os error 111)")
+    );
+    // It does not hang up: what had been said by then would be lost, or not.
+    let web = hostile(async |mut stream| {
+        stream.write_all(b"HTTP/1.1 400 No\r\n\r\n").await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    for (tls, hint) in [(false, "(it does not speak gRPC"), (true, "is tls::insecure wanted?)")] {
+        let said = reason(&web, tls).await;
+        assert!(said.starts_with(&format!("Unavailable: {web}: ")), "{said}");
+        assert!(said.contains(hint), "{said}");
+    }
+    let mute = hostile(async |stream| {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let said = reason(&mute, false).await;
+    assert_eq!(said, format!("DeadlineExceeded: {mute}: no answer in 2s"));
 }
 
 #[tokio::test]

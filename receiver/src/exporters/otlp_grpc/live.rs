@@ -69,7 +69,7 @@ async fn an_exhausted_server_is_retried_when_it_says_when() {
 async fn exactly_the_specified_codes_are_retried() {
     let retried: Vec<_> = (0..=16)
         .map(Code::from_i32)
-        .filter(|c| matches!(failure(&Status::new(*c, "")), Failure::Retryable { .. }))
+        .filter(|c| matches!(failure(&Status::new(*c, ""), ""), Failure::Retryable { .. }))
         .collect();
     use Code::*;
     assert_eq!(retried, [Cancelled, DeadlineExceeded, Aborted, OutOfRange, Unavailable, DataLoss]);

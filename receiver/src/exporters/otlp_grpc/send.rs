@@ -58,6 +58,8 @@ impl Clients {
 /// Makes one attempt.
 pub struct Grpc {
     clients: Clients,
+    /// As it is configured, for whoever reads why an attempt failed.
+    endpoint: String,
     timeout: Duration,
     wait_for_ready: bool,
     headers: MetadataMap,
@@ -74,6 +76,7 @@ impl Grpc {
     ) -> Self {
         Self {
             clients: Clients::new(channel, config.compression),
+            endpoint: config.endpoint.clone(),
             timeout: config.timeout,
             wait_for_ready: config.wait_for_ready,
             headers,
@@ -136,13 +139,16 @@ impl Sender for Grpc {
 
     async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         let attempt = self.attempt(batch);
+        let late = || Status::deadline_exceeded(format!("no answer in {:?}", self.timeout));
         let result = match self.timeout.is_zero() {
             true => attempt.await,
-            false => tokio::time::timeout(self.timeout, attempt)
-                .await
-                .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))),
+            false => match tokio::time::timeout(self.timeout, attempt).await {
+                Err(_) => Err(late()),
+                Ok(Err(status)) if status.message() == LATE => Err(late()),
+                Ok(result) => result,
+            },
         };
-        result.map(Partial::sent).map_err(|status| failure(&status))
+        result.map(Partial::sent).map_err(|status| failure(&status, &self.endpoint))
     }
 }
 
@@ -158,29 +164,55 @@ fn unreached(status: &Status) -> bool {
     false
 }
 
+/// What the library says where the cause says it all.
+const NOTHING: &str = "transport error";
+/// What it says of an attempt whose time is over, if it comes before the exporter's own timer.
+const LATE: &str = "Timeout expired";
+
+/// What a failure is called, with what the transport met, such as a refused connection or certificate.
+fn said(status: &Status) -> String {
+    let Some(cause) = std::error::Error::source(status) else {
+        return status.message().to_owned();
+    };
+    // It says no more than that it is one.
+    let inner = cause.is::<tonic::transport::Error>().then(|| cause.source()).flatten();
+    let text = causes(inner.unwrap_or(cause));
+    let text = match status.message() {
+        message if message == NOTHING || text.contains(message) => text,
+        message => format!("{message}: {text}"),
+    };
+    let hint = HINTS.iter().find(|(sign, _)| text.contains(sign));
+    hint.map_or_else(|| text.clone(), |(_, hint)| format!("{text} ({hint})"))
+}
+
+/// What libraries say of a peer that speaks something else, and what to look at.
+const HINTS: [(&str, &str); 2] = [
+    ("InvalidContentType", "it does not speak TLS: is tls::insecure wanted?"),
+    ("frame with invalid size", "it does not speak gRPC here, or speaks TLS"),
+];
+
 /// Which failures pass: the OTLP specification's table of gRPC codes.
-pub fn failure(status: &Status) -> Failure {
-    // What the transport met, such as a refused connection or certificate, is in the causes.
-    let cause = std::error::Error::source(status);
-    let mut reason = format!("{:?}: {}", status.code(), status.message());
-    if let Some(cause) = cause {
-        reason = format!("{reason}: {}", causes(cause));
-    }
+pub fn failure(status: &Status, endpoint: &str) -> Failure {
+    use Code::{
+        Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, ResourceExhausted, Unavailable,
+    };
     let info = status.get_details_retry_info();
-    let retryable = info.is_some();
+    let hinted = info.is_some();
     let after = info.and_then(|info| info.retry_delay);
-    match status.code() {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => Failure::Retryable { reason, after },
-        // Without a word on when to come back, it is out of resources for good.
-        Code::ResourceExhausted if retryable => Failure::Retryable { reason, after },
+    let broken = std::error::Error::source(status).is_some();
+    let (code, retryable) = match status.code() {
+        code @ (Cancelled | DeadlineExceeded | Aborted | OutOfRange | Unavailable | DataLoss) => {
+            (code, true)
+        }
         // The server has said nothing: the connection broke. gRPC calls that unavailable; the
         // library has several names for it.
-        _ if cause.is_some() => Failure::Retryable { reason, after },
-        _ => Failure::Permanent { reason },
+        _ if broken => (Unavailable, true),
+        // Without a word on when to come back, it is out of resources for good.
+        code => (code, code == ResourceExhausted && hinted),
+    };
+    let reason = format!("{code:?}: {endpoint}: {}", said(status));
+    match retryable {
+        true => Failure::Retryable { reason, after },
+        false => Failure::Permanent { reason },
     }
 }

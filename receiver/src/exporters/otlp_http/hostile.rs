@@ -14,8 +14,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::live::{config, deliver, start};
-use crate::exporters::otlp::sample;
+use super::{
+    OtlpHttp,
+    live::{config, deliver, start},
+};
+use crate::{
+    component::Component as _,
+    exporters::{
+        otlp::sample,
+        queue::{Failure, Sender as _},
+    },
+};
 
 /// How a connection is treated.
 #[derive(Debug)]
@@ -94,6 +103,33 @@ async fn what_is_no_answer_is_asked_again() {
         let config = config(&address, json!({"timeout": "200ms"}));
         assert_eq!(deliver(config, sample::logs()).await, (2, 0), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn why_an_attempt_failed_says_where_and_once() {
+    let reason = async |endpoint: &str| {
+        let exporter = OtlpHttp::new(config(endpoint, json!({"timeout": "1s"}))).unwrap();
+        match exporter.sender().unwrap().send(&sample::logs(), &mut ()).await {
+            Err(Failure::Retryable { reason, .. }) => reason,
+            Err(Failure::Permanent { reason }) => panic!("{reason}"),
+            Ok(_) => panic!("it was sent"),
+        }
+    };
+    let begin = "failed to make an HTTP request: Post";
+    assert_eq!(
+        reason("http://me:secret@127.0.0.1:1").await,
+        format!(
+            "{begin} \"http://me:***@127.0.0.1:1/v1/logs\": tcp connect error: Connection refused \
+             (os error 111)"
+        )
+    );
+    let (address, _) = hostile([stalls("")]).await;
+    let url = format!("{address}/v1/logs");
+    assert_eq!(reason(&address).await, format!("{begin} {url:?}: no answer in 1s"));
+    let (address, _) = hostile([says("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")]).await;
+    let said = reason(&address).await;
+    let url = format!("{address}/v1/logs");
+    assert!(said.starts_with(&format!("{begin} {url:?}: the answer broke off: ")), "{said}");
 }
 
 #[tokio::test]

@@ -189,6 +189,10 @@ impl Component for OtlpHttp {
         wrong.nest("sending_queue", config.sending_queue.check());
         wrong.or(Self { config, urls, headers, sender: None })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.config.settings().warnings()
+    }
 }
 
 impl Config {

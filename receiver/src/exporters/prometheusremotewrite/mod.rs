@@ -59,6 +59,10 @@ impl Component for PrometheusRemoteWrite {
         });
         wrong.or(Self { config, url, headers, sender: None })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.config.settings().warnings()
+    }
 }
 
 impl Exporter for PrometheusRemoteWrite {

@@ -47,6 +47,12 @@ impl Component for HealthCheck {
     fn new(config: Config) -> Result<Self, Mistakes> {
         config.check().or(Self { config, http: None, grpc: None })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let asked = self.config.check_collector_pipeline.enabled;
+        let text = "check_collector_pipeline has no effect: use_v2 answers for pipelines";
+        asked.then(|| text.to_owned()).into_iter().collect()
+    }
 }
 
 impl Extension for HealthCheck {

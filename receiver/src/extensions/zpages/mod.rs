@@ -67,6 +67,14 @@ impl Component for ZPages {
         wrong.nest("", config.server().check());
         wrong.or(Self { config, server: None })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let asked = self.config.expvar.enabled;
+        asked
+            .then(|| "expvar: there are no variables of Go to show".to_owned())
+            .into_iter()
+            .collect()
+    }
 }
 
 impl Extension for ZPages {

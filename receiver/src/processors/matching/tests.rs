@@ -70,20 +70,22 @@ fn what_a_signal_does_not_have_is_a_mistake() {
         wrong.map(|m| format!("{}: {}", m.path, m.message)).collect::<Vec<_>>()
     };
     let logs = ["log_bodies", "log_severity_texts", "log_severity_number"];
-    let of = |keys: &[&str], message: fn(&str) -> String| {
+    let of = |keys: &[&str], message: &dyn Fn(&str) -> String| {
         keys.iter().map(|key| format!("exclude::{key}: {}", message(key))).collect::<Vec<_>>()
     };
-    let keys = [&["span_names", "span_kinds"], &logs[..]].concat();
-    assert_eq!(
-        said(Signal::Metrics),
-        of(&keys, |key| format!("\"{key}\" is not valid for metrics"))
-    );
-    let keys = ["span_names", "span_kinds", "metric_names"];
-    assert_eq!(said(Signal::Logs), of(&keys, |key| format!("{key} is not valid for log records")));
+    let spans = ["span_names", "span_kinds"];
+    let keys = [&["services", "attributes", "libraries"], &spans[..], &logs[..]].concat();
+    let text = "\"span_names\", \"span_kinds\", \"log_bodies\", \"log_severity_texts\", \
+                \"log_severity_number\", \"services\", \"attributes\" and \"libraries\" are not \
+                valid for metrics";
+    assert_eq!(said(Signal::Metrics), of(&keys, &|_| text.to_owned()));
+    let keys = ["services", "span_names", "span_kinds", "metric_names"];
+    let text = "services, span_names, span_kinds and metric_names are not valid for log records";
+    assert_eq!(said(Signal::Logs), of(&keys, &|_| text.to_owned()));
     let keys = [&logs[..], &["metric_names"]].concat();
     assert_eq!(
         said(Signal::Traces),
-        of(&keys, |key| format!("{key} should not be specified for trace spans"))
+        of(&keys, &|key| format!("{key} should not be specified for trace spans"))
     );
 }
 

@@ -252,6 +252,16 @@ impl Component for ResourceDetection {
             refresh: config.refresh_interval.or_zero(),
         })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let say = |name: &String| {
+            format!(
+                "detector {name} is not here: what it would find is missing; give it in \
+                 OTEL_RESOURCE_ATTRIBUTES, which detector env reads"
+            )
+        };
+        self.missing.iter().map(say).collect()
+    }
 }
 
 /// Notes switches for attributes that a detector does not have.
@@ -273,12 +283,6 @@ fn known(
 
 impl Processor for ResourceDetection {
     async fn run(self, _: Context, mut input: Input, out: Output) -> anyhow::Result<()> {
-        for name in &self.missing {
-            warn!(
-                "detector {name} is not here: what it would find is missing; give it in \
-                 OTEL_RESOURCE_ATTRIBUTES, which detector env reads"
-            );
-        }
         let mut found = self.detect().await?;
         info!(resource = ?found.lines(), "Detected resource information.");
         // One that never ticks, if nothing is to be done again.

@@ -1,5 +1,7 @@
 //! Detector `system`: the machine.
 
+mod platform;
+
 use std::{
     collections::BTreeMap,
     env::consts::ARCH,
@@ -20,6 +22,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use self::platform::platform;
 use super::{Detected, Switches, text};
 
 /// What it can find, and whether it is on by default.
@@ -32,9 +35,11 @@ pub const ATTRIBUTES: &[(&str, bool)] = &[
     ("host.cpu.stepping", false),
     ("host.cpu.vendor.id", false),
     ("host.id", false),
+    ("host.interface", false),
     ("host.ip", false),
     ("host.mac", false),
     ("host.name", true),
+    ("os.build.id", false),
     ("os.description", false),
     ("os.name", false),
     ("os.type", true),
@@ -93,13 +98,18 @@ pub async fn detect(
     let named = [of_release(&["NAME"]), of_release(&["VERSION", "VERSION_ID"])];
     let named = named.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let description = if named.is_empty() { kernel } else { format!("{named} ({kernel})") };
+    let platform = platform(root, |key| of_release(&[key]));
+    // Rolling distributions have one; for others it is the kernel's release, as in the Collector.
+    let build = of_release(&["BUILD_ID"]);
+    let build = build.or_else(|| Some(uname().ok()?.release().to_string_lossy().into_owned()));
     for (key, value) in [
         ("host.arch", Some(architecture().to_owned())),
         ("host.id", id),
+        ("os.build.id", build),
         ("os.description", Some(description)),
-        ("os.name", of_release(&["NAME"])),
+        ("os.name", platform.name),
         ("os.type", Some("linux".to_owned())),
-        ("os.version", of_release(&["VERSION_ID"])),
+        ("os.version", platform.version),
     ] {
         if let Some(value) = value.filter(|_| switches.on(key)) {
             found.put(key, value);
@@ -280,13 +290,17 @@ fn processor(root: &Path, switches: &Switches, found: &mut Detected) {
     }
 }
 
-/// The addresses of interfaces that are up, without the loopback's.
+/// The names of all interfaces, and the addresses of those that are up, without the loopback's.
 fn network(switches: &Switches, found: &mut Detected) -> Result<()> {
-    if !switches.on("host.ip") && !switches.on("host.mac") {
+    if !["host.interface", "host.ip", "host.mac"].iter().any(|key| switches.on(key)) {
         return Ok(());
     }
-    let (mut addresses, mut macs) = (Vec::new(), Vec::new());
+    let (mut names, mut addresses, mut macs) = (Vec::new(), Vec::new(), Vec::new());
     for interface in getifaddrs().context("failed getting host IP addresses")? {
+        // There is an entry for each address.
+        if !names.contains(&interface.interface_name) {
+            names.push(interface.interface_name.clone());
+        }
         let up = interface.flags.contains(InterfaceFlags::IFF_UP);
         if !up || interface.flags.contains(InterfaceFlags::IFF_LOOPBACK) {
             continue;
@@ -305,7 +319,7 @@ fn network(switches: &Switches, found: &mut Detected) -> Result<()> {
             macs.push(mac.map(|byte| format!("{byte:02X}")).join("-"));
         }
     }
-    for (key, values) in [("host.ip", addresses), ("host.mac", macs)] {
+    for (key, values) in [("host.interface", names), ("host.ip", addresses), ("host.mac", macs)] {
         if switches.on(key) {
             let values = values.iter().map(|value| text(value)).collect();
             found.put_value(key, Value::ArrayValue(ArrayValue { values }));

@@ -40,7 +40,7 @@ async fn files_say_the_rest() {
         ("etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
         (
             "etc/os-release",
-            "# x\nNAME=\"Some \\\"Linux\\\"\"\nVERSION='12 (worm)'\nVERSION_ID=12\n\nEMPTY=\n",
+            "# x\nNAME=\"Some \\\"Linux\\\"\"\nVERSION='12 (worm)'\nVERSION_ID=12\nID=some\nBUILD_ID=rolling\n\nEMPTY=\n",
         ),
         (
             "proc/cpuinfo",
@@ -63,13 +63,50 @@ async fn files_say_the_rest() {
         "host.cpu.model.name=A: B",
         "host.cpu.stepping=7",
         "host.cpu.cache.l2.size=1048576",
-        "os.name=Some \"Linux\"",
+        "os.build.id=rolling",
+        "os.name=some",
         "os.version=12",
         &format!("os.description=Some \"Linux\" 12 (worm) ({kernel})"),
     ];
     for line in expected {
         assert!(found.iter().any(|l| l == line), "{line} is not in {found:#?}");
     }
+}
+
+#[test]
+fn distributions_are_named_by_their_files() {
+    let of = |files: &[(&str, &str)]| {
+        let root = root(files);
+        let release = release(root.path());
+        let found = platform(root.path(), |key| release.get(key).cloned());
+        format!("{} {}", found.name.unwrap_or_default(), found.version.unwrap_or_default())
+    };
+    let os = ("etc/os-release", "ID=\"amzn\"\nVERSION_ID=\"2023\"\n");
+    let debian = ("etc/debian_version", "12.11\n");
+    let lsb = ("etc/lsb-release", "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=\"24.04\"\n");
+    assert_eq!(of(&[os]), "amazon 2023");
+    assert_eq!(of(&[os, debian]), "debian 12.11");
+    assert_eq!(of(&[os, debian, lsb]), "ubuntu 24.04");
+    assert_eq!(of(&[os, debian, ("usr/bin/raspi-config", "")]), "raspbian 12.11");
+    assert_eq!(of(&[os, ("etc/alpine-release", "3.22.1\n")]), "alpine 3.22.1");
+    let red_hat = |text| of(&[os, ("etc/redhat-release", text)]);
+    assert_eq!(red_hat("Red Hat Enterprise Linux release 9.4 (Plow)\n"), "redhat 9.4");
+    assert_eq!(red_hat("Rocky Linux release 8.10 (Green Obsidian)\n"), "rocky 8.10");
+    assert_eq!(red_hat("Fedora release 43 (Rawhide)\n"), "fedora rawhide");
+    let suse = "openSUSE 13.2 (x86_64)\nVERSION = 13.2\nPATCHLEVEL = 3\n";
+    assert_eq!(of(&[("etc/SuSE-release", suse)]), "opensuse 13.2.3");
+    assert_eq!(of(&[("etc/slackware-version", "Slackware 15.0\n")]), "slackware 15.0");
+    assert_eq!(of(&[]), " ");
+}
+
+#[tokio::test]
+async fn interfaces_are_named_once_and_a_build_has_an_id() {
+    let found = lines(Path::new("/"), &[Source::Os], &all_on()).await;
+    let line =
+        |key: &str| found.iter().find_map(|line| line.strip_prefix(key)).expect("it is there");
+    let names: Vec<_> = line("host.interface=").split(',').collect();
+    assert_eq!(names.iter().filter(|name| **name == "lo").count(), 1, "{names:?}");
+    assert!(!line("os.build.id=").is_empty());
 }
 
 #[tokio::test]

@@ -375,7 +375,7 @@ impl Check<'_> {
         });
         let telemetry = checked.unwrap_or_else(|mut wrong| {
             for Mistake { path, message, hint, .. } in &mut wrong.0 {
-                *hint = hint.take().or_else(|| key_instead(path));
+                *hint = key_instead(path).or_else(|| hint.take());
                 if let Some((holder, rest)) = message.split_once("' has invalid keys: ") {
                     let holder = join("service::telemetry", holder.trim_start_matches('\''));
                     let holder = dotted(holder.trim_end_matches(':'));

@@ -33,6 +33,7 @@ use tempfile::NamedTempFile;
 use crate::{
     deadline::wait_for,
     scrape::{self, Scrape},
+    unseen,
 };
 pub use crate::{modes::Mode, setup::Setup};
 
@@ -241,7 +242,9 @@ impl Agent {
 
     /// What the endpoint shows now.
     pub fn scrape(&self) -> Result<Scrape> {
-        Scrape::parse(&scrape::get(self.metrics, "/metrics")?)
+        let scrape = Scrape::parse(&scrape::get(self.metrics, "/metrics")?)?;
+        unseen::remember(&scrape);
+        Ok(scrape)
     }
 
     /// What the endpoint shows when all that has happened until now must be in it.

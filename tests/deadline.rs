@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 /// How long anything may take before a test gives up. Generous: it is only ever reached in failure.
 pub static DEADLINE: LazyLock<Duration> =
-    LazyLock::new(|| on_this_machine(Duration::from_secs(30)));
+    LazyLock::new(|| on_this_machine(Duration::from_secs(120)));
 
 /// How many times slower than others this machine is.
 pub static SLOWDOWN: LazyLock<u64> = LazyLock::new(|| {

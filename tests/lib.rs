@@ -19,4 +19,5 @@ pub mod scrape;
 pub mod setup;
 pub mod shell;
 pub mod tracefs;
+pub mod unseen;
 pub mod worker;

@@ -80,7 +80,7 @@ macro_rules! in_each_mode {
                     return Ok(());
                 }
             }
-            super::$case(tests::agent::Mode::$mode)
+            tests::unseen::run(&$probes, tests::agent::Mode::$mode, super::$case)
         }
     };
 }

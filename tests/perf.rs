@@ -62,7 +62,9 @@ pub fn counted_by(process: Pid) -> Result<Vec<u64>> {
     let mut counts = Vec::new();
     for entry in fs::read_dir(format!("/proc/{process}/fd"))? {
         let entry = entry?;
-        if !fs::read_link(entry.path())?.to_string_lossy().ends_with("[perf_event]") {
+        // A connection may be gone by now.
+        let Ok(behind) = fs::read_link(entry.path()) else { continue };
+        if !behind.to_string_lossy().ends_with("[perf_event]") {
             continue;
         }
         let number: i32 = entry.file_name().to_string_lossy().parse()?;

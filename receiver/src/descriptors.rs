@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    libc::EMFILE,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 
 /// Raises the limit to the most that is allowed. The lower one is for programs that use `select(2)`.
 pub fn raise() {
@@ -15,7 +18,12 @@ pub fn raise() {
 /// How many more there may be, and how many in all; `None` if that cannot be known.
 pub fn left() -> Option<(u64, u64)> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    // One of them is for looking.
-    let used = fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64;
+    let used = match fs::read_dir("/proc/self/fd") {
+        // One of them is for looking.
+        Ok(open) => open.count().saturating_sub(1) as u64,
+        // There is not even one to look with.
+        Err(error) if error.raw_os_error() == Some(EMFILE) => limit,
+        Err(_) => return None,
+    };
     Some((limit.saturating_sub(used), limit))
 }

@@ -95,12 +95,12 @@ fn requests(mode: Mode) -> Result<(Scrape, BTreeMap<&'static str, Truth>)> {
     }
     steps.iter_mut().for_each(|step| step.count = rng.u64(1..60));
     rng.shuffle(&mut steps);
-    // Linux 5.18 has begun to look for a request's file when it comes to do it, and to say of which request a completion
-    // is; before, one whose file is not open is refused like one that is wrong in itself.
+    // Linux 5.18 has begun to look at a request's file when it comes to do it, and to say of which request a completion
+    // is; before, one whose file is not open, or not for that, is refused like one that is wrong in itself.
     let late = hole("io_uring/completions", Mode::Auto)?.is_none();
     let refused = |step: &Step| {
-        let no_file = step.advice == READV && step.file == never;
-        step.advice & ring::WRONG != 0 || no_file && !late
+        let wrong_file = [(READV, never), (22, writing), (23, reading)];
+        step.advice & ring::WRONG != 0 || !late && wrong_file.contains(&(step.advice, step.file))
     };
     let cgroup = Cgroup::new()?;
     let agent = Agent::start(&Setup::only("io_uring", mode, &cgroup))?;

@@ -24,6 +24,7 @@ use tests::{
     file,
     modes::hole,
     otlp::OtlpServer,
+    random,
 };
 
 /// Metrics, logs and spans of its own, sent to a place.
@@ -118,8 +119,17 @@ fn a_hangup_while_the_configuration_is_read_ends_nothing() -> Result<()> {
 /// A limit that root may not exceed either; it leaves signals out rather than being deaf.
 #[test]
 fn with_few_file_descriptors_what_is_attached_is_served() -> Result<()> {
+    // The limit may be met between two signals, or in the middle of one.
+    let mut rng = random::rng();
+    for _ in 0..5 {
+        with_descriptors(rng.u32(80..120))?;
+    }
+    Ok(())
+}
+
+fn with_descriptors(most: u32) -> Result<()> {
     let cgroup = Cgroup::new()?;
-    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).descriptors(100))?;
+    let agent = Agent::start(&Setup::new(Mode::Auto, &cgroup).descriptors(most))?;
     let scrape = agent.settled()?;
     let attached = |on: bool| {
         let probes = scrape.all("ebpf_probe_status", &[]);
@@ -137,7 +147,7 @@ fn with_few_file_descriptors_what_is_attached_is_served() -> Result<()> {
     }
     ensure!(!attached(false).is_empty(), "{}", agent.log());
     let open = fs::read_dir(format!("/proc/{}/fd", agent.pid()))?.count();
-    ensure!(open < 90, "{open}");
+    ensure!(open + 20 < most as usize, "{open} open of {most}");
     ensure!(agent.stop(Signal::SIGTERM)?.status.success());
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::{Steps, cargo, run as execute};
-use crate::{build_ebpf, check, tidy, tools};
+use crate::{build_ebpf, check, tidy, tools, vm};
 
 /// Runs every step and sums up.
 pub(crate) fn run() -> Result<()> {
@@ -47,6 +47,10 @@ pub(crate) fn run() -> Result<()> {
         (true, true) => steps.step("tests with Prometheus", || root_tests("promql")),
         (true, false) => steps.skip("tests with Prometheus", "no prometheus and promtool in PATH"),
         (false, _) => steps.skip("tests with Prometheus", NOT_ROOT),
+    }
+    match is_root()? {
+        true => steps.step("tests in virtual machines", machines),
+        false => steps.skip("tests in virtual machines", NOT_ROOT),
     }
     steps.sum_up()
 }
@@ -87,6 +91,12 @@ fn live_kernel() -> Result<()> {
         execute(Command::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]))?;
     }
     root_tests("kernel")
+}
+
+/// The same tests on each kernel that is supported. All that each could force takes twice as long, and is for
+/// `cargo xtask vm`.
+fn machines() -> Result<()> {
+    vm::run(&vm::Args::of_ci())
 }
 
 /// The tests of one program that load programs into the kernel, one at a time.

@@ -38,14 +38,20 @@ pub(crate) struct Kernel {
     release: &'static str,
     /// What the tests read and write, if nothing else is asked for: between them, small and large folios on both.
     file_system: FileSystem,
+    /// The mechanisms that the tests force there if they are shared out.
+    share: &'static [&'static str],
 }
 
+/// Each mechanism is forced on an old kernel and on a new one.
+const EVEN: &[&str] = &["tp_btf", "syscall_tracepoint", "fentry", "perf_event"];
+const ODD: &[&str] = &["raw_tp", "tracepoint", "kprobe"];
+
 const KERNELS: [Kernel; 5] = [
-    Kernel::new("5.10", &X86_64, "bullseye", FileSystem::Ext4),
-    Kernel::new("6.1", &X86_64, "bookworm", FileSystem::Ext4),
-    Kernel::new("6.12", &X86_64, "trixie", FileSystem::Xfs),
-    Kernel::new("7.2", &X86_64, "sid", FileSystem::Ext4),
-    Kernel::new("6.12-arm64", &AARCH64, "trixie", FileSystem::Ext4),
+    Kernel::new("5.10", &X86_64, "bullseye", FileSystem::Ext4, EVEN),
+    Kernel::new("6.1", &X86_64, "bookworm", FileSystem::Ext4, ODD),
+    Kernel::new("6.12", &X86_64, "trixie", FileSystem::Xfs, EVEN),
+    Kernel::new("7.2", &X86_64, "sid", FileSystem::Ext4, ODD),
+    Kernel::new("6.12-arm64", &AARCH64, "trixie", FileSystem::Ext4, EVEN),
 ];
 
 impl Kernel {
@@ -54,8 +60,9 @@ impl Kernel {
         architecture: &'static Architecture,
         release: &'static str,
         file_system: FileSystem,
+        share: &'static [&'static str],
     ) -> Self {
-        Self { version, architecture, release, file_system }
+        Self { version, architecture, release, file_system, share }
     }
 
     /// The version alone.
@@ -82,6 +89,10 @@ pub(crate) struct Args {
     /// Download the packages again: the newest that the releases have.
     #[arg(long)]
     update: bool,
+    /// Share the mechanisms out: tests that force one run on every other kernel only. The table of what attaches is
+    /// whole, and so are the tests that force none.
+    #[arg(long)]
+    share: bool,
 }
 
 /// Every signal. A scope and groups give the verifier more of each program than it has without, where the tests try
@@ -159,6 +170,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Args {
+    /// What CI runs.
+    pub(crate) fn of_ci() -> Self {
+        Self { share: true, ..Self::default() }
+    }
+
     /// What a machine runs: the table of what attaches, then the tests.
     fn script(&self, kernel: &Kernel, declared: &Declared) -> String {
         if let Some(command) = &self.shell_command {
@@ -168,6 +184,10 @@ impl Args {
         for (name, why) in declared.skipped(kernel.version) {
             println!("{}: not run there: {name}: {why}", kernel.version);
             skip += &format!(" --skip {}", quoted(&[name.to_owned()]));
+        }
+        let forced = matrix::MODES.iter().filter(|mode| **mode != "auto");
+        for mode in forced.filter(|mode| self.share && !kernel.share.contains(mode)) {
+            skip += &format!(" --skip ::{mode}");
         }
         // An emulated machine is some ten times slower than the one that the tests' deadlines are for.
         format!(

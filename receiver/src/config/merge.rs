@@ -13,7 +13,7 @@ pub fn merge(base: &mut Node, over: Node) {
     match (&mut base.value, over.value) {
         (Value::Map(entries), Value::Map(new)) => {
             let mut map = Map::of(std::mem::take(entries));
-            new.into_iter().for_each(|(key, node)| map.add(key, node));
+            new.into_iter().for_each(|(key, node)| map.add(key, node, merge));
             *entries = map.entries;
         }
         (_, value) => *base = Node { value, ..over },
@@ -32,9 +32,10 @@ impl Map {
         Self { at: names.zip(0..).collect(), entries }
     }
 
-    fn add(&mut self, key: Key, node: Node) {
+    /// Adds an entry; `join` says what becomes of two of the same key.
+    fn add(&mut self, key: Key, node: Node, join: fn(&mut Node, Node)) {
         match self.at.get(&key.name) {
-            Some(at) => merge(&mut self.entries[*at].1, node),
+            Some(at) => join(&mut self.entries[*at].1, node),
             None => {
                 self.at.insert(key.name.clone(), self.entries.len());
                 self.entries.push((key, node));
@@ -50,31 +51,43 @@ pub fn nested(node: Node) -> Result<Node, Mistake> {
 
 /// `depth` levels in.
 fn below(node: Node, depth: usize) -> Result<Node, Mistake> {
+    if depth > MAX_DEPTH {
+        return Err(too_deep(node.place));
+    }
     let value = match node.value {
         Value::List(items) => {
             Value::List(items.into_iter().map(|n| below(n, depth + 1)).collect::<Result<_, _>>()?)
         }
         Value::Map(entries) => {
             let mut map = Map::of(Vec::new());
-            for (Key { name, place }, value) in entries {
-                let parts: Vec<_> = name.split("::").collect();
-                if depth + parts.len() > MAX_DEPTH {
-                    return Err(too_deep(place));
-                }
-                let mut value = below(value, depth + parts.len())?;
-                for part in parts[1..].iter().rev() {
-                    let key = Key { name: (*part).to_owned(), place: place.clone() };
-                    let place = place.clone();
-                    value =
-                        Node { value: Value::Map(vec![(key, value)]), place, ..Node::default() };
-                }
-                map.add(Key { name: parts[0].to_owned(), place }, value);
+            for (key, node) in entries {
+                let (key, node) = outermost(key, node);
+                map.add(key, node, gather);
             }
-            Value::Map(map.entries)
+            let entries = map.entries.into_iter();
+            let nested = entries.map(|(key, node)| Ok((key, below(node, depth + 1)?)));
+            Value::Map(nested.collect::<Result<_, _>>()?)
         }
         scalar => scalar,
     };
     Ok(Node { value, ..node })
+}
+
+/// `a::b: c` as `a: {b: c}`; what else is in the key is left for the next level.
+fn outermost(key: Key, value: Node) -> (Key, Node) {
+    let Some((first, rest)) = key.name.split_once("::") else { return (key, value) };
+    let inner = Key { name: rest.to_owned(), place: key.place.clone() };
+    let map = Value::Map(vec![(inner, value)]);
+    let node = Node { value: map, place: key.place.clone(), ..Node::default() };
+    (Key { name: first.to_owned(), place: key.place }, node)
+}
+
+/// As [`merge`], but keys that two maps have in common are left for the next level: each key is looked at once in each.
+fn gather(base: &mut Node, over: Node) {
+    match (&mut base.value, over.value) {
+        (Value::Map(entries), Value::Map(new)) => entries.extend(new),
+        (_, value) => *base = Node { value, ..over },
+    }
 }
 
 /// `a.b.c=v` of `--set` as YAML: dots in the key become `::`.
@@ -109,6 +122,10 @@ mod tests {
         assert_eq!(root.nearest("processors::batch::send_batch_size").value, Value::Int(1));
         let deep = yaml::parse(&format!("a{}: 1", "::a".repeat(100)), &"a".into()).expect("valid");
         assert!(nested(deep).expect_err("deep").message.contains("deeper than 100 levels"));
+        let many: String = (0..50_000).map(|i| format!("a::b::k{i}: 1\n")).collect();
+        let begun = std::time::Instant::now();
+        assert_eq!(read(&many).nearest("a::b").entries().len(), 50_000);
+        assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
         assert_eq!(set("a.b=c=d").as_deref(), Some("a::b: c=d"));
         assert_eq!(set("=c"), None);
         assert_eq!(set("a"), None);

@@ -10,6 +10,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 use super::{
     Mistake, Place,
     node::{Key, Node, Value},
+    source::MAX_BYTES,
 };
 
 /// Values that one source may hold. Far more than anyone writes; an alias bomb ends here.
@@ -19,7 +20,8 @@ pub const MAX_DEPTH: usize = 100;
 
 /// Reads the one document of `text`. `file` is what places name.
 pub fn parse(text: &str, file: &Arc<str>) -> Result<Node, Mistake> {
-    Builder { file, anchors: HashMap::new(), stack: Vec::new(), nodes: 0, root: None }.read(text)
+    let (anchors, stack) = Default::default();
+    Builder { file, anchors, stack, nodes: 0, copied: 0, root: None }.read(text)
 }
 
 /// As [`parse`], of bytes that may not be UTF-8.
@@ -53,12 +55,21 @@ enum Items {
     Map(Vec<(Key, Node)>, Option<Key>),
 }
 
+/// What an anchor stands for.
+struct Anchor {
+    node: Node,
+    size: usize,
+    length: usize,
+    depth: usize,
+}
+
 struct Builder<'a> {
     file: &'a Arc<str>,
-    /// What each anchor stands for, how many values that is, and how deep they nest.
-    anchors: HashMap<usize, (Node, usize, usize)>,
+    anchors: HashMap<usize, Anchor>,
     stack: Vec<Open>,
     nodes: usize,
+    /// Bytes of text that anchors and aliases have copied.
+    copied: usize,
     root: Option<Node>,
 }
 
@@ -98,16 +109,17 @@ impl Builder<'_> {
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close()?,
                 Event::Alias(anchor) => {
-                    let Some((_, size, depth)) = self.anchors.get(&anchor) else {
+                    let Some(Anchor { size, length, depth, .. }) = self.anchors.get(&anchor) else {
                         return Err(mistake(place, "an alias to a value that contains it".into()));
                     };
                     // What an alias stands for counts each time it is used.
-                    let (size, depth) = (*size, *depth);
+                    let (size, length, depth) = (*size, *length, *depth);
                     self.count(size - 1, &place)?;
+                    self.copy(length, &place)?;
                     if self.stack.len() + depth > MAX_DEPTH {
                         return Err(too_deep(Some(place)));
                     }
-                    let node = self.anchors.get(&anchor).map(|(node, ..)| node.clone());
+                    let node = self.anchors.get(&anchor).map(|anchor| anchor.node.clone());
                     self.add(node.unwrap_or_default(), 0)?;
                 }
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -124,6 +136,17 @@ impl Builder<'_> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
             return Err(mistake(place.clone(), format!("more than {MAX_NODES} values")));
+        }
+        Ok(())
+    }
+
+    /// A few values may be much text.
+    fn copy(&mut self, bytes: usize, place: &Place) -> Result<(), Mistake> {
+        self.copied += bytes;
+        if self.copied > MAX_BYTES {
+            let message =
+                format!("anchors and aliases stand for more than {} MiB", MAX_BYTES >> 20);
+            return Err(mistake(place.clone(), message));
         }
         Ok(())
     }
@@ -151,16 +174,16 @@ impl Builder<'_> {
     /// A finished value: into what is open, or the root.
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), Mistake> {
         if let Some(place) = &node.place {
-            let place = place.clone();
-            self.count(1, &place)?;
+            self.count(1, place)?;
         }
         if anchor > 0 {
             // The copy takes memory, too.
-            let (size, depth) = (size(&node), depth(&node));
+            let (size, length, depth) = (size(&node), length(&node), depth(&node));
             if let Some(place) = &node.place {
-                self.count(size, &place.clone())?;
+                self.count(size, place)?;
+                self.copy(length, place)?;
             }
-            self.anchors.insert(anchor, (node.clone(), size, depth));
+            self.anchors.insert(anchor, Anchor { node: node.clone(), size, length, depth });
         }
         let Some(open) = self.stack.last_mut() else {
             self.root = Some(node);
@@ -245,6 +268,16 @@ pub fn size(node: &Node) -> usize {
     1 + match &node.value {
         Value::List(items) => items.iter().map(size).sum(),
         Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+        _ => 0,
+    }
+}
+
+/// Bytes of the texts in a value.
+fn length(node: &Node) -> usize {
+    match &node.value {
+        Value::String(text) => text.len(),
+        Value::List(items) => items.iter().map(length).sum(),
+        Value::Map(entries) => entries.iter().map(|(k, node)| k.name.len() + length(node)).sum(),
         _ => 0,
     }
 }
@@ -375,6 +408,17 @@ mod tests {
             text += &format!("d{i}: &d{i} {open}*d{}{close}\n", i - 1);
         }
         assert!(read(&text).expect_err("deep").message.contains("deeper than 100 levels"));
+    }
+
+    #[test]
+    fn a_long_text_counts_each_time_it_is_named() {
+        let text = "x".repeat(1 << 20);
+        let many = format!("a: &a '{text}'\nb: [{}]", "*a, ".repeat(40));
+        assert!(read(&many).expect_err("a bomb").message.contains("more than 16 MiB"));
+        let nested = format!("{}'{text}'{}", "&a [".repeat(40), "]".repeat(40));
+        assert!(read(&nested).expect_err("a bomb").message.contains("more than 16 MiB"));
+        let few = format!("a: &a '{text}'\nb: [{}]", "*a, ".repeat(10));
+        assert!(read(&few).is_ok());
     }
 
     #[test]

@@ -208,11 +208,9 @@ impl<'de> Deserializer<'de> for At<'_> {
                 visitor.visit_unit()
             }
             Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Int(value) => match (u64::try_from(*value), i64::try_from(*value)) {
-                (Ok(value), _) => visitor.visit_u64(value),
-                (_, Ok(value)) => visitor.visit_i64(value),
-                // As in Go's reader of YAML.
-                _ => visitor.visit_f64(*value as f64),
+            Value::Int(value) => match u64::try_from(*value) {
+                Ok(value) => visitor.visit_u64(value),
+                Err(_) => visitor.visit_i64(*value as i64),
             },
             Value::Float(value) => visitor.visit_f64(*value),
             Value::String(value) => visitor.visit_str(value),

@@ -27,7 +27,7 @@ pub enum Value {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
+    /// A whole number, of 64 bits with a sign or without.
     Int(i128),
     /// Any other number.
     Float(f64),

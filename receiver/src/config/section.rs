@@ -132,3 +132,19 @@ impl JsonSchema for Raw {
         true.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_section_holds_can_be_shown() {
+        let section =
+            Section::of_text("{a: 99999999999999999999, b: -9223372036854775808, c: .nan}");
+        let shown = section.expect("valid").effective::<BTreeMap<String, Raw>>();
+        let expected = serde_json::json!({"a": 1e20, "b": i64::MIN, "c": null});
+        assert_eq!(shown, expected);
+    }
+}

@@ -314,10 +314,13 @@ pub fn plain(text: &str) -> Value {
     if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
         return Value::String(text.to_owned());
     }
-    if let Some(number) = integer(&text.replace('_', "")) {
+    let digits = text.replace('_', "");
+    // A larger one is no integer in Go, either.
+    if let Some(number) =
+        integer(&digits).filter(|n| (i64::MIN.into()..=u64::MAX.into()).contains(n))
+    {
         return Value::Int(number);
     }
-    let digits = text.replace('_', "");
     let float = digits.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
     match digits.parse() {
         Ok(number) if float => Value::Float(number),
@@ -331,9 +334,9 @@ fn integer(text: &str) -> Option<i128> {
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
     let (radix, digits) = match digits.get(..2) {
-        Some("0x") => (16, &digits[2..]),
-        Some("0o") => (8, &digits[2..]),
-        Some("0b") => (2, &digits[2..]),
+        Some("0x" | "0X") => (16, &digits[2..]),
+        Some("0o" | "0O") => (8, &digits[2..]),
+        Some("0b" | "0B") => (2, &digits[2..]),
         // YAML 1.1's octal, which go-yaml still reads: 0123 is 83.
         _ if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
         _ => (10, digits),
@@ -357,6 +360,13 @@ mod tests {
         for (text, value) in [
             ("0123", Value::Int(83)),
             ("0xdeadbeef", Value::Int(0xdead_beef)),
+            ("0X1f", Value::Int(31)),
+            ("-0B11", Value::Int(-3)),
+            ("0O17", Value::Int(15)),
+            ("18446744073709551615", Value::Int(u64::MAX.into())),
+            ("18446744073709551616", Value::Float(18_446_744_073_709_551_616.0)),
+            ("-9223372036854775809", Value::Float(-9_223_372_036_854_775_809.0)),
+            ("0x10000000000000000", Value::String("0x10000000000000000".into())),
             ("-5", Value::Int(-5)),
             ("1e3", Value::Float(1000.0)),
             (".5", Value::Float(0.5)),

@@ -17,7 +17,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserialize
 
 pub use self::optional::optional;
 use self::{
-    access::{Entries, Items, Variant},
+    access::{Entries, Items},
     error::Error,
     optional::{NULL_IS_ON, OPTIONAL},
 };
@@ -265,13 +265,6 @@ impl<'de> Deserializer<'de> for At<'_> {
         }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.node.value {
-            Value::Null => visitor.visit_unit(),
-            _ => Err(Error::expected("null", self.node)),
-        }
-    }
-
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -362,9 +355,6 @@ impl<'de> Deserializer<'de> for At<'_> {
         match (&self.node.value, &self.node.text) {
             (Value::String(text), _) => visitor.visit_enum(text.as_str().into_deserializer()),
             // `level: none` is text, but `mode: null` or `1` must be named as they were written.
-            (Value::Map(entries), _) if entries.len() == 1 => {
-                visitor.visit_enum(Variant { at: self })
-            }
             (Value::List(_) | Value::Map(_) | Value::Null, _) | (_, None) => {
                 Err(Error::expected("string", self.node))
             }
@@ -376,7 +366,7 @@ impl<'de> Deserializer<'de> for At<'_> {
         visitor.visit_unit()
     }
 
-    serde::forward_to_deserialize_any! { char bytes byte_buf unit_struct identifier }
+    serde::forward_to_deserialize_any! { char bytes byte_buf unit unit_struct identifier }
 }
 
 /// At commas, but for those inside brackets and quotes: a condition has some.

@@ -139,6 +139,29 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Level {
+        #[default]
+        Low,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Whole {
+        level: Level,
+    }
+
+    #[test]
+    fn a_name_is_no_map() {
+        let read = |text| Section::of_text(text).expect("valid").parse::<Whole>();
+        assert_eq!(read("level: low"), Ok(Whole::default()));
+        let wrong = read("level: {low: }").expect_err("a map").0;
+        let message =
+            "'level' expected type 'string', got unconvertible type 'map[string]interface {}'";
+        assert_eq!(wrong[0].message, message);
+    }
+
     #[test]
     fn whatever_a_section_holds_can_be_shown() {
         let section =

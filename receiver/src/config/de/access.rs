@@ -1,9 +1,6 @@
 //! What is inside of lists, maps and structs, handed to serde one by one.
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer as _, EnumAccess, IntoDeserializer as _, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, IntoDeserializer as _, MapAccess, SeqAccess};
 
 use super::{At, Error, Node, identity, optional::NULL_IS_ON};
 
@@ -73,44 +70,5 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             Some((key, node)) => self.at.child(&key.name, node, self.fields, seed),
             None => Err(Error::new("a value without a key".to_owned())),
         }
-    }
-}
-
-/// An enum's variant with a value: a map of one key.
-pub(super) struct Variant<'a> {
-    pub(super) at: At<'a>,
-}
-
-impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
-    type Error = Error;
-    type Variant = At<'a>;
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, At<'a>), Error> {
-        match self.at.node.entries() {
-            [(key, node)] => {
-                let name = seed.deserialize(key.name.as_str().into_deserializer())?;
-                Ok((name, At { node, ..self.at }))
-            }
-            _ => Err(Error::no_map(self.at.node)),
-        }
-    }
-}
-
-impl<'de> VariantAccess<'de> for At<'_> {
-    type Error = Error;
-    fn unit_variant(self) -> Result<(), Error> {
-        Deserialize::deserialize(self)
-    }
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(self)
-    }
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        self.deserialize_seq(visitor)
-    }
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.deserialize_struct("", fields, visitor)
     }
 }

@@ -1,4 +1,4 @@
-//! `${env:X}`, `${file:PATH}`, `${yaml:TEXT}` inside values.
+//! `${env:X}`, `${file:PATH}`, `${yaml:TEXT}`, `${https:…}` inside values.
 
 use std::{env, mem, ops::Range, sync::Arc};
 
@@ -146,6 +146,8 @@ impl Scalar<'_, '_> {
                 self.nested(&mut node)?;
                 // The field decides which it takes. What cannot be expanded may be a comment of a value that is no text.
                 let original = self.expand(&original).ok();
+                // But what comes after it would stay as it is.
+                self.run.took(0, 0)?;
                 node.text = original
                     .filter(|node| matches!(node.value, Value::String(_)))
                     .and_then(|node| node.text);
@@ -366,6 +368,17 @@ mod tests {
         for text in ["$1", "$$BSIZE", "a$BSIZE", "$BSIZE/x", "$"] {
             assert!(expanded(&format!("a: {text}")).expect("valid").1.is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_too_much_is_said_wherever_it_is_found() {
+        let text = format!("[{} '{}']", "'${yaml:x}', ".repeat(300), "-".repeat(1 << 16));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("list");
+        std::fs::write(&path, text).expect("written");
+        let error = expanded(&format!("a: ${{file:{}}}\nb: ${{{SET}}}", path.display()));
+        let message = error.expect_err("too much").message;
+        assert_eq!(message, "expressions stand for more than 200000 values or 16 MiB");
     }
 
     #[test]

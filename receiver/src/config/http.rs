@@ -4,7 +4,10 @@ use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming, client::conn::http1, header};
+use hyper::{
+    Request, Response, StatusCode, Uri, body::Incoming, client::conn::http1, header,
+    http::uri::Scheme,
+};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
 use tokio::{
@@ -65,7 +68,7 @@ async fn follow(uri: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Where the response sends us, if it does.
-fn redirect(from: &Uri, response: &Response<Incoming>) -> Result<Option<Uri>> {
+fn redirect<B>(from: &Uri, response: &Response<B>) -> Result<Option<Uri>> {
     let moved = [301, 302, 303, 307, 308].contains(&response.status().as_u16());
     let Some(location) = response.headers().get(header::LOCATION).filter(|_| moved) else {
         return Ok(None);
@@ -75,7 +78,8 @@ fn redirect(from: &Uri, response: &Response<Incoming>) -> Result<Option<Uri>> {
     match to.scheme() {
         // Never from https to http; and what is no web address is none of ours.
         Some(scheme) => {
-            ensure!(Some(scheme) == from.scheme(), "a redirect to another scheme: {scheme}");
+            let allowed = *scheme == Scheme::HTTPS || Some(scheme) == from.scheme();
+            ensure!(allowed, "a redirect to another scheme: {scheme}");
             Ok(Some(to))
         }
         None => {
@@ -129,4 +133,28 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         .header(header::USER_AGENT, concat!("fathom/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<bytes::Bytes>::new())?;
     Ok(sender.send_request(request).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_to_https_but_not_away_from_it() {
+        let to = |from: &'static str, location: &str| {
+            let response = Response::builder().status(301).header(header::LOCATION, location);
+            let uri = redirect(&Uri::from_static(from), &response.body(()).expect("a response"));
+            uri.map(|uri| uri.map(|uri| uri.to_string()).unwrap_or_default()).ok()
+        };
+        for (from, location, expected) in [
+            ("http://a/x", "https://b/y", Some("https://b/y")),
+            ("http://a/x", "http://b/y", Some("http://b/y")),
+            ("https://a/x", "https://b/y", Some("https://b/y")),
+            ("https://a/x", "/y?z", Some("https://a/y?z")),
+            ("https://a/x", "http://a/x", None),
+            ("http://a/x", "file:///etc/passwd", None),
+        ] {
+            assert_eq!(to(from, location).as_deref(), expected, "{from} to {location}");
+        }
+    }
 }

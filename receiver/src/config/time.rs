@@ -39,7 +39,7 @@ impl duration {
                 parse(text).map_err(E::custom)
             }
             fn visit_u64<E: de::Error>(self, nanos: u64) -> Result<Duration, E> {
-                Ok(Duration::from_nanos(nanos))
+                not_too_long(Duration::from_nanos(nanos), nanos).map_err(E::custom)
             }
             fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Duration, E> {
                 let nanos =
@@ -115,7 +115,8 @@ impl<'de> Deserialize<'de> for Signed {
                 Ok(Signed(if size == text { nanos } else { -nanos }))
             }
             fn visit_u64<E: de::Error>(self, nanos: u64) -> Result<Signed, E> {
-                Ok(Duration::from_nanos(nanos).into())
+                let duration = not_too_long(Duration::from_nanos(nanos), nanos);
+                Ok(duration.map_err(E::custom)?.into())
             }
             fn visit_i64<E: de::Error>(self, nanos: i64) -> Result<Signed, E> {
                 Ok(Signed(nanos))
@@ -202,10 +203,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err(format!("{NEGATIVE}: \"{text}\""));
     }
-    let duration = go(text).map_or_else(|| human(text), Ok)?;
-    // Go's durations end here, and so do sums of an instant and a duration that cannot overflow.
+    not_too_long(go(text).map_or_else(|| human(text), Ok)?, text)
+}
+
+/// Go's durations end here, and so do sums of an instant and a duration that cannot overflow.
+fn not_too_long(duration: Duration, written: impl fmt::Display) -> Result<Duration, String> {
     if duration.as_nanos() > i64::MAX as u128 {
-        return Err(format!("time: invalid duration \"{text}\": it is longer than 292 years"));
+        return Err(format!("time: invalid duration \"{written}\": it is longer than 292 years"));
     }
     Ok(duration)
 }
@@ -269,6 +273,7 @@ fn go(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Section;
 
     #[test]
     fn what_go_and_humantime_read() {
@@ -314,6 +319,13 @@ mod tests {
         assert!(serde_json::from_value::<Signed>("--1s".into()).is_err());
     }
 
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Times {
+        #[serde(with = "duration")]
+        a: Duration,
+    }
+
     #[test]
     fn what_is_wrong_is_said() {
         assert!(parse("10").expect_err("no unit").contains("missing unit"));
@@ -321,5 +333,10 @@ mod tests {
         assert!(parse("10x").expect_err("no such unit").contains("10x"));
         assert!(parse("").is_err());
         assert!(parse("99999999999999h").is_err());
+        for text in ["9223372036854775808ns", "9223372036854775808"] {
+            let section = |text: &str| Section::of_text(&format!("a: {text}")).expect("valid");
+            let said = section(text).parse::<Times>().expect_err(text).0;
+            assert!(said[0].message.ends_with("it is longer than 292 years"), "{said:?}");
+        }
     }
 }

@@ -142,7 +142,9 @@ impl Lines<'_> {
                 self.sum_and_count(&sample, Some(summary.sum), summary.count)?;
             }
         }
-        if let Some(created) = self.created.take().filter(|_| series.start > 0) {
+        if series.start > 0
+            && let Some(created) = self.created.take()
+        {
             let sample = Sample { name: &created, time: 0, ..sample("") };
             self.line(&sample, |out| seconds(out, series.start))?;
             self.created = Some(created);

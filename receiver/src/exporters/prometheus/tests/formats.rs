@@ -162,6 +162,22 @@ fn openmetrics_calls_nothing_a_counter_whose_name_cannot_be_one() {
 }
 
 #[test]
+fn a_series_of_unknown_age_does_not_hide_that_of_the_next() {
+    let cumulative = AggregationTemporality::Cumulative;
+    let labelled = |value, start| NumberDataPoint {
+        attributes: pairs(&[("n", value)]),
+        ..point(1, start, TIME)
+    };
+    let metrics = vec![
+        counter("x", cumulative, labelled("1", 0)),
+        counter("x", cumulative, labelled("2", START)),
+    ];
+    let expected = "# TYPE x counter\nx_total{n=\"1\"} 1\nx_total{n=\"2\"} 1\n\
+                    x_created{n=\"2\"} 1700000000.500\n# EOF\n";
+    assert_eq!(shown(&store(Config::default(), metrics), OPENMETRICS), expected);
+}
+
+#[test]
 fn names_of_any_characters_are_quoted_or_escaped() {
     let strategy = "NoTranslation".to_owned();
     let config = Config { translation_strategy: strategy, ..Config::default() };

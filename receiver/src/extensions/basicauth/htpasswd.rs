@@ -59,8 +59,7 @@ fn fits(stored: &str, password: &str) -> bool {
         let Some((hash, salt)) = decoded.split_at_checked(20) else { return false };
         return same(&Sha1::new().chain_update(bytes).chain_update(salt).finalize(), hash);
     }
-    let mut parts = stored.splitn(3, '$').skip(1);
-    let (Some(form), Some(rest)) = (parts.next(), parts.next()) else {
+    let Some((form, rest)) = stored.strip_prefix('$').and_then(|rest| rest.split_once('$')) else {
         return same(bytes, stored.as_bytes());
     };
     match form {
@@ -163,12 +162,13 @@ mod tests {
              sha256:$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA\n\
              sha512:$6$saltsalt$TVLlQcbpFVof5W3Yz4DTP6gRstiNuHwwTt6GLc1E5n0U0aDehy0S5knV8wiOQSpT0Y77vwPZN.Pq.H91p5hVO1\n\
              plain:se:cret\n\
+             dollars:a$1$b$c\n\
              again:first\n\
              again:second\n\
              no colon\n\
              cut:$2y$05$CCCCCCCCCCCCCCCCCCCCC\n",
         );
-        assert_eq!(wrong, [13, 14]);
+        assert_eq!(wrong, [14, 15]);
         for (user, password) in [
             ("apr1", "mickey5"),
             ("long", "65432106543210"),
@@ -179,6 +179,7 @@ mod tests {
             ("sha256", "secret"),
             ("sha512", "secret"),
             ("plain", "se:cret"),
+            ("dollars", "a$1$b$c"),
             ("again", "second"),
         ] {
             assert!(users.know(user, password), "{user}");

@@ -76,7 +76,9 @@ impl Component for BearerTokenAuth {
             let no = "has a value that no header can have";
             wrong.require(line(config.token.expose()), "token", no);
             for (i, token) in config.tokens.iter().enumerate() {
-                wrong.require(line(token.expose()), &format!("tokens::{i}"), no);
+                let key = format!("tokens::{i}");
+                wrong.require(line(token.expose()), &key, no);
+                wrong.require(!token.expose().is_empty(), &key, "is empty");
             }
         }
         wrong.or(Self(Arc::new(Bearer { config, header })))
@@ -203,6 +205,8 @@ mod tests {
             ]
         );
         assert_eq!(mistakes(json!({"scheme": "\n", "token": "x"})), [("scheme".to_owned(), no)]);
+        let empty = mistakes(json!({"tokens": ["x", ""]}));
+        assert_eq!(empty, [("tokens::1".to_owned(), "is empty".to_owned())]);
     }
 
     async fn header(auth: &BearerTokenAuth) -> Result<(String, String)> {

@@ -1,4 +1,5 @@
-//! A translated batch as the requests that carry it, none larger than configured.
+//! A translated batch as the requests that carry it: none is larger than configured, but for one that holds a
+//! single group, which cannot be divided.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -14,6 +14,7 @@ use crate::{
     channel::{Input, Output},
     config::{Id, Mistakes, Section, schema},
     ebpf::ladder::Status,
+    exporters::queue::Queues,
     extensions::auth::{Auth, Authenticators},
     heritage::Heritage,
     metric::Metric,
@@ -164,6 +165,8 @@ pub struct Context {
     pub id: Id,
     /// Makes the agent's own metrics: see `telemetry`.
     pub meter: Meter,
+    /// Where exporters show their sending queues.
+    pub queues: Queues,
     /// Cancelled when receivers must stop. Processors and exporters wait for their input to end.
     pub stop: CancellationToken,
     /// The extensions that secure what is sent and served, by their ids.

@@ -193,6 +193,7 @@ fn enrichment() -> Result<(Output, Input)> {
     let cx = ComponentContext {
         id: Id { kind: "enrichment".into(), name: String::new() },
         meter: opentelemetry::global::meter("test"),
+        queues: Default::default(),
         stop: Default::default(),
         authenticators: Default::default(),
         status: Default::default(),

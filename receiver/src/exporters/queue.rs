@@ -4,11 +4,7 @@
 //! An exporter brings a [`Sender`], one attempt to send one batch; the waiting, the retries, the
 //! counts and the shutdown are here, the same for all.
 
-use std::{
-    future::Future,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use opentelemetry::KeyValue;
 use tokio::{
@@ -18,7 +14,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, field::Empty};
 
-pub use self::config::{Config, Sizer};
+pub use self::{
+    config::{Config, Sizer},
+    gauges::Queues,
+};
 use super::retry::{self, Backoff};
 use crate::{
     batch::{Batch, Signal},
@@ -29,6 +28,7 @@ use crate::{
 };
 
 mod config;
+mod gauges;
 mod join;
 
 /// Makes one attempt to send one batch, within the exporter's own timeout.
@@ -157,7 +157,7 @@ impl Queue {
         // A batch takes one permit at least, so the channel is never what is full.
         let (channel, items) = mpsc::channel(capacity);
         let room = Arc::new(Semaphore::new(capacity));
-        observe(cx, signal, capacity, Arc::downgrade(&room));
+        cx.queues.add(&cx.id, signal, capacity, &room);
         let consumers_allowed = bounded(config.num_consumers);
         if let Some(joined) = &config.batch {
             let joining = join::run(joined.clone(), items, consumers_allowed, Arc::clone(worker));
@@ -224,31 +224,6 @@ impl Drop for Incoming {
             drop(Item::new(batch, self.counts.clone()));
         }
     }
-}
-
-/// Shows a queue's fill until it is gone.
-fn observe(cx: &Context, signal: Signal, capacity: usize, room: Weak<Semaphore>) {
-    let attributes =
-        [KeyValue::new("exporter", cx.id.to_string()), KeyValue::new("data_type", signal.name())];
-    let (room_too, attributes_too) = (room.clone(), attributes.clone());
-    cx.meter
-        .u64_observable_gauge("otelcol_exporter_queue_size")
-        .with_description("Current size of the sending queue")
-        .with_callback(move |gauge| {
-            if let Some(room) = room.upgrade() {
-                gauge.observe((capacity - room.available_permits()) as u64, &attributes);
-            }
-        })
-        .build();
-    cx.meter
-        .u64_observable_gauge("otelcol_exporter_queue_capacity")
-        .with_description("Fixed capacity of the sending queue")
-        .with_callback(move |gauge| {
-            if room_too.strong_count() > 0 {
-                gauge.observe(capacity as u64, &attributes_too);
-            }
-        })
-        .build();
 }
 
 /// The ends that an item can come to.

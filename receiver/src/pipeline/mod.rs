@@ -28,6 +28,7 @@ use crate::{
     channel::{Entry, Input, Output, Wire, entered},
     component::Context,
     config::Plan,
+    exporters::queue::Queues,
     extensions::auth::Authenticators,
     heritage::Heritage,
     status::{Reporter, Status, Statuses},
@@ -41,6 +42,7 @@ pub const DEADLINE: Duration = Duration::from_secs(12);
 /// Pipelines at work.
 pub struct Running {
     meter: Meter,
+    queues: Queues,
     graph: Graph,
     nodes: BTreeMap<Key, Node>,
     tasks: JoinSet<Result<()>>,
@@ -75,6 +77,7 @@ impl Running {
     pub async fn start(plan: Plan, meter: &Meter) -> Result<Self> {
         let mut running = Self {
             meter: meter.clone(),
+            queues: Queues::new(meter),
             graph: Graph::default(),
             nodes: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -105,6 +108,7 @@ impl Running {
         Context {
             id: key.id().clone(),
             meter: self.meter.clone(),
+            queues: self.queues.clone(),
             stop: stop.child_token(),
             authenticators: authenticators.clone(),
             status,

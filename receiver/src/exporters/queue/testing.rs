@@ -7,6 +7,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::Queues;
 use crate::{component::Context, config::Id};
 
 /// What was counted.
@@ -27,9 +28,11 @@ pub(crate) fn context(kind: &str) -> (Context, Metered) {
         .unwrap();
     let provider = SdkMeterProvider::builder().with_reader(reader).build();
     let id = Id { kind: kind.to_owned(), name: String::new() };
+    let meter = provider.meter("test");
     let cx = Context {
         id,
-        meter: provider.meter("test"),
+        queues: Queues::new(&meter),
+        meter,
         stop: CancellationToken::new(),
         authenticators: Default::default(),
         status: Default::default(),

@@ -31,7 +31,7 @@ server_config! {
         /// Leaves out the labels `otel_scope_…`.
         pub without_scope_info: bool = false,
         /// Whether names say their unit and kind: `_seconds`, `_total`. Without effect if there is a
-        /// `translation_strategy`.
+        /// `translation_strategy`; and in Collectors from 0.154 on, which take it for deprecated.
         pub add_metric_suffixes: bool = true,
         /// What becomes of names: `UnderscoreEscapingWithSuffixes`,
         /// `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or `NoTranslation`.
@@ -94,6 +94,14 @@ impl Config {
     /// What becomes of names.
     pub(super) fn strategy(&self) -> Strategy {
         Strategy::configured(&self.translation_strategy, self.add_metric_suffixes)
+    }
+
+    /// What Collectors do otherwise.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let asked = !self.add_metric_suffixes && self.translation_strategy.is_empty();
+        let warning = "add_metric_suffixes: Collectors from 0.154 on do not heed it: write \
+                       `translation_strategy: UnderscoreEscapingWithoutSuffixes`";
+        asked.then(|| warning.to_owned()).into_iter().collect()
     }
 
     /// Whether a resource's attribute is a label of every series.

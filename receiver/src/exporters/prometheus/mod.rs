@@ -100,6 +100,10 @@ impl Component for Prometheus {
         let rules = Arc::new(rules);
         wrong.or(Self { rules, listeners: Vec::new(), tls: None, front: None })
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.rules.config.warnings()
+    }
 }
 
 impl Rules {

@@ -96,6 +96,22 @@ fn taken() -> Tally {
 }
 
 #[test]
+fn a_key_that_a_collector_does_not_heed_is_warned_of() {
+    let warned = |keys| {
+        let config = serde_json::from_value(keys).expect("valid");
+        Prometheus::new(config).expect("valid").warnings().len()
+    };
+    let endpoint = "localhost:0";
+    let strategy = "UnderscoreEscapingWithoutSuffixes";
+    assert_eq!(warned(serde_json::json!({"endpoint": endpoint})), 0);
+    let key = serde_json::json!({"endpoint": endpoint, "add_metric_suffixes": false});
+    assert_eq!(warned(key.clone()), 1);
+    let mut both = key;
+    both["translation_strategy"] = strategy.into();
+    assert_eq!(warned(both), 0, "then it has no say here, either");
+}
+
+#[test]
 fn series_beyond_the_limit_are_dropped_until_there_is_room() {
     let mut bench = Bench::new(Config { max_series: 2, ..Config::default() });
     let labelled = |key, point| NumberDataPoint { attributes: pairs(&[(key, "1")]), ..point };

@@ -220,6 +220,13 @@ fn entries(cells: &[Cell], first: u32, count: u32) -> impl Iterator<Item = (usiz
         .map(move |(entry, cell)| ((entry - first) as usize, cell.as_slice()))
 }
 
+/// What the tracepoints at a call's exit say, and more.
+macro_rules! exit_and {
+    [$($more:expr),*] => {
+        &["trace_event_raw_sys_exit.id", "trace_event_raw_sys_exit.ret", $($more,)* KILLED]
+    };
+}
+
 /// Enter and exit. A thread that ends takes its entry along, so the map cannot fill with the dead.
 const TIMED_CALLS: Probe = Probe {
     name: "timed",
@@ -237,13 +244,7 @@ const TIMED_CALLS: Probe = Probe {
                     at("thread_exit_tp", "sched/sched_process_exit"),
                     at("enter_tp", "raw_syscalls/sys_enter"),
                 ],
-                &[
-                    "trace_event_raw_sys_enter.id",
-                    "trace_event_raw_sys_exit.id",
-                    "trace_event_raw_sys_exit.ret",
-                    "task_struct.thread_info.status",
-                    KILLED,
-                ],
+                exit_and![ENTERED, STATUS],
             ),
             Rung::new(
                 Mode::SyscallTracepoint,
@@ -252,12 +253,7 @@ const TIMED_CALLS: Probe = Probe {
                     at("thread_exit_tp", "sched/sched_process_exit"),
                     at("enter_call_tp", "syscalls/sys_enter_*"),
                 ],
-                &[
-                    "trace_event_raw_sys_enter.id",
-                    "trace_event_raw_sys_exit.id",
-                    "trace_event_raw_sys_exit.ret",
-                    KILLED,
-                ],
+                exit_and![ENTERED],
             ),
         ]
     ),
@@ -273,24 +269,23 @@ const COUNTED_CALLS: Probe = Probe {
             Rung::new(
                 Mode::Tracepoint,
                 &[at("exit_tp", "raw_syscalls/sys_exit")],
-                &[
-                    "trace_event_raw_sys_exit.id",
-                    "trace_event_raw_sys_exit.ret",
-                    "task_struct.thread_info.status",
-                    KILLED,
-                ],
+                exit_and![STATUS],
             ),
             Rung::new(
                 Mode::SyscallTracepoint,
                 &[at("exit_call_tp", "syscalls/sys_exit_*")],
-                &["trace_event_raw_sys_exit.id", "trace_event_raw_sys_exit.ret", KILLED],
+                exit_and![],
             ),
         ]
     ),
 };
 
 /// The number of a call that returns, and whether it is one of this architecture.
-const REGISTERS: &[&str] = &["pt_regs.orig_ax", "task_struct.thread_info.status", KILLED];
+const REGISTERS: &[&str] = &["pt_regs.orig_ax", STATUS, KILLED];
+/// Whether a call is one of this architecture.
+const STATUS: &str = "task_struct.thread_info.status";
+/// The number of a call that begins, where the tracepoint says it.
+const ENTERED: &str = "trace_event_raw_sys_enter.id";
 /// Whether a thread is being killed. Without it, a call that the thread is killed in counts as one that a
 /// signal interrupts.
 const KILLED: &str = "task_struct.pending.signal.sig?";

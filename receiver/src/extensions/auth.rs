@@ -3,9 +3,11 @@
 //! Whoever sends asks for the header before each attempt, so that credentials which change are taken
 //! up by the next one.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap, fs::File, future::Future, io::Read as _, path::Path, pin::Pin, sync::Arc,
+};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use axum::{
     Router,
     extract::{Query, Request, State},
@@ -173,6 +175,18 @@ impl Authenticators {
         let some = self.0.iter().filter(|(id, _)| which(id));
         Self(Arc::new(some.map(|(id, auth)| (id.clone(), auth.clone())).collect()))
     }
+}
+
+/// Bytes that a file with credentials may have.
+const MOST: u64 = 1 << 20;
+
+/// What stands in a file with credentials. It blocks.
+pub fn read(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    // What has no length may have no end.
+    let read = File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+    ensure!(read as u64 <= MOST, "it is larger than {MOST} bytes");
+    Ok(text)
 }
 
 /// A header, or why there is none now.

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
+use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use super::auth::{Auth, Client, Credentials, Server, Verdict};
+use super::auth::{Auth, Client, Credentials, Server, Verdict, read};
 use crate::{
     batch::Signal,
     component::{Component, Context, Extension},
@@ -124,8 +125,9 @@ impl Bearer {
     async fn tokens(&self) -> Result<Vec<String>> {
         let Config { filename, token, tokens, .. } = &self.config;
         if !filename.as_os_str().is_empty() {
-            let text = tokio::fs::read_to_string(filename)
-                .await
+            let path = filename.clone();
+            let text = spawn_blocking(move || read(&path))
+                .await?
                 .with_context(|| format!("cannot read the token in {}", filename.display()))?;
             return Ok(text.lines().map(|line| line.trim().to_owned()).collect());
         }
@@ -239,6 +241,9 @@ mod tests {
             std::fs::write(&path, format!(" {token} \nother\n")).expect("written");
             assert_eq!(header(&auth).await.expect("a header").1, format!("Bearer {token}"));
         }
+        let endless = made(json!({"filename": "/dev/zero"})).expect("valid");
+        let error = header(&endless).await.expect_err("it has no end");
+        assert!(format!("{error:#}").ends_with("it is larger than 1048576 bytes"), "{error:#}");
         std::fs::write(&path, "").expect("written");
         let error = header(&auth).await.expect_err("it is empty");
         assert!(format!("{error:#}").ends_with("its first line is empty"), "{error:#}");

@@ -3,16 +3,17 @@
 mod htpasswd;
 mod server;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::http::{HeaderValue, header::AUTHORIZATION};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use self::server::Checker;
 pub use self::server::Htpasswd;
-use super::auth::{Auth, Client, Credentials};
+use super::auth::{self, Auth, Client, Credentials};
 use crate::{
     batch::Signal,
     component::{Component, Context, Extension},
@@ -115,7 +116,8 @@ async fn read(text: &str, file: &str) -> Result<String> {
         return Ok(text.to_owned());
     }
     let named = || format!("cannot read the credentials in {file}");
-    let text = tokio::fs::read_to_string(file).await.with_context(named)?;
+    let path = PathBuf::from(file);
+    let text = spawn_blocking(move || auth::read(&path)).await?.with_context(named)?;
     // Who rewrites a file empties it first: that is no value.
     ensure!(!text.trim().is_empty(), "{}: it is empty", named());
     Ok(text.trim().to_owned())

@@ -1,8 +1,8 @@
 //! Who may ask: names and passwords of a file, or of the configuration.
 
-use std::{fs::File, io::Read as _, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use serde::{Deserialize, Serialize};
@@ -12,11 +12,8 @@ use tracing::warn;
 use super::htpasswd::Users;
 use crate::{
     config::Secret,
-    extensions::auth::{Server, Verdict},
+    extensions::auth::{self, Server, Verdict},
 };
-
-/// Bytes that a file may have.
-const MOST: u64 = 1 << 20;
 
 /// `htpasswd`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
@@ -58,11 +55,8 @@ fn read(htpasswd: &Htpasswd) -> Result<(Users, Vec<String>)> {
     let mut users = Users::default();
     let mut wrong = Vec::new();
     if !file.is_empty() {
-        let mut text = String::new();
-        let read = File::open(file)
-            .and_then(|opened| opened.take(MOST + 1).read_to_string(&mut text))
-            .with_context(|| format!("open htpasswd file: {file}"))?;
-        ensure!(read as u64 <= MOST, "open htpasswd file: {file} is larger than {MOST} bytes");
+        let text =
+            auth::read(Path::new(file)).with_context(|| format!("open htpasswd file: {file}"))?;
         wrong.extend(users.read(&text).into_iter().map(|line| format!("{file}:{line}")));
     }
     let lines = users.read(inline.expose());

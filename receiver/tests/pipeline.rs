@@ -318,6 +318,7 @@ async fn what_passes_is_counted() {
         .collect();
     assert_eq!(counts["otelcol_receiver_accepted_metric_points source/a"], 2.0);
     assert_eq!(counts["otelcol_receiver_accepted_metric_points source/b"], 2.0);
+    assert_eq!(counts["otelcol_receiver_refused_metric_points source/a"], 0.0);
     assert_eq!(counts["otelcol_processor_incoming_items hold"], 6.0);
     assert_eq!(counts["otelcol_processor_outgoing_items hold"], 6.0);
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::KeyValue;
+use opentelemetry::{KeyValue, metrics::UpDownCounter};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
@@ -41,6 +41,10 @@ pub trait Sender: Send + Sync + 'static {
         batch: &Batch,
         kept: &mut Self::Kept,
     ) -> impl Future<Output = Result<Sent, Failure>> + Send;
+    /// Where it sends a signal: attributes of what is counted as sent or as failed.
+    fn peer(&self, _: Signal) -> Vec<KeyValue> {
+        Vec::new()
+    }
     /// The items that the peer had taken already of a batch that is given up.
     fn taken(_kept: &Self::Kept) -> usize {
         0
@@ -84,21 +88,26 @@ pub async fn run<S: Sender>(
     sender: S,
 ) {
     let attributes = [KeyValue::new("exporter", cx.id.to_string())];
-    let items = |name| Items::new(&cx.meter, name, &attributes);
+    let items = |name, sender: &S| {
+        let all = |signal| [attributes.to_vec(), sender.peer(signal)].concat();
+        Items::each(&cx.meter, name, all)
+    };
     // Where the pipeline waits for this exporter, its input cannot end before the retries do, so
     // the agent's stop itself must end them.
     let waited_for = !queue.enabled || queue.block_on_overflow || queue.wait_for_result;
     let stopping = if waited_for { cx.stop.child_token() } else { CancellationToken::new() };
+    let counts = Arc::new(Counts {
+        sent: items("otelcol_exporter_sent", &sender),
+        send_failed: items("otelcol_exporter_send_failed", &sender),
+    });
     let worker = Arc::new(Worker {
         sender,
         retry: retry.clone(),
         stopping,
         status: cx.status.clone(),
         tasks: cx.tasks.clone(),
-        counts: Arc::new(Counts {
-            sent: items("otelcol_exporter_sent"),
-            send_failed: items("otelcol_exporter_send_failed"),
-        }),
+        counts,
+        in_flight: InFlight::new(cx),
     });
     let mut incoming = Incoming { input, counts: worker.counts.clone() };
     if !queue.enabled {
@@ -107,7 +116,7 @@ pub async fn run<S: Sender>(
         }
         return;
     }
-    let refused = items("otelcol_exporter_enqueue_failed");
+    let refused = Items::new(&cx.meter, "otelcol_exporter_enqueue_failed", &attributes);
     let mut queues: [Option<Queue>; Signal::ALL.len()] = [const { None }; Signal::ALL.len()];
     let mut consumers = JoinSet::new();
     while let Some(item) = incoming.next().await {
@@ -228,8 +237,7 @@ impl Drop for Incoming {
 
 /// Shows a queue's fill until it is gone.
 fn observe(cx: &Context, signal: Signal, capacity: usize, room: Weak<Semaphore>) {
-    let attributes =
-        [KeyValue::new("exporter", cx.id.to_string()), KeyValue::new("data_type", signal.name())];
+    let attributes = named(cx, signal);
     let (room_too, attributes_too) = (room.clone(), attributes.clone());
     cx.meter
         .u64_observable_gauge("otelcol_exporter_queue_size")
@@ -317,6 +325,45 @@ impl Drop for Item {
     }
 }
 
+/// Counts the batches that are being sent, with the waits between attempts.
+struct InFlight {
+    count: UpDownCounter<i64>,
+    /// In the order of [`Signal`].
+    attributes: [[KeyValue; 2]; Signal::ALL.len()],
+}
+
+/// One of them; it ends with this, also if it is cut off.
+struct UnderWay<'a>(&'a UpDownCounter<i64>, &'a [KeyValue]);
+
+impl InFlight {
+    fn new(cx: &Context) -> Self {
+        let count = cx
+            .meter
+            .i64_up_down_counter("otelcol_exporter_in_flight_requests")
+            .with_description("Batches that are being sent, with the waits between attempts")
+            .build();
+        let of = |signal| named(cx, signal);
+        Self { count, attributes: Signal::ALL.map(of) }
+    }
+
+    fn one(&self, signal: Signal) -> UnderWay<'_> {
+        let attributes = &self.attributes[signal as usize];
+        self.count.add(1, attributes);
+        UnderWay(&self.count, attributes)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1, self.1);
+    }
+}
+
+/// The attributes of an exporter's own state for a signal.
+fn named(cx: &Context, signal: Signal) -> [KeyValue; 2] {
+    [KeyValue::new("exporter", cx.id.to_string()), KeyValue::new("data_type", signal.name())]
+}
+
 /// What sends.
 struct Worker<S> {
     sender: S,
@@ -326,11 +373,13 @@ struct Worker<S> {
     status: Reporter,
     tasks: TaskTracker,
     counts: Arc<Counts>,
+    in_flight: InFlight,
 }
 
 impl<S: Sender> Worker<S> {
     /// Sends one item, or gives it up.
     async fn deliver(&self, item: Item) {
+        let _under_way = self.in_flight.one(item.batch.signal());
         let mut kept = S::Kept::default();
         let span = tracing::trace_span!(
             target: SPANS,

@@ -160,7 +160,9 @@ impl Running {
                     // A scraper has no transport; the Collector leaves the attribute empty too.
                     KeyValue::new("transport", ""),
                 ];
-                let out = out.counting(count("otelcol_receiver_accepted", &attributes));
+                let [accepted, refused] = ["otelcol_receiver_accepted", "otelcol_receiver_refused"]
+                    .map(|name| count(name, &attributes));
+                let out = out.admitting(accepted, refused);
                 wire = Some(out.wire());
                 receiver.run(cx, out)
             }

@@ -97,6 +97,7 @@ async fn what_does_not_fit_is_counted_and_what_fits_is_sent() {
     // The batch under way takes room too.
     assert_eq!(outcome(&metered), [0, 0, 20]);
     assert_eq!(metered.gauge("otelcol_exporter_queue_size"), 3);
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 1);
     assert_eq!(metered.gauge("otelcol_exporter_queue_capacity"), 3);
     // Another signal has a queue of its own.
     out.send(spans(4)).await.unwrap();
@@ -107,6 +108,7 @@ async fn what_does_not_fit_is_counted_and_what_fits_is_sent() {
     task.await.unwrap();
     assert_eq!(outcome(&metered), [34, 0, 20]);
     assert_eq!(metered.count("otelcol_exporter_sent_spans"), 4);
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 0);
     assert_eq!(metered.gauge("otelcol_exporter_queue_capacity"), 0, "a gone queue shows nothing");
 }
 
@@ -208,8 +210,10 @@ async fn what_an_impatient_shutdown_cuts_off_is_still_counted() {
         out.send(logs(3)).await.unwrap();
     }
     settle().await;
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 2);
     cut_off(task, &cx).await;
     assert_eq!(outcome(&metered), [0, 15, 0]);
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 0);
 }
 
 /// One batch is being sent, one waits for room, and three are still in the channel.

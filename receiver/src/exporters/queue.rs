@@ -25,11 +25,21 @@ use crate::{
     channel::Input,
     component::Context,
     status::Reporter,
-    telemetry::{Items, SPANS},
+    telemetry::{Items, KEPT, SPANS},
 };
 
 mod config;
 mod join;
+
+/// Says what is lost. Of the last that an agent or an exporter loses, nothing is left out.
+macro_rules! say_lost {
+    ($ending:expr, $($said:tt)*) => {
+        match $ending {
+            true => tracing::error!(target: KEPT, $($said)*),
+            false => tracing::error!($($said)*),
+        }
+    };
+}
 
 /// Makes one attempt to send one batch, within the exporter's own timeout.
 pub trait Sender: Send + Sync + 'static {
@@ -127,7 +137,8 @@ pub async fn run<S: Sender>(
         let items = item.batch.items();
         if let Err(reason) = to.push(item, queue).await {
             refused.add(signal, items);
-            tracing::error!(
+            say_lost!(
+                cx.stop.is_cancelled(),
                 error = reason,
                 dropped_items = items,
                 "Exporting failed. Rejecting data. Try enabling sending_queue to survive temporary failures."
@@ -301,12 +312,17 @@ impl Item {
     }
 
     /// Given up, but for what the peer had taken of it before.
-    fn lost(mut self, taken: usize, reason: &str) {
+    fn lost(mut self, taken: usize, reason: &str, ending: bool) {
         self.settled = true;
         let items = self.batch.items().saturating_sub(taken);
         self.counts.sent.add(self.batch.signal(), taken);
         self.counts.send_failed.add(self.batch.signal(), items);
-        tracing::error!(error = reason, dropped_items = items, "Exporting failed. Dropping data.");
+        say_lost!(
+            ending,
+            error = reason,
+            dropped_items = items,
+            "Exporting failed. Dropping data."
+        );
     }
 }
 
@@ -317,6 +333,7 @@ impl Drop for Item {
             let items = self.batch.items();
             self.counts.send_failed.add(self.batch.signal(), items);
             tracing::error!(
+                target: KEPT,
                 error = "shutdown did not wait for it",
                 dropped_items = items,
                 "Exporting failed. Dropping data."
@@ -401,7 +418,7 @@ impl<S: Sender> Worker<S> {
                 span.record("items.sent", taken)
                     .record("items.failed", items.saturating_sub(taken))
                     .record("error", reason.as_str());
-                item.lost(taken, &reason);
+                item.lost(taken, &reason, self.stopping.is_cancelled());
             }
         }
     }

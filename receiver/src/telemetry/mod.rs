@@ -15,7 +15,7 @@ use opentelemetry::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::traces::TARGET as SPANS;
+pub(crate) use self::{logs::KEPT, traces::TARGET as SPANS};
 pub use self::{
     logs::{Exports, Logs, init as init_logs},
     metrics::Telemetry,

@@ -231,6 +231,58 @@ async fn what_waits_for_room_is_counted_when_it_is_cut_off() {
     assert_eq!(outcome(&metered), [0, 15, 0]);
 }
 
+/// How many records that are never left out, and others, say that data is lost.
+#[derive(Clone, Default)]
+struct Said(Arc<[AtomicUsize; 2]>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Said {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() == tracing::Level::ERROR {
+            self.0[usize::from(metadata.target() != KEPT)].fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_is_lost_at_the_end_is_said() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let said = Said::default();
+    let subscriber = tracing_subscriber::registry().with(said.clone());
+    let _here = tracing::subscriber::set_default(subscriber);
+    let count = || [0, 1].map(|i: usize| said.0[i].load(Ordering::SeqCst));
+    let refusing = gated(true, Err(Failure::Permanent { reason: "no".to_owned() }));
+    let (out, _, metered, task) = start(Config::default(), &refusing);
+    out.send(logs(1)).await.unwrap();
+    out.send(logs(1)).await.unwrap();
+    metered.wait_for("otelcol_exporter_send_failed", 2).await;
+    assert_eq!(count(), [0, 2]);
+    drop(out);
+    task.await.unwrap();
+
+    let busy = gated(true, retryable());
+    let (out, _, _, task) = start(Config { num_consumers: 1, ..Config::default() }, &busy);
+    for _ in 0..3 {
+        out.send(logs(1)).await.unwrap();
+    }
+    settle().await;
+    drop(out);
+    task.await.unwrap();
+    assert_eq!(count(), [3, 2]);
+
+    let stuck = gated(false, Ok(Sent::default()));
+    let (out, cx, _, task) = start(Config { queue_size: 1, ..Config::default() }, &stuck);
+    cx.stop.cancel();
+    for _ in 0..3 {
+        out.send(logs(1)).await.unwrap();
+    }
+    settle().await;
+    // Two found no room, and one is under way.
+    assert_eq!(count(), [5, 2]);
+    cut_off(task, &cx).await;
+    assert_eq!(count(), [6, 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_cannot_reject_more_than_it_got() {
     let sender = gated(true, Ok(Sent { rejected: 99 }));

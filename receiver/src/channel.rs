@@ -36,6 +36,31 @@ pub struct Input {
 pub struct Output {
     route: Arc<Route>,
     counted: Vec<Items>,
+    admitted: Option<Admitted>,
+}
+
+/// Counts of what was taken, and of what was not.
+#[derive(Clone)]
+struct Admitted {
+    accepted: Items,
+    refused: Items,
+}
+
+/// A batch on its way in. It is counted when that is decided, and as refused if its sender is cut off.
+struct Admission<'a> {
+    counts: &'a Admitted,
+    signal: Signal,
+    items: usize,
+    accepted: bool,
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        let (accepted, refused) = if self.accepted { (self.items, 0) } else { (0, self.items) };
+        // Both: what is there at zero shows an increase when the first comes.
+        self.counts.accepted.add(self.signal, accepted);
+        self.counts.refused.add(self.signal, refused);
+    }
 }
 
 type Channels = Arc<[Connection]>;
@@ -177,20 +202,27 @@ impl Input {
 impl Output {
     fn to(channels: Channels) -> Self {
         let route = Route(watch::Sender::new(Some(channels)));
-        Self { route: Arc::new(route), counted: Vec::new() }
+        Self { route: Arc::new(route), counted: Vec::new(), admitted: None }
     }
 
     /// Sends to all that are connected and take the batch's signal, waiting for the slowest. Fails when none of
     /// them is left.
     pub async fn send(&self, batch: Batch) -> Result<(), Closed> {
         let signal = batch.signal();
-        if self.counted.is_empty() || !self.carries(signal) {
+        let counts = !self.counted.is_empty() || self.admitted.is_some();
+        if !counts || !self.carries(signal) {
             return self.hand_on(batch).await;
         }
         let items = batch.items();
         self.counted.iter().for_each(|counted| counted.add(signal, items));
+        let admitted = self.admitted.as_ref();
+        let admission = admitted.map(|counts| Admission { counts, signal, items, accepted: false });
         let span = tracing::trace_span!(target: SPANS, "send", signal = signal.name(), items);
-        self.hand_on(batch).instrument(span).await
+        let sent = self.hand_on(batch).instrument(span).await;
+        if let Some(mut admission) = admission {
+            admission.accepted = sent.is_ok();
+        }
+        sent
     }
 
     async fn hand_on(&self, mut batch: Batch) -> Result<(), Closed> {
@@ -254,9 +286,56 @@ impl Output {
         Wire(Arc::downgrade(&self.route))
     }
 
+    /// Counts what is taken, and what is not.
+    pub fn admitting(mut self, accepted: Items, refused: Items) -> Self {
+        self.admitted = Some(Admitted { accepted, refused });
+        self
+    }
+
     /// Counts what goes out.
     pub fn counting(mut self, items: Items) -> Self {
         self.counted.push(items);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::{
+        collector::trace::v1::ExportTraceServiceRequest,
+        trace::v1::{ResourceSpans, ScopeSpans, Span},
+    };
+
+    use super::*;
+    use crate::exporters::testing::context;
+
+    fn spans(spans: usize) -> Batch {
+        let scope = ScopeSpans { spans: vec![Span::default(); spans], ..Default::default() };
+        let resource = ResourceSpans { scope_spans: vec![scope], ..Default::default() };
+        Batch::Traces(ExportTraceServiceRequest { resource_spans: vec![resource] })
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_is_refused_and_not_accepted() {
+        let (cx, metered) = context("test");
+        let items = |name| Items::new(&cx.meter, name, &[]);
+        let (out, input) = channel();
+        let out = out.admitting(items("accepted"), items("refused"));
+        let counted = || (metered.count("accepted_spans"), metered.count("refused_spans"));
+        for _ in 0..CAPACITY {
+            out.send(spans(2)).await.expect("there is room");
+        }
+        assert_eq!(counted(), (32, 0));
+        // It waits for room, and is cut off.
+        let waiting = std::future::poll_fn(|cx| {
+            let mut sending = Box::pin(out.send(spans(3)));
+            assert!(sending.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        });
+        waiting.await;
+        assert_eq!(counted(), (32, 3));
+        drop(input);
+        out.send(spans(4)).await.expect_err("nobody is there");
+        assert_eq!(counted(), (32, 7));
     }
 }

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    // First of all: whoever starts an agent may have another configuration for it at once.
+    // First of all: whoever starts an agent may have another configuration for it at once. What comes while the program
+    // is still being linked ends it, though: nothing of it runs yet.
     let held = agent::hold_hangups();
     fathom::ebpf::memory::share();
     match held.and_then(|()| cli::Cli::parse().run()) {

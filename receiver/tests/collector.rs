@@ -131,6 +131,31 @@ fn types_are_strict() {
 }
 
 #[test]
+fn an_attribute_is_no_time() {
+    let wrong = "<Invalid value type time.Time>";
+    let hint = "in quotes, it is text";
+    let action = |value: &str| format!("actions: [{{key: a, action: insert, value: {value}}}]");
+    for (value, wrong) in [
+        ("2024-01-01", wrong),
+        ("2024-01-01", hint),
+        ("2024-01-01T10:20:30Z", wrong),
+        ("[a, 2024-01-01]", wrong),
+        ("{b: 2024-01-01}", wrong),
+        ("'${yaml:2024-01-01}'", wrong),
+        ("'2024-01-01'", ""),
+        ("on 2024-01-01", ""),
+        ("'on ${yaml:2024-01-01}'", ""),
+        ("2024-13-01", ""),
+    ] {
+        table(besides, &[(&format!("processors::attributes: {{{}}}", action(value)), wrong)]);
+        let resource = action(value).replace("actions", "attributes");
+        table(besides, &[(&format!("processors::resource: {{{resource}}}"), wrong)]);
+    }
+    let default = "processors::attributes: {actions: [{key: a, action: insert, from_attribute: b, default_value: 2024-01-01}]}";
+    table(besides, &[(default, wrong)]);
+}
+
+#[test]
 fn what_is_below_zero_is_refused_in_the_component_s_own_words() {
     table(
         besides,

@@ -277,7 +277,7 @@ service: {pipelines: {metrics: {receivers: [source], processors: [hold], exporte
     .await
     .expect("it starts");
     let began = tokio::time::Instant::now();
-    assert!(!running.shutdown().await, "it did not end by itself");
+    assert!(running.shutdown().await, "it was asked to end, and did");
     assert_eq!(began.elapsed().as_secs(), fathom::pipeline::DEADLINE.as_secs());
 }
 
@@ -318,6 +318,7 @@ async fn what_passes_is_counted() {
         .collect();
     assert_eq!(counts["otelcol_receiver_accepted_metric_points source/a"], 2.0);
     assert_eq!(counts["otelcol_receiver_accepted_metric_points source/b"], 2.0);
+    assert_eq!(counts["otelcol_receiver_refused_metric_points source/a"], 0.0);
     assert_eq!(counts["otelcol_processor_incoming_items hold"], 6.0);
     assert_eq!(counts["otelcol_processor_outgoing_items hold"], 6.0);
 }

@@ -440,7 +440,13 @@ async fn nobody_waits_for_the_end_of_another_but_its_successor() {
         assert_eq!(arrived(&format!("sink/z{now}")).len(), 0, "its successor overtakes nothing");
     }
     flow().await;
-    assert!(!running.shutdown().await, "the last one that hangs is given up");
+    let began = tokio::time::Instant::now();
+    assert!(running.shutdown().await, "nothing failed");
+    assert_eq!(
+        began.elapsed().as_secs(),
+        fathom::pipeline::DEADLINE.as_secs(),
+        "the last one that hangs is given up"
+    );
     let numbers = |sinks: [&str; 3]| -> Vec<u64> {
         sinks.iter().flat_map(|sink| arrived(sink)).map(|(number, _)| number).collect()
     };

@@ -3,10 +3,13 @@
 mod collector;
 mod source;
 
-use std::process::{Command, Output};
+use std::{
+    io::Read as _,
+    process::{Command, Output},
+};
 
 use anyhow::{Context, Result, ensure};
-use tests::agent::binary;
+use tests::{agent::binary, deadline::wait_for};
 
 fn fathom(arguments: &[&str]) -> Result<(Output, String)> {
     let output = Command::new(binary()?).args(arguments).output()?;
@@ -138,6 +141,34 @@ fn the_effective_configuration_is_printed() -> Result<()> {
     }
     let (output, said) = print(&["--set", "exporters.otlp.endpoint=", "--validate=false"])?;
     ensure!(output.status.success() && said.contains("endpoint: ''"), "{said}");
+    Ok(())
+}
+
+/// It reads its configuration from a pipe into which nobody writes yet.
+#[test]
+fn an_agent_that_is_starting_lets_a_hangup_wait() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let pipe = folder.path().join("config");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU)?;
+    let mut agent = Command::new(binary()?)
+        .arg("--config")
+        .arg(&pipe)
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
+    let holds = || -> Result<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let blocked = u64::from_str_radix(blocked.context("no signals")?.trim(), 16)?;
+        Ok(blocked & 1 == 1)
+    };
+    wait_for("the agent holds SIGHUP back", || holds().map(|held| held.then_some(())))?;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP)?;
+    std::fs::write(&pipe, "receivers: {nothing: }")?;
+    let mut said = String::new();
+    agent.stderr.take().context("no standard error")?.read_to_string(&mut said)?;
+    let code = agent.wait()?.code();
+    ensure!(code == Some(1) && said.contains("unknown type: \"nothing\""), "{code:?}: {said}");
     Ok(())
 }
 

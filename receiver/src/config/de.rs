@@ -213,6 +213,11 @@ impl<'de> Deserializer<'de> for At<'_> {
                 Err(_) => visitor.visit_i64(*value as i64),
             },
             Value::Float(value) => visitor.visit_f64(*value),
+            // The Collector has no attribute that is a time.
+            Value::String(_) if self.node.time => {
+                let message = "<Invalid value type time.Time>".to_owned();
+                Err(Error::new(message).or_hint("in quotes, it is text"))
+            }
             Value::String(value) => visitor.visit_str(value),
             Value::List(_) => self.deserialize_seq(visitor),
             Value::Map(_) => self.deserialize_map(visitor),
@@ -296,7 +301,7 @@ impl<'de> Deserializer<'de> for At<'_> {
                         value: Value::String(part.to_owned()),
                         text: Some(part.to_owned()),
                         place: self.node.place.clone(),
-                        unread: None,
+                        ..Node::default()
                     })
                     .collect();
                 visitor.visit_seq(Items { at: self, items: &items, next: 0 })

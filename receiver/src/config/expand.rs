@@ -139,6 +139,7 @@ impl Scalar<'_, '_> {
         }
         let mut text = text.to_owned();
         let mut unread = None;
+        let mut time = false;
         while let Some(found) = next(&text) {
             let (mut node, original) = self.fetch(&text[found.start + 2..found.end - 1])?;
             let whole = found == (0..text.len());
@@ -154,13 +155,15 @@ impl Scalar<'_, '_> {
                 return Ok(node);
             }
             unread = node.unread.filter(|_| whole);
+            time = whole && node.time;
             self.run.took(0, text.len())?;
             text.replace_range(found, &original);
             if text.len() > MAX_LENGTH && !whole {
                 return too_long("a value expands to more than");
             }
         }
-        Ok(Node { value: Value::String(text.clone()), text: Some(text), unread, place: None })
+        let value = Value::String(text.clone());
+        Ok(Node { value, text: Some(text), unread, place: None, time })
     }
 
     /// What stands behind an expression, not yet expanded, and as it is written there.
@@ -271,10 +274,11 @@ fn parsed(bytes: Vec<u8>, name: &str) -> Result<(Node, String), String> {
         text: Some(text.clone()),
         place: Some(Place { file: name.clone(), line: 1, column: 1 }),
         unread,
+        time: false,
     };
     let node = match node {
         // Quotes and comments are part of a text.
-        Ok(Node { value: Value::String(_), .. }) => string(None),
+        Ok(Node { value: Value::String(_), time, .. }) => Node { time, ..string(None) },
         Ok(node) => merge::nested(node).map_err(|m| format!("{} in {name}", m.message))?,
         Err(Mistake { place, message, .. }) => {
             let place = place.map_or_else(|| name.to_string(), |p| p.to_string());

@@ -17,6 +17,8 @@ pub struct Node {
     /// What to know of the value of an expression: why it is text, if that is because it is no YAML, or which variable is
     /// not set.
     pub unread: Option<Box<str>>,
+    /// Whether it is text that Go's reader of YAML takes for a time.
+    pub time: bool,
 }
 
 /// A YAML value.

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
+use regex::Regex;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::{
@@ -93,12 +94,14 @@ impl Builder<'_> {
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
-                    let value = match style {
-                        ScalarStyle::Plain if tag.is_none() => plain(&text),
-                        _ => Value::String(text.to_string()),
+                    let is_plain = style == ScalarStyle::Plain && tag.is_none();
+                    let value = match is_plain {
+                        true => plain(&text),
+                        false => Value::String(text.to_string()),
                     };
+                    let time = is_plain && is_time(&text);
                     let text = Some(text.into_owned());
-                    let node = Node { value, text, place: Some(place), unread: None };
+                    let node = Node { value, text, place: Some(place), unread: None, time };
                     self.add(node, anchor)?;
                 }
                 Event::SequenceStart(anchor, _) => {
@@ -328,6 +331,32 @@ pub fn plain(text: &str) -> Value {
     }
 }
 
+/// Whether an unquoted scalar is a day, or a time of one.
+fn is_time(text: &str) -> bool {
+    static LAYOUT: LazyLock<Regex> = LazyLock::new(|| {
+        let time = r"(\d{1,2}):(\d{1,2}):(\d{1,2})(?:[.,]\d+)?";
+        let zone = r"(?:Z|[+-]\d\d:\d\d)";
+        let layout = format!(r"^(\d{{4}})-(\d{{1,2}})-(\d{{1,2}})(?:[Tt]{time}{zone}| {time})?$");
+        Regex::new(&layout).expect("it is one")
+    });
+    // Most of what is written is not asked further.
+    if text.as_bytes().get(4) != Some(&b'-') {
+        return false;
+    }
+    let Some(parts) = LAYOUT.captures(text) else { return false };
+    let part = |i| parts.get(i).and_then(|part| part.as_str().parse::<u32>().ok());
+    let (year, month, day) = (part(1).unwrap_or(0), part(2).unwrap_or(0), part(3).unwrap_or(0));
+    let days = match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    let below = |i: usize, limit| part(i).or(part(i + 3)).is_none_or(|number| number < limit);
+    (1..=days).contains(&day) && below(4, 24) && below(5, 60) && below(6, 60)
+}
+
 fn integer(text: &str) -> Option<i128> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -381,6 +410,36 @@ mod tests {
         }
         let quoted = read("a: '0123'").expect("valid");
         assert_eq!(quoted.get("a").map(|n| &n.value), Some(&Value::String("0123".into())));
+    }
+
+    #[test]
+    fn times_are_those_of_go_yaml() {
+        for (text, time) in [
+            ("2024-01-01", true),
+            ("2024-1-1", true),
+            ("2024-02-29", true),
+            ("2023-02-29", false),
+            ("2024-13-01", false),
+            ("2024-00-01", false),
+            ("2024-01-01T10:20:30Z", true),
+            ("2024-01-01t1:2:3.5+02:00", true),
+            ("2024-01-01 10:20:30.25", true),
+            ("2024-01-01 24:20:30", false),
+            ("2024-01-01T10:60:30Z", false),
+            ("2024-01-01T10:20:30", false),
+            ("2024-01-01 10:20:30Z", false),
+            ("2024-01-01 10:20", false),
+            ("2024-01", false),
+            ("24-01-01", false),
+            ("v2024-01-01", false),
+            ("'2024-01-01'", false),
+            ("!!str 2024-01-01", false),
+        ] {
+            let root = read(&format!("a: {text}")).expect("valid");
+            let a = root.get("a").expect("it is there");
+            assert_eq!(a.time, time, "{text}");
+            assert!(matches!(a.value, Value::String(_)), "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use opentelemetry::KeyValue;
+use opentelemetry::{KeyValue, metrics::UpDownCounter};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinSet,
@@ -24,12 +24,22 @@ use crate::{
     channel::Input,
     component::Context,
     status::Reporter,
-    telemetry::{Items, SPANS},
+    telemetry::{Items, KEPT, SPANS},
 };
 
 mod config;
 mod gauges;
 mod join;
+
+/// Says what is lost. Of the last that an agent or an exporter loses, nothing is left out.
+macro_rules! say_lost {
+    ($ending:expr, $($said:tt)*) => {
+        match $ending {
+            true => tracing::error!(target: KEPT, $($said)*),
+            false => tracing::error!($($said)*),
+        }
+    };
+}
 
 /// Makes one attempt to send one batch, within the exporter's own timeout.
 pub trait Sender: Send + Sync + 'static {
@@ -41,6 +51,10 @@ pub trait Sender: Send + Sync + 'static {
         batch: &Batch,
         kept: &mut Self::Kept,
     ) -> impl Future<Output = Result<Sent, Failure>> + Send;
+    /// Where it sends a signal: attributes of what is counted as sent or as failed.
+    fn peer(&self, _: Signal) -> Vec<KeyValue> {
+        Vec::new()
+    }
     /// The items that the peer had taken already of a batch that is given up.
     fn taken(_kept: &Self::Kept) -> usize {
         0
@@ -84,21 +98,26 @@ pub async fn run<S: Sender>(
     sender: S,
 ) {
     let attributes = [KeyValue::new("exporter", cx.id.to_string())];
-    let items = |name| Items::new(&cx.meter, name, &attributes);
+    let items = |name, sender: &S| {
+        let all = |signal| [attributes.to_vec(), sender.peer(signal)].concat();
+        Items::each(&cx.meter, name, all)
+    };
     // Where the pipeline waits for this exporter, its input cannot end before the retries do, so
     // the agent's stop itself must end them.
     let waited_for = !queue.enabled || queue.block_on_overflow || queue.wait_for_result;
     let stopping = if waited_for { cx.stop.child_token() } else { CancellationToken::new() };
+    let counts = Arc::new(Counts {
+        sent: items("otelcol_exporter_sent", &sender),
+        send_failed: items("otelcol_exporter_send_failed", &sender),
+    });
     let worker = Arc::new(Worker {
         sender,
         retry: retry.clone(),
         stopping,
         status: cx.status.clone(),
         tasks: cx.tasks.clone(),
-        counts: Arc::new(Counts {
-            sent: items("otelcol_exporter_sent"),
-            send_failed: items("otelcol_exporter_send_failed"),
-        }),
+        counts,
+        in_flight: InFlight::new(cx),
     });
     let mut incoming = Incoming { input, counts: worker.counts.clone() };
     if !queue.enabled {
@@ -107,7 +126,7 @@ pub async fn run<S: Sender>(
         }
         return;
     }
-    let refused = items("otelcol_exporter_enqueue_failed");
+    let refused = Items::new(&cx.meter, "otelcol_exporter_enqueue_failed", &attributes);
     let mut queues: [Option<Queue>; Signal::ALL.len()] = [const { None }; Signal::ALL.len()];
     let mut consumers = JoinSet::new();
     while let Some(item) = incoming.next().await {
@@ -118,7 +137,8 @@ pub async fn run<S: Sender>(
         let items = item.batch.items();
         if let Err(reason) = to.push(item, queue).await {
             refused.add(signal, items);
-            tracing::error!(
+            say_lost!(
+                cx.stop.is_cancelled(),
                 error = reason,
                 dropped_items = items,
                 "Exporting failed. Rejecting data. Try enabling sending_queue to survive temporary failures."
@@ -157,7 +177,7 @@ impl Queue {
         // A batch takes one permit at least, so the channel is never what is full.
         let (channel, items) = mpsc::channel(capacity);
         let room = Arc::new(Semaphore::new(capacity));
-        cx.queues.add(&cx.id, signal, capacity, &room);
+        cx.queues.add(named(cx, signal), capacity, &room);
         let consumers_allowed = bounded(config.num_consumers);
         if let Some(joined) = &config.batch {
             let joining = join::run(joined.clone(), items, consumers_allowed, Arc::clone(worker));
@@ -268,12 +288,17 @@ impl Item {
     }
 
     /// Given up, but for what the peer had taken of it before.
-    fn lost(mut self, taken: usize, reason: &str) {
+    fn lost(mut self, taken: usize, reason: &str, ending: bool) {
         self.settled = true;
         let items = self.batch.items().saturating_sub(taken);
         self.counts.sent.add(self.batch.signal(), taken);
         self.counts.send_failed.add(self.batch.signal(), items);
-        tracing::error!(error = reason, dropped_items = items, "Exporting failed. Dropping data.");
+        say_lost!(
+            ending,
+            error = reason,
+            dropped_items = items,
+            "Exporting failed. Dropping data."
+        );
     }
 }
 
@@ -284,12 +309,52 @@ impl Drop for Item {
             let items = self.batch.items();
             self.counts.send_failed.add(self.batch.signal(), items);
             tracing::error!(
+                target: KEPT,
                 error = "shutdown did not wait for it",
                 dropped_items = items,
                 "Exporting failed. Dropping data."
             );
         }
     }
+}
+
+/// Counts the batches that are being sent, with the waits between attempts.
+struct InFlight {
+    count: UpDownCounter<i64>,
+    /// In the order of [`Signal`].
+    attributes: [[KeyValue; 2]; Signal::ALL.len()],
+}
+
+/// One of them; it ends with this, also if it is cut off.
+struct UnderWay<'a>(&'a UpDownCounter<i64>, &'a [KeyValue]);
+
+impl InFlight {
+    fn new(cx: &Context) -> Self {
+        let count = cx
+            .meter
+            .i64_up_down_counter("otelcol_exporter_in_flight_requests")
+            .with_description("Batches that are being sent, with the waits between attempts")
+            .build();
+        let of = |signal| named(cx, signal);
+        Self { count, attributes: Signal::ALL.map(of) }
+    }
+
+    fn one(&self, signal: Signal) -> UnderWay<'_> {
+        let attributes = &self.attributes[signal as usize];
+        self.count.add(1, attributes);
+        UnderWay(&self.count, attributes)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1, self.1);
+    }
+}
+
+/// The attributes of an exporter's own state for a signal.
+fn named(cx: &Context, signal: Signal) -> [KeyValue; 2] {
+    [KeyValue::new("exporter", cx.id.to_string()), KeyValue::new("data_type", signal.name())]
 }
 
 /// What sends.
@@ -301,11 +366,13 @@ struct Worker<S> {
     status: Reporter,
     tasks: TaskTracker,
     counts: Arc<Counts>,
+    in_flight: InFlight,
 }
 
 impl<S: Sender> Worker<S> {
     /// Sends one item, or gives it up.
     async fn deliver(&self, item: Item) {
+        let _under_way = self.in_flight.one(item.batch.signal());
         let mut kept = S::Kept::default();
         let span = tracing::trace_span!(
             target: SPANS,
@@ -327,7 +394,7 @@ impl<S: Sender> Worker<S> {
                 span.record("items.sent", taken)
                     .record("items.failed", items.saturating_sub(taken))
                     .record("error", reason.as_str());
-                item.lost(taken, &reason);
+                item.lost(taken, &reason, self.stopping.is_cancelled());
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::{
     extensions::auth::Authenticators,
     heritage::Heritage,
     status::{Reporter, Status, Statuses},
-    telemetry::Items,
+    telemetry::{Items, KEPT},
 };
 
 /// The time that a shutdown may take, all stages together. With the last of the agent's own telemetry it is
@@ -164,7 +164,9 @@ impl Running {
                     // A scraper has no transport; the Collector leaves the attribute empty too.
                     KeyValue::new("transport", ""),
                 ];
-                let out = out.counting(count("otelcol_receiver_accepted", &attributes));
+                let [accepted, refused] = ["otelcol_receiver_accepted", "otelcol_receiver_refused"]
+                    .map(|name| count(name, &attributes));
+                let out = out.admitting(accepted, refused);
                 wire = Some(out.wire());
                 receiver.run(cx, out)
             }
@@ -218,8 +220,8 @@ impl Running {
         (task, error)
     }
 
-    /// Stops from the left and waits until all is flushed, or the deadline has passed. True if
-    /// everything ended by itself and without an error.
+    /// Stops from the left and waits until all is flushed, or the deadline has passed: what is given up then is counted
+    /// and said. True if nothing failed.
     pub async fn shutdown(mut self) -> bool {
         let deadline = Instant::now() + DEADLINE;
         for (_, status) in self.names.values() {
@@ -245,7 +247,7 @@ impl Running {
                     self.tasks.shutdown().await;
                     self.started.close();
                     self.started.wait().await;
-                    return false;
+                    return clean;
                 }
             }
         }
@@ -259,7 +261,7 @@ impl Running {
     fn give_up(&mut self, tasks: &BTreeSet<TaskId>, after: Duration) {
         for task in tasks {
             if let Some((key, _)) = self.names.remove(task) {
-                warn!("{key} did not end within {after:?}; what it held is lost");
+                warn!(target: KEPT, "{key} did not end within {after:?}; what it held is lost");
             }
         }
     }

@@ -15,7 +15,7 @@ use opentelemetry::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::traces::TARGET as SPANS;
+pub(crate) use self::{logs::KEPT, traces::TARGET as SPANS};
 pub use self::{
     logs::{Exports, Logs, init as init_logs},
     metrics::Telemetry,
@@ -75,9 +75,14 @@ pub struct Items {
 impl Items {
     /// An instrument per signal: `<name>_metric_points`, `_log_records`, `_spans`.
     pub fn new(meter: &Meter, name: &str, attributes: &[KeyValue]) -> Self {
+        Self::each(meter, name, |_| attributes.to_vec())
+    }
+
+    /// The same with attributes that differ by signal.
+    pub fn each(meter: &Meter, name: &str, of: impl Fn(Signal) -> Vec<KeyValue>) -> Self {
         let counters = Signal::ALL.map(|signal| {
             let counter = meter.u64_counter(format!("{name}_{}", signal.items())).build();
-            (counter, attributes.to_vec())
+            (counter, of(signal))
         });
         Self { counters }
     }

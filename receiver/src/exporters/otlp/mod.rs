@@ -4,6 +4,7 @@ pub mod compression;
 pub mod headers;
 pub mod json;
 
+use opentelemetry::KeyValue;
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsPartialSuccess, metrics::v1::ExportMetricsPartialSuccess,
     trace::v1::ExportTracePartialSuccess,
@@ -16,6 +17,13 @@ use super::queue::Sent;
 
 /// How this agent names itself to peers.
 pub const USER_AGENT: &str = concat!("fathom/", env!("CARGO_PKG_VERSION"));
+
+/// A server in the agent's own metrics.
+pub fn server(host: &str, port: Option<u16>) -> Vec<KeyValue> {
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = port.map(|port| KeyValue::new("server.port", i64::from(port)));
+    [KeyValue::new("server.address", host)].into_iter().chain(port).collect()
+}
 
 /// `partial_success` of a response.
 #[derive(Default)]

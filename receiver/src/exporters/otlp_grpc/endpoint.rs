@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use hyper::{Uri, http::uri::Authority};
+use opentelemetry::KeyValue;
 
-use crate::exporters::connect::Target;
+use crate::exporters::{connect::Target, otlp};
 
 /// What an endpoint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,14 @@ impl Address {
             None => (!insecure, endpoint),
         };
         Ok(Self { secure, place: Place::Host(host_and_port(rest)?) })
+    }
+
+    /// What the agent's own metrics call it.
+    pub fn attributes(&self) -> Vec<KeyValue> {
+        match &self.place {
+            Place::Unix(path) => otlp::server(&path.display().to_string(), None),
+            Place::Host(authority) => otlp::server(authority.host(), authority.port_u16()),
+        }
     }
 
     /// For the connector.
@@ -118,6 +127,17 @@ mod tests {
         assert_eq!(host("dns://8.8.8.8/host:4317", true), (false, name()));
         assert_eq!(host("passthrough:///host:4317", false), (true, name()));
         assert_eq!(host("[::1]:4317", true), (false, "[::1]:4317".to_owned()));
+    }
+
+    #[test]
+    fn metrics_name_the_server() {
+        let named = |endpoint: &str| {
+            let all = Address::of(endpoint, true).unwrap().attributes().into_iter();
+            all.map(|a| format!("{}={}", a.key, a.value)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(named("https://host:4317"), "server.address=host server.port=4317");
+        assert_eq!(named("[::1]:4317"), "server.address=::1 server.port=4317");
+        assert_eq!(named("unix:///run/otlp.sock"), "server.address=/run/otlp.sock");
     }
 
     #[test]

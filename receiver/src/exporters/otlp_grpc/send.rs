@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use opentelemetry::KeyValue;
 use opentelemetry_proto::tonic::collector::{
     logs::v1::logs_service_client::LogsServiceClient,
     metrics::v1::metrics_service_client::MetricsServiceClient,
@@ -13,9 +14,9 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use super::{Config, wire::Wire};
+use super::{Config, endpoint::Address, wire::Wire};
 use crate::{
-    batch::Batch,
+    batch::{Batch, Signal},
     exporters::{
         connect::causes,
         otlp::{Partial, compression::GrpcCompression},
@@ -60,6 +61,8 @@ pub struct Grpc {
     clients: Clients,
     /// As it is configured, for whoever reads why an attempt failed.
     endpoint: String,
+    /// The same for the agent's own metrics.
+    server: Vec<KeyValue>,
     timeout: Duration,
     wait_for_ready: bool,
     headers: MetadataMap,
@@ -77,6 +80,8 @@ impl Grpc {
         Self {
             clients: Clients::new(channel, config.compression),
             endpoint: config.endpoint.clone(),
+            server: Address::of(&config.endpoint, config.tls.insecure)
+                .map_or_else(|_| Vec::new(), |address| address.attributes()),
             timeout: config.timeout,
             wait_for_ready: config.wait_for_ready,
             headers,
@@ -136,6 +141,10 @@ impl Grpc {
 
 impl Sender for Grpc {
     type Kept = ();
+
+    fn peer(&self, _: Signal) -> Vec<KeyValue> {
+        self.server.clone()
+    }
 
     async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         let attempt = self.attempt(batch);

@@ -190,6 +190,24 @@ async fn a_server_that_is_busy_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[tokio::test]
+async fn what_is_counted_says_where_it_was_sent() {
+    let endpoint = Peer::default().serve().await;
+    let port = endpoint.rsplit(':').next().unwrap();
+    let (out, metered, task) = start(config(&format!("{endpoint}/base"), json!({}))).await;
+    out.send(sample::logs()).await.unwrap();
+    metered.wait_for("otelcol_exporter_sent", 1).await;
+    drop(out);
+    task.await.unwrap().unwrap();
+    let labels = metered.labels("otelcol_exporter_sent_log_records");
+    let expected = format!(
+        "exporter=otlp_http,server_address=127.0.0.1,server_port={port},url_path=/base/v1/logs"
+    );
+    assert_eq!(labels, [expected]);
+    let labels = metered.labels("otelcol_exporter_in_flight_requests");
+    assert_eq!(labels, ["data_type=logs,exporter=otlp_http"]);
+}
+
+#[tokio::test]
 async fn a_refusal_is_final() {
     for status in [400, 401, 404, 413, 500, 501, 307] {
         let peer = Peer::scripted([StatusCode::from_u16(status).unwrap().into_response()]);

@@ -9,11 +9,12 @@ use hyper::{
         header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT},
     },
 };
+use opentelemetry::KeyValue;
 use prost::Message as _;
 
 use super::{Config, Encoding, Urls};
 use crate::{
-    batch::Batch,
+    batch::{Batch, Signal},
     exporters::{
         http::Client,
         otlp::{
@@ -75,6 +76,13 @@ impl Http {
 
 impl Sender for Http {
     type Kept = ();
+
+    fn peer(&self, signal: Signal) -> Vec<KeyValue> {
+        let Some(url) = &self.urls[signal as usize] else { return Vec::new() };
+        let mut attributes = otlp::server(url.host().unwrap_or_default(), url.port_u16());
+        attributes.push(KeyValue::new("url.path", url.path().to_owned()));
+        attributes
+    }
 
     async fn send(&self, batch: &Batch, _: &mut ()) -> Result<Sent, Failure> {
         let request = self.request(batch).map_err(|reason| Failure::Permanent { reason })?;

@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use opentelemetry::{KeyValue, metrics::Meter};
 use tokio::sync::Semaphore;
 
-use crate::{batch::Signal, config::Id};
-
 /// The sending queues of all exporters; by default nobody looks.
 #[derive(Clone, Default)]
 pub struct Queues(Arc<Mutex<Vec<Shown>>>);
@@ -61,17 +59,7 @@ impl Queues {
     }
 
     /// Shows one more, and forgets those that are gone.
-    pub(super) fn add(
-        &self,
-        exporter: &Id,
-        signal: Signal,
-        capacity: usize,
-        room: &Arc<Semaphore>,
-    ) {
-        let attributes = [
-            KeyValue::new("exporter", exporter.to_string()),
-            KeyValue::new("data_type", signal.name()),
-        ];
+    pub(super) fn add(&self, attributes: [KeyValue; 2], capacity: usize, room: &Arc<Semaphore>) {
         let mut all = self.all();
         all.retain(|shown| shown.room.strong_count() > 0);
         all.push(Shown { attributes, capacity, room: Arc::downgrade(room) });
@@ -84,7 +72,11 @@ impl Queues {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::context, *};
+    use super::{
+        super::{named, testing::context},
+        *,
+    };
+    use crate::batch::Signal;
 
     #[test]
     fn queues_that_are_gone_are_forgotten() {
@@ -92,7 +84,7 @@ mod tests {
         let mut room = Arc::new(Semaphore::new(9));
         for capacity in [7, 8, 9] {
             room = Arc::new(Semaphore::new(capacity));
-            cx.queues.add(&cx.id, Signal::Metrics, capacity, &room);
+            cx.queues.add(named(&cx, Signal::Metrics), capacity, &room);
         }
         let taken = Arc::clone(&room).try_acquire_many_owned(4);
         assert_eq!(cx.queues.all().len(), 1, "two are gone");

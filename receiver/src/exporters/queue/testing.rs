@@ -54,6 +54,18 @@ impl Metered {
         self.sum(prefix, |metric| metric.get_gauge().get_value())
     }
 
+    /// The labels of the series of a metric.
+    pub(crate) fn labels(&self, name: &str) -> Vec<String> {
+        let families = self.registry.gather();
+        let of = families.iter().filter(|f| f.name() == name).flat_map(|f| f.get_metric());
+        of.map(|series| {
+            let labels = series.get_label().iter().filter(|l| !l.name().starts_with("otel_scope"));
+            let labels: Vec<_> = labels.map(|l| format!("{}={}", l.name(), l.value())).collect();
+            labels.join(",")
+        })
+        .collect()
+    }
+
     fn sum(&self, prefix: &str, value: impl Fn(&prometheus::proto::Metric) -> f64) -> u64 {
         let families = self.registry.gather();
         families

@@ -97,6 +97,7 @@ async fn what_does_not_fit_is_counted_and_what_fits_is_sent() {
     // The batch under way takes room too.
     assert_eq!(outcome(&metered), [0, 0, 20]);
     assert_eq!(metered.gauge("otelcol_exporter_queue_size"), 3);
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 1);
     assert_eq!(metered.gauge("otelcol_exporter_queue_capacity"), 3);
     // Another signal has a queue of its own.
     out.send(spans(4)).await.unwrap();
@@ -107,6 +108,7 @@ async fn what_does_not_fit_is_counted_and_what_fits_is_sent() {
     task.await.unwrap();
     assert_eq!(outcome(&metered), [34, 0, 20]);
     assert_eq!(metered.count("otelcol_exporter_sent_spans"), 4);
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 0);
     assert_eq!(metered.gauge("otelcol_exporter_queue_capacity"), 0, "a gone queue shows nothing");
 }
 
@@ -208,8 +210,10 @@ async fn what_an_impatient_shutdown_cuts_off_is_still_counted() {
         out.send(logs(3)).await.unwrap();
     }
     settle().await;
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 2);
     cut_off(task, &cx).await;
     assert_eq!(outcome(&metered), [0, 15, 0]);
+    assert_eq!(metered.gauge("otelcol_exporter_in_flight_requests"), 0);
 }
 
 /// One batch is being sent, one waits for room, and three are still in the channel.
@@ -225,6 +229,58 @@ async fn what_waits_for_room_is_counted_when_it_is_cut_off() {
     settle().await;
     cut_off(task, &cx).await;
     assert_eq!(outcome(&metered), [0, 15, 0]);
+}
+
+/// How many records that are never left out, and others, say that data is lost.
+#[derive(Clone, Default)]
+struct Said(Arc<[AtomicUsize; 2]>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Said {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() == tracing::Level::ERROR {
+            self.0[usize::from(metadata.target() != KEPT)].fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_is_lost_at_the_end_is_said() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let said = Said::default();
+    let subscriber = tracing_subscriber::registry().with(said.clone());
+    let _here = tracing::subscriber::set_default(subscriber);
+    let count = || [0, 1].map(|i: usize| said.0[i].load(Ordering::SeqCst));
+    let refusing = gated(true, Err(Failure::Permanent { reason: "no".to_owned() }));
+    let (out, _, metered, task) = start(Config::default(), &refusing);
+    out.send(logs(1)).await.unwrap();
+    out.send(logs(1)).await.unwrap();
+    metered.wait_for("otelcol_exporter_send_failed", 2).await;
+    assert_eq!(count(), [0, 2]);
+    drop(out);
+    task.await.unwrap();
+
+    let busy = gated(true, retryable());
+    let (out, _, _, task) = start(Config { num_consumers: 1, ..Config::default() }, &busy);
+    for _ in 0..3 {
+        out.send(logs(1)).await.unwrap();
+    }
+    settle().await;
+    drop(out);
+    task.await.unwrap();
+    assert_eq!(count(), [3, 2]);
+
+    let stuck = gated(false, Ok(Sent::default()));
+    let (out, cx, _, task) = start(Config { queue_size: 1, ..Config::default() }, &stuck);
+    cx.stop.cancel();
+    for _ in 0..3 {
+        out.send(logs(1)).await.unwrap();
+    }
+    settle().await;
+    // Two found no room, and one is under way.
+    assert_eq!(count(), [5, 2]);
+    cut_off(task, &cx).await;
+    assert_eq!(count(), [6, 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,7 +92,7 @@ pub struct MetricProperties {
     /// The metric's name: one of these.
     pub metric_names: Vec<String>,
     /// For `expr`: one of these must hold for one of the metric's points. `MetricName`, `MetricType`, `Label('key')` and
-    /// `HasLabel('key')`, with `==`, `!=`, `matches`, `contains`, `startsWith`, `endsWith`, `&&`, `||`, `!`.
+    /// `HasLabel('key')` with the operators of the Collector's expressions, such as `in ['a', 'b']`, `matches`, `>=` and `and`.
     pub expressions: Vec<String>,
     /// Attributes of the resource: all of these.
     pub resource_attributes: Vec<Attribute>,

@@ -77,10 +77,17 @@ enum Which {
 }
 
 impl Which {
-    fn matches(&self, metric: &Metric) -> bool {
+    fn matches(&self, metric: &Metric) -> Result<bool, String> {
         match self {
-            Self::Named(texts) => texts.matches(&metric.name),
-            Self::Expressions(all) => all.iter().any(|one| one.matches(metric)),
+            Self::Named(texts) => Ok(texts.matches(&metric.name)),
+            Self::Expressions(all) => {
+                for one in all {
+                    if one.matches(metric)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
         }
     }
 }
@@ -110,10 +117,12 @@ impl Asker {
         if self.failure.borrow().is_some() {
             return false;
         }
-        conditions.hold(item).unwrap_or_else(|failure| {
-            *self.failure.borrow_mut() = Some(failure);
-            false
-        })
+        self.unfailing(conditions.hold(item)).unwrap_or(false)
+    }
+
+    /// What was asked, if that could be told.
+    fn unfailing(&self, asked: Result<bool, String>) -> Option<bool> {
+        asked.map_err(|failure| *self.failure.borrow_mut() = Some(failure)).ok()
     }
 
     /// Whether a resource is dropped.
@@ -226,7 +235,8 @@ impl Metrics {
     }
 
     fn keeps(&self, above: Above<'_>, metric: &mut Metric, ask: &Asker) -> bool {
-        let named = |names: &Option<Names>| Some(names.as_ref()?.names.as_ref()?.matches(metric));
+        let named =
+            |names: &Option<Names>| ask.unfailing(names.as_ref()?.names.as_ref()?.matches(metric));
         if named(&self.include) == Some(false) || named(&self.exclude) == Some(true) {
             return false;
         }

@@ -13,7 +13,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::{output::Outputs, sampling::Sampler};
+use super::{KEPT, output::Outputs, sampling::Sampler};
 use crate::telemetry::recent::Owner;
 
 /// Writes records.
@@ -39,7 +39,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
         event.record(&mut said);
         let owner = Owner::of(event, &cx);
         let takes = |sampler: &Sampler| sampler.takes(level, owner.as_ref(), &said.message);
-        if !self.sampler.as_ref().is_none_or(takes) {
+        let kept = event.metadata().target() == KEPT;
+        if !kept && !self.sampler.as_ref().is_none_or(takes) {
             return;
         }
         let mut fields: Vec<(&str, Value)> =

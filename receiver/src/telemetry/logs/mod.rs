@@ -29,6 +29,10 @@ use super::{
 };
 use crate::config::Mistakes;
 
+/// The target of records that are written however often they are the same: what they say is said nowhere else, such as
+/// that data is lost when the agent ends.
+pub(crate) const KEPT: &str = "fathom::kept";
+
 /// `service::telemetry::logs`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]

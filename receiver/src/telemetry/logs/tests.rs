@@ -80,6 +80,17 @@ fn what_is_said_again_and_again_is_sampled() {
 }
 
 #[test]
+fn what_is_said_nowhere_else_is_not_sampled() {
+    let sampling = json!({"sampling": {"initial": 0, "thereafter": 0, "tick": "1h"}});
+    let text = written(sampling, || {
+        (0..250).for_each(|i| error!(target: KEPT, i, "lost"));
+        (0..250).for_each(|i| error!(i, "lost"));
+    });
+    assert_eq!(text.lines().count(), 250);
+    assert!(text.contains("{\"i\": 249}"), "{text}");
+}
+
+#[test]
 fn one_component_does_not_silence_another() {
     let sampling = json!({"sampling": {"initial": 2, "thereafter": 0, "tick": "1h"}});
     let text = written(sampling, || {

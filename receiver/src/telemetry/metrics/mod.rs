@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use self::config::Prometheus;
 pub use self::config::{Config, Level};
-use super::{DEADLINE, push::Console};
+use super::{DEADLINE, KEPT, push::Console};
 use crate::exporters::prometheus::serve;
 
 /// The agent's metrics at work.
@@ -94,10 +94,12 @@ impl Telemetry {
             tokio::join!(timeout(DEADLINE, self.servers.wait()), timeout(DEADLINE, ended));
         match ended {
             Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => error!("the agent's last metrics are lost: {error}"),
+            Ok(Ok(Err(error))) => {
+                error!(target: KEPT, "the agent's last metrics are lost: {error}")
+            }
             Ok(Err(error)) => error!("the agent's metrics did not end: {error}"),
             Err(_) => {
-                warn!("the agent's last metrics were not taken within {DEADLINE:?} and are lost");
+                warn!(target: KEPT, "the agent's last metrics were not taken within {DEADLINE:?} and are lost");
             }
         }
     }

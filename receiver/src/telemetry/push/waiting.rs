@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, error_span, warn};
 
 use super::{Processor, Record, write};
-use crate::telemetry::{DEADLINE, recent::OWN};
+use crate::telemetry::{DEADLINE, KEPT, recent::OWN};
 
 /// Where records are put. Nobody who logs waits for a network: what finds no room is counted, and lost.
 #[derive(Clone)]
@@ -131,6 +131,7 @@ impl Sending {
                 Err(_) => {
                     sending.task.abort();
                     warn!(
+                        target: KEPT,
                         "the agent's last telemetry was not taken within {DEADLINE:?} and is lost"
                     );
                 }

@@ -39,6 +39,7 @@ pub(crate) fn events(fd: i32, step: &Step) -> Result<u64, Errno> {
     // SAFETY: the kernel writes as many events as there is room for, and reads the timeout.
     let ret = unsafe {
         match step.call {
+            #[cfg(target_arch = "x86_64")]
             Call::EpollWait => libc::syscall(libc::SYS_epoll_wait, fd, events, most, millis),
             Call::EpollPwait => {
                 libc::syscall(libc::SYS_epoll_pwait, fd, events, most, millis, mask, 8)

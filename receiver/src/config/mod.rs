@@ -15,6 +15,7 @@ mod planned;
 mod print;
 mod report;
 mod resolve;
+mod scalar;
 pub mod schema;
 mod secret;
 mod section;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{node, yaml::plain};
+use super::{node, scalar::plain};
 
 /// Writes a value as a document.
 pub fn yaml(value: &Value) -> String {

@@ -17,15 +17,21 @@ pub fn share() {
 /// tens of megabytes for a moment, which it would keep for as long as the process lives), and the pages of the
 /// program itself, most of which never run again. Those that do come back from the page cache.
 pub fn release() {
+    trim();
+    // It is a matter of size alone: if it cannot be had, nothing is wrong.
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    unchanged(&maps).into_iter().for_each(let_go);
+}
+
+/// Hands back what the allocator holds free, wherever it lies between what is in use: of itself, it does so at the end of
+/// its heap alone.
+pub fn trim() {
     #[cfg(target_env = "gnu")]
     {
         #![expect(unsafe_code, reason = "the allocator has no other interface")]
         // SAFETY: the function has no preconditions.
         unsafe { nix::libc::malloc_trim(0) };
     }
-    // It is a matter of size alone: if it cannot be had, nothing is wrong.
-    let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    unchanged(&maps).into_iter().for_each(let_go);
 }
 
 #[expect(unsafe_code, reason = "a system call on the process's own memory")]

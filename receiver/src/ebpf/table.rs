@@ -18,8 +18,10 @@ use nix::libc;
 const LOOKUP_ELEM: libc::c_long = 1;
 const DELETE_ELEM: libc::c_long = 3;
 const LOOKUP_BATCH: libc::c_long = 24;
-/// Entries per system call. More are not read faster.
-const BATCH: usize = 1_024;
+/// Bytes of values per system call, of all CPUs. More are not read faster.
+const BATCH: usize = 256 << 10;
+/// Entries per system call, at least: fewer are read more slowly, and a bucket of a hash has to find room.
+const ENTRIES: usize = 64;
 /// `ENOTSUPP` of the kernel, which has no name outside: kernels before 5.13 have no batches for per-CPU
 /// arrays.
 const NOT_SUPPORTED: i32 = 524;
@@ -110,7 +112,7 @@ impl<'a> Source<'a> {
     #[expect(unsafe_code, reason = "keys come as bytes")]
     fn each<K: aya::Pod>(&self, read: &mut impl FnMut(K, &[u8])) -> io::Result<()> {
         let stride = self.stride().map_err(io::Error::other)?;
-        let mut room = BATCH.min(self.entries as usize).max(1);
+        let mut room = (BATCH / stride.max(1)).max(ENTRIES).min(self.entries.max(1) as usize);
         // The kernel's place in the map between two calls: a bucket's number, or an array's key.
         let (mut place, mut next) = (0_u64, 0_u64);
         let mut first = true;

@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map},
+    hash::{BuildHasherDefault, Hasher},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -62,11 +64,31 @@ pub(super) struct Family {
     pub(super) help: String,
     /// The bounds that its exponential histograms show.
     pub(super) window: Window,
-    pub(super) series: HashMap<Identity, Series>,
+    pub(super) series: HashMap<Identity, Series, BuildHasherDefault<AsItIs>>,
     /// By their labels as they are written, hence in a stable order.
     order: BTreeMap<Box<str>, Identity>,
     /// Whether it was said that another description was given, too.
     pub(super) described_twice: bool,
+}
+
+/// Identities are hashes already, by keys that nobody outside knows.
+#[derive(Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, identity: u128) {
+        self.0 = identity as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// One series.
@@ -105,7 +127,7 @@ impl Family {
             kind,
             help,
             window: Window::of_unit(unit),
-            series: HashMap::new(),
+            series: HashMap::default(),
             order: BTreeMap::new(),
             described_twice: false,
         }
@@ -128,53 +150,60 @@ impl Family {
             }
             return Ok(());
         }
-        let mut value = point.value.map_err(|Malformed| Reason::Malformed)?;
-        let mut start = point.start;
-        let mut exemplars = exemplar::taken(origin, point.exemplars);
-        let held_by = if self.series.contains_key(&identity) {
-            identity
-        } else {
-            match self.order.entry(labels()) {
-                btree_map::Entry::Vacant(_) if !room => return Err(Reason::SeriesLimit),
-                btree_map::Entry::Vacant(free) => *free.insert(identity),
-                btree_map::Entry::Occupied(held) => *held.get(),
-            }
+        let series = Series {
+            value: point.value.map_err(|Malformed| Reason::Malformed)?,
+            time: point.time,
+            start: point.start,
+            exemplars: exemplar::taken(origin, point.exemplars),
+            seen: now,
         };
-        let successor = held_by != identity;
-        if let Some(held) = self.series.get_mut(&held_by) {
-            // Labels are all that a scraper knows of a series: what comes later with the same ones is its next
-            // value, as after a change of the resource. In one batch, they are two series.
-            if successor && (held.seen == now || point.time <= held.time) {
-                return Err(Reason::LabelCollision);
-            }
-            if point.time < held.time {
-                return Err(Reason::OldTimestamp);
-            }
-            if delta {
-                if point.start < held.time {
-                    return Err(Reason::DeltaOverlap);
-                }
-                // A gap is a reset: what happened in it is unknown.
-                if point.start == held.time {
-                    let mut sum = std::mem::replace(&mut held.value, Value::Int(0));
-                    sum.add(value);
-                    value = sum;
-                    start = held.start;
-                }
-            }
-            if exemplars.is_empty() {
-                exemplars = std::mem::take(&mut held.exemplars);
-            }
+        match self.series.get_mut(&identity) {
+            Some(held) => held.go_on(series, delta)?,
+            None => self.begin(identity, labels(), series, delta, room)?,
         }
-        if let Value::Exponential(histogram) = &value {
+        if self.kind == Kind::Histogram
+            && let Some(Series { value: Value::Exponential(histogram), .. }) =
+                self.series.get(&identity)
+        {
             self.window.show(histogram);
         }
-        if successor {
-            self.series.remove(&held_by);
-            self.order.insert(labels(), identity);
-        }
-        let series = Series { value, time: point.time, start, exemplars, seen: now };
-        self.series.insert(identity, series);
+        Ok(())
+    }
+
+    /// Takes in the first point of an identity.
+    fn begin(
+        &mut self,
+        identity: Identity,
+        labels: Box<str>,
+        series: Series,
+        delta: bool,
+        room: bool,
+    ) -> Result<(), Reason> {
+        let series = match self.order.entry(labels) {
+            btree_map::Entry::Vacant(_) if !room => return Err(Reason::SeriesLimit),
+            btree_map::Entry::Vacant(free) => {
+                free.insert(identity);
+                Some(series)
+            }
+            btree_map::Entry::Occupied(mut by) => {
+                let held = self.series.get_mut(by.get());
+                let series = match held {
+                    // Labels are all that a scraper knows of a series: what comes later with the same ones is its
+                    // next value, as after a change of the resource. In one batch, they are two series.
+                    Some(held) if held.seen == series.seen || series.time <= held.time => {
+                        return Err(Reason::LabelCollision);
+                    }
+                    Some(held) => {
+                        held.go_on(series, delta)?;
+                        self.series.remove(by.get())
+                    }
+                    None => Some(series),
+                };
+                by.insert(identity);
+                series
+            }
+        };
+        self.series.extend(series.map(|series| (identity, series)));
         Ok(())
     }
 
@@ -227,5 +256,31 @@ impl Family {
             // It had others at first: the schema, which they show, does not make another series.
             self.order.retain(|_, by| *by != identity);
         }
+    }
+}
+
+impl Series {
+    /// Becomes what a later point says.
+    fn go_on(&mut self, mut next: Self, delta: bool) -> Result<(), Reason> {
+        if next.time < self.time {
+            return Err(Reason::OldTimestamp);
+        }
+        if delta {
+            if next.start < self.time {
+                return Err(Reason::DeltaOverlap);
+            }
+            // A gap is a reset: what happened in it is unknown.
+            if next.start == self.time {
+                let mut sum = mem::replace(&mut self.value, Value::Int(0));
+                sum.add(next.value);
+                next.value = sum;
+                next.start = self.start;
+            }
+        }
+        if next.exemplars.is_empty() {
+            next.exemplars = mem::take(&mut self.exemplars);
+        }
+        *self = next;
+        Ok(())
     }
 }

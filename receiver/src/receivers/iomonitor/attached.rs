@@ -249,14 +249,14 @@ impl Attached {
             }
         }
         let turn = Turn::take();
-        let mut notes = Notes::new();
+        let mut notes = Notes::default();
         for (tier, _) in self.tiers.iter_mut().zip(due).filter(|(_, due)| **due) {
             tier.read(&mut points, scraped);
-            notes.extend(tier.groups.noted());
+            notes.append(tier.groups.noted());
         }
         drop(turn);
         if let Some(tier) = self.tiers.first() {
-            self.derived.emit(&notes, &tier.groups, &mut points);
+            self.derived.emit(notes, &tier.groups, &mut points);
         }
         at.probes(self.probes.clone());
         let resource: Vec<_> = self.resource.iter().map(|(k, v)| (*k, v.as_str())).collect();

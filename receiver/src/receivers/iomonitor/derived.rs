@@ -100,8 +100,39 @@ impl Quantity {
     }
 }
 
-/// What has been noted, by owner.
-pub type Notes = BTreeMap<(Owner, Quantity), u64>;
+/// One more than the last.
+const QUANTITIES: usize = Quantity::Dropped as usize + 1;
+
+/// What has been noted in a collection.
+#[derive(Default)]
+pub struct Notes(Vec<(Owner, Quantity, u64)>);
+
+/// An owner's quantities, those that were noted.
+type Noted = [Option<u64>; QUANTITIES];
+
+impl Notes {
+    /// Adds to a quantity.
+    pub fn add(&mut self, owner: Owner, quantity: Quantity, amount: u64) {
+        self.0.push((owner, quantity, amount));
+    }
+
+    /// Adds what has been noted elsewhere.
+    pub fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// What each owner's quantities come to.
+    fn by_owner(&mut self) -> impl Iterator<Item = (Owner, Noted)> {
+        self.0.sort_unstable_by_key(|(owner, ..)| *owner);
+        self.0.chunk_by(|a, b| a.0 == b.0).map(|notes| {
+            let mut noted = Noted::default();
+            for (_, quantity, amount) in notes {
+                *noted[*quantity as usize].get_or_insert_default() += amount;
+            }
+            (notes[0].0, noted)
+        })
+    }
+}
 
 /// A part, what it is a part of, and how the share is emitted.
 type Ratio = (Quantity, Quantity, &'static Metric, fn(f64) -> f64);
@@ -117,7 +148,7 @@ const RATIOS: [Ratio; 4] = [
 /// The quantities as of when each ratio was last made of them.
 #[derive(Default)]
 pub(super) struct Derived {
-    before: Notes,
+    before: BTreeMap<(Owner, Quantity), u64>,
     /// The ratios that were shown then, by their parts.
     shown: BTreeSet<(Owner, Quantity)>,
 }
@@ -125,29 +156,23 @@ pub(super) struct Derived {
 impl Derived {
     /// Emits the ratios of quantities that have been read by now. Of two that are read at intervals of their own, when
     /// both have been.
-    pub(super) fn emit(&mut self, now: &Notes, groups: &Groups, points: &mut Points<'_>) {
-        let mut last = None;
-        for (owner, _) in now.keys() {
-            if last.replace(*owner) == Some(*owner) {
-                continue;
-            }
+    pub(super) fn emit(&mut self, mut notes: Notes, groups: &Groups, points: &mut Points<'_>) {
+        for (owner, noted) in notes.by_owner() {
             match owner {
                 // The numbers of groups that have ended are others' now, and what these grow by is no news.
-                owner @ Owner::Ended(group) => {
-                    let gone = Owner::Group(*group);
-                    self.before.retain(|(owner, _), _| *owner != gone);
-                    points.about(groups.about(*owner));
-                    for (part, _, metric, _) in RATIOS {
+                Owner::Ended(group) => {
+                    let gone = Owner::Group(group);
+                    for (part, whole, metric, _) in RATIOS {
+                        self.before.remove(&(gone, part));
+                        self.before.remove(&(gone, whole));
                         if self.shown.remove(&(gone, part)) {
+                            points.about(groups.about(owner));
                             points.ratio(metric, &[], 0.0);
                         }
                     }
                 }
                 Owner::Other => {}
-                owner => {
-                    points.about(groups.about(*owner));
-                    self.owner(*owner, now, points);
-                }
+                owner => self.owner(owner, &noted, groups, points),
             }
         }
         points.about(About::default());
@@ -159,16 +184,21 @@ impl Derived {
         self.shown.retain(|(_, part)| signals.contains(part.signal()));
     }
 
-    fn owner(&mut self, owner: Owner, now: &Notes, points: &mut Points<'_>) {
+    fn owner(&mut self, owner: Owner, noted: &Noted, groups: &Groups, points: &mut Points<'_>) {
         for (part, whole, metric, value) in RATIOS {
             let keys = [(owner, part), (owner, whole)];
-            let [Some(part), Some(whole)] = keys.map(|key| now.get(&key)) else { continue };
-            let part = self.grown(keys[0], *part);
-            if let Some(share) = share(part, self.grown(keys[1], *whole)) {
+            let [Some(part), Some(whole)] = keys.map(|(_, quantity)| noted[quantity as usize])
+            else {
+                continue;
+            };
+            let part = self.grown(keys[0], part);
+            if let Some(share) = share(part, self.grown(keys[1], whole)) {
+                points.about(groups.about(owner));
                 points.ratio(metric, &[], value(share));
                 self.shown.insert(keys[0]);
             } else if self.shown.remove(&keys[0]) {
                 // There is none any more, and the last one is not to stand for it.
+                points.about(groups.about(owner));
                 points.ended(|points| points.ratio(metric, &[], 0.0));
             }
         }
@@ -199,6 +229,26 @@ mod tests {
         quantities.sort_unstable();
         quantities.dedup();
         assert_eq!(quantities.len(), 2 * RATIOS.len());
+        assert_eq!(quantities.len(), QUANTITIES);
+    }
+
+    #[test]
+    fn what_is_noted_of_an_owner_adds_up() {
+        let mut notes = Notes::default();
+        notes.add(Owner::Overflow, Quantity::Read, 1);
+        notes.add(Owner::Host, Quantity::Read, 2);
+        let mut more = Notes::default();
+        more.add(Owner::Host, Quantity::Dropped, 0);
+        more.add(Owner::Host, Quantity::Read, 5);
+        notes.append(more);
+        let found: Vec<_> = notes.by_owner().collect();
+        let [(Owner::Host, host), (Owner::Overflow, overflow)] = found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(host[Quantity::Read as usize], Some(7));
+        assert_eq!(host[Quantity::Dropped as usize], Some(0));
+        assert_eq!(host[Quantity::Asked as usize], None);
+        assert_eq!(overflow[Quantity::Read as usize], Some(1));
     }
 
     #[test]

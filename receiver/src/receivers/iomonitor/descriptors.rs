@@ -109,7 +109,7 @@ impl Signal for Descriptors {
         let errors = groups.read(Self::NAME, "ERRORS", loaded)?;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
-            for (_, cell) in cells {
+            for (_, cell) in cells.iter() {
                 let (closed, opened) = cell.split_last().context("a cell of nothing")?;
                 for (kind, opened) in KINDS.into_iter().zip(opened) {
                     points.counter(&OPENED, &[(OPENED.attributes[0].name, kind)], *opened);
@@ -117,7 +117,7 @@ impl Signal for Descriptors {
                 points.counter(&CLOSED, &[], *closed);
             }
             let mut by_error = [0; errno::SLOTS as usize];
-            errors.of(owner).iter().for_each(|(slot, count)| by_error[*slot as usize] = count[0]);
+            errors.of(owner).iter().for_each(|(slot, count)| by_error[slot as usize] = count[0]);
             errors::emit(points, &ERRORS, &[], &by_error);
         }
         points.about(About::default());

@@ -2,7 +2,7 @@
 
 use abi::exponential;
 
-use super::groups::Cell;
+use super::groups::Owned;
 use crate::metric::Exponential;
 
 /// What all octaves' cells come to.
@@ -62,12 +62,11 @@ impl Durations {
 }
 
 /// The durations of each of `kinds` kinds, from cells of [`abi::duration`].
-pub fn by_kind(cells: &[Cell], kinds: usize, octaves: usize) -> Vec<Durations> {
+pub fn by_kind(cells: Owned<'_>, kinds: usize, octaves: usize) -> Vec<Durations> {
     let mut all: Vec<_> = (0..kinds).map(|_| Durations::default()).collect();
-    for (entry, cell) in cells {
-        let entry = *entry as usize;
-        let (Some(durations), [nanos, zeros, buckets @ ..]) =
-            (all.get_mut(entry / octaves), cell.as_slice())
+    for (entry, cell) in cells.iter() {
+        let entry = entry as usize;
+        let (Some(durations), [nanos, zeros, buckets @ ..]) = (all.get_mut(entry / octaves), cell)
         else {
             continue;
         };

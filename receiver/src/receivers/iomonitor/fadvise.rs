@@ -145,19 +145,19 @@ impl Signal for Fadvise {
         for (owner, cells) in groups.read(Self::NAME, "CALLS", loaded)?.iter() {
             points.about(groups.about(owner));
             let mut calls = vec![0; SLOTS as usize];
-            for (slot, cell) in cells {
-                calls[*slot as usize] = cell.first().copied().unwrap_or(0);
+            for (slot, cell) in cells.iter() {
+                calls[slot as usize] = cell.first().copied().unwrap_or(0);
             }
             emit(points, &calls);
         }
         for (owner, cells) in groups.read(Self::NAME, "ADVISED", loaded)?.iter() {
             points.about(groups.about(owner));
-            for (advice, cell) in cells {
-                let Some(name) = ADVICES.get(*advice as usize) else { continue };
+            for (advice, cell) in cells.iter() {
+                let Some(name) = ADVICES.get(advice as usize) else { continue };
                 if cell[0] > 0 {
                     points.counter(&ADVISED, &[(NAME.name, name)], cell[0]);
                 }
-                if *advice == DONTNEED {
+                if advice == DONTNEED {
                     groups.note(owner, Quantity::NotNeeded, cell[0]);
                 }
             }

@@ -6,8 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    ops::Range,
+    fs, mem,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -20,11 +19,10 @@ use abi::{
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use smallvec::SmallVec;
 
 use super::derived::{Notes, Quantity};
 use crate::{
-    ebpf::{group::GroupBy, load::Loaded, process},
+    ebpf::{group::GroupBy, load::Loaded, process, table::Table},
     metric::{About, Attribute, Points, key_value, nanos},
 };
 
@@ -67,39 +65,78 @@ pub enum Owner {
     Overflow,
 }
 
-/// A cell: its entry and its columns, of which few signals have more. Of thousands of groups, an allocation for
-/// each cell would be most of what reading takes.
-pub type Cell = (u32, SmallVec<[u64; 12]>);
+/// A cell: its entry and its columns.
+pub type Cell<'a> = (u32, &'a [u64]);
+
+/// Where a cell is, and whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    owner: Owner,
+    entry: u32,
+    row: u32,
+}
 
 /// The cells of a map, those of each owner together.
 pub struct Cells {
-    /// Ascending, each with the place of its cells.
-    owners: Vec<(Owner, Range<usize>)>,
-    cells: Vec<Cell>,
+    /// Ascending.
+    places: Vec<Place>,
+    /// In a row.
+    columns: usize,
+    /// Row after row, as they have been read: of thousands of groups, to move them would be most of what reading takes.
+    values: Vec<u64>,
 }
 
 impl Cells {
-    fn of_all(mut found: Vec<(Owner, Cell)>) -> Self {
-        found.sort_unstable_by_key(|(owner, (entry, _))| (*owner, *entry));
-        let mut owners: Vec<(Owner, Range<usize>)> = Vec::new();
-        for (place, (owner, _)) in found.iter().enumerate() {
-            match owners.last_mut() {
-                Some((last, cells)) if last == owner => cells.end = place + 1,
-                _ => owners.push((*owner, place..place + 1)),
-            }
-        }
-        Self { owners, cells: found.into_iter().map(|(_, cell)| cell).collect() }
+    /// Of a table whose rows are nobody's yet.
+    fn new(table: Table) -> Self {
+        Self { places: Vec::new(), columns: table.columns.max(1), values: table.sums }
+    }
+
+    fn row(&self, row: usize) -> &[u64] {
+        &self.values[row * self.columns..][..self.columns]
+    }
+
+    /// Says whose cell a row is.
+    fn place(&mut self, owner: Owner, entry: u32, row: usize) {
+        self.places.push(Place { owner, entry, row: row as u32 });
+    }
+
+    /// Adds a cell that is not in the table.
+    fn add(&mut self, owner: Owner, entry: u32, values: &[u64]) {
+        self.place(owner, entry, self.values.len() / self.columns);
+        self.values.extend_from_slice(values);
+    }
+
+    fn sorted(mut self) -> Self {
+        self.places.sort_unstable();
+        self
     }
 
     /// Owners with their cells.
-    pub fn iter(&self) -> impl Iterator<Item = (Owner, &[Cell])> {
-        self.owners.iter().map(|(owner, cells)| (*owner, &self.cells[cells.clone()]))
+    pub fn iter(&self) -> impl Iterator<Item = (Owner, Owned<'_>)> {
+        let owners = self.places.chunk_by(|a, b| a.owner == b.owner);
+        owners.map(|places| (places[0].owner, Owned { places, cells: self }))
     }
 
     /// One owner's.
-    pub fn of(&self, owner: Owner) -> &[Cell] {
-        let found = self.owners.binary_search_by_key(&owner, |(owner, _)| *owner);
-        found.map_or(&[], |place| &self.cells[self.owners[place].1.clone()])
+    pub fn of(&self, owner: Owner) -> Owned<'_> {
+        let places = &self.places[self.places.partition_point(|place| place.owner < owner)..];
+        let end = places.partition_point(|place| place.owner == owner);
+        Owned { places: &places[..end], cells: self }
+    }
+}
+
+/// The cells of an owner, by their entries.
+#[derive(Clone, Copy)]
+pub struct Owned<'a> {
+    places: &'a [Place],
+    cells: &'a Cells,
+}
+
+impl<'a> Owned<'a> {
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Cell<'a>> {
+        self.places.iter().map(|place| (place.entry, self.cells.row(place.row as usize)))
     }
 }
 
@@ -148,7 +185,7 @@ impl Groups {
             boot,
             folded: BTreeMap::new(),
             living: Living::default(),
-            notes: Notes::new(),
+            notes: Notes::default(),
             noting: true,
         }
     }
@@ -165,19 +202,17 @@ impl Groups {
         map: &'static str,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let mut cells = Vec::new();
-        let owner = if self.is_host() { Owner::Host } else { Owner::Overflow };
-        // Every entry of the host is there from the start, and counts; of the overflow, only what happened.
-        let all = loaded.cells(map)?;
-        for (key, values) in all.rows() {
-            if self.is_host() || values.iter().any(|value| *value > 0) {
-                cells.push((owner, (key.entry, values.into())));
-            }
+        if !self.is_host() {
+            return self.read_sparse(signal, map, loaded);
         }
-        if self.is_host() {
-            return Ok(Cells::of_all(cells));
+        // Every entry of the host is there from the start, and counts.
+        let mut all = loaded.cells(map)?;
+        let keys = mem::take(&mut all.keys);
+        let mut cells = Cells::new(all);
+        for (row, key) in keys.iter().enumerate() {
+            cells.place(Owner::Host, key.entry, row);
         }
-        self.placed(signal, map, loaded, cells)
+        Ok(cells.sorted())
     }
 
     /// Reads a map that has one cell for each group, and has `emit` tell its numbers.
@@ -191,8 +226,8 @@ impl Groups {
     ) -> Result<()> {
         for (owner, cells) in self.read(signal, map, loaded)?.iter() {
             points.about(self.about(owner));
-            for (_, cell) in cells {
-                let numbers = cell.as_slice().try_into();
+            for (_, cell) in cells.iter() {
+                let numbers = cell.try_into();
                 emit(points, numbers.with_context(|| format!("a cell of {} numbers", cell.len()))?);
             }
         }
@@ -207,27 +242,12 @@ impl Groups {
         map: &'static str,
         loaded: &Loaded,
     ) -> Result<Cells> {
-        let mut cells = Vec::new();
-        for (key, values) in loaded.cells(map)?.rows() {
-            if values.iter().any(|value| *value > 0) {
-                cells.push((Owner::Overflow, (key.entry, values.into())));
-            }
-        }
-        self.placed(signal, map, loaded, cells)
-    }
-
-    /// Adds the cells that are in the hash.
-    fn placed(
-        &mut self,
-        signal: &'static str,
-        map: &'static str,
-        loaded: &Loaded,
-        mut cells: Vec<(Owner, Cell)>,
-    ) -> Result<Cells> {
         let host = self.is_host();
-        let by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
-        cells.reserve(by_group.keys.len());
-        for (key, values) in by_group.rows() {
+        let mut by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
+        let keys = mem::take(&mut by_group.keys);
+        let mut cells = Cells::new(by_group);
+        cells.places.reserve(keys.len());
+        for (row, key) in keys.iter().enumerate() {
             let living = &mut self.living;
             let owner = if host {
                 Owner::Host
@@ -240,18 +260,23 @@ impl Groups {
                 Owner::Group(key.group)
             };
             if !matches!(owner, Owner::Group(_) | Owner::Host) {
-                self.fold(signal, map, loaded, key, values)?;
+                self.fold(signal, map, loaded, key, cells.row(row))?;
             }
             if owner != Owner::Other {
-                cells.push((owner, (key.entry, values.into())));
+                cells.place(owner, key.entry, row);
             }
         }
-        for ((_, _, entry), values) in
-            self.folded.iter().filter(|((s, m, _), _)| (*s, *m) == (signal, map))
-        {
-            cells.push((Owner::Other, (*entry, values.as_slice().into())));
+        let folded = self.folded.iter().filter(|((s, m, _), _)| (*s, *m) == (signal, map));
+        for ((_, _, entry), values) in folded {
+            cells.add(Owner::Other, *entry, values);
         }
-        Ok(Cells::of_all(cells))
+        // Of the overflow, only what happened.
+        for (key, values) in loaded.cells(map)?.rows() {
+            if values.iter().any(|value| *value > 0) {
+                cells.add(Owner::Overflow, key.entry, values);
+            }
+        }
+        Ok(cells.sorted())
     }
 
     fn fold(
@@ -273,9 +298,10 @@ impl Groups {
     /// asked who lives, so none of them is new; and who has ended counts no more.
     pub fn begin(&mut self) {
         let living = &mut self.living;
-        living.known = std::mem::take(&mut living.found);
+        living.known = mem::take(&mut living.found);
         living.known.sort_unstable();
         living.known.dedup();
+        living.known.shrink_to_fit();
         living.ended.clear();
         if living.known.is_empty() {
             return;
@@ -290,7 +316,7 @@ impl Groups {
     /// Goes on where another left off with who has ended; with `signals`, also with what those counted.
     pub fn go_on(&mut self, from: &mut Self, signals: &BTreeSet<&'static str>) {
         self.boot = from.boot;
-        let folded = std::mem::take(&mut from.folded).into_iter();
+        let folded = mem::take(&mut from.folded).into_iter();
         let (mine, others) = folded.partition(|((signal, ..), _)| signals.contains(signal));
         from.folded = others;
         self.folded.extend::<BTreeMap<_, _>>(mine);
@@ -304,7 +330,7 @@ impl Groups {
     /// Adds to a quantity that ratios are made of, of this collection.
     pub fn note(&mut self, owner: Owner, quantity: Quantity, amount: u64) {
         if self.noting {
-            *self.notes.entry((owner, quantity)).or_default() += amount;
+            self.notes.add(owner, quantity, amount);
         }
     }
 
@@ -315,7 +341,7 @@ impl Groups {
 
     /// Takes what this collection has noted.
     pub fn noted(&mut self) -> Notes {
-        std::mem::take(&mut self.notes)
+        mem::take(&mut self.notes)
     }
 
     /// How the points of an owner's cells are marked.
@@ -416,7 +442,11 @@ fn cgroups(directory: &Path, ids: &mut BTreeSet<u64>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             ids.insert(entry.ino());
-            cgroups(&entry.path(), ids);
+            // Most have no directories, and dozens of files, which take long to list. One that is without has two links:
+            // its name and its own `.` (kernfs_refresh_inode in fs/kernfs/inode.c).
+            if entry.metadata().is_ok_and(|directory| directory.nlink() != 2) {
+                cgroups(&entry.path(), ids);
+            }
         }
     }
 }

@@ -118,7 +118,7 @@ impl Signal for IoUring {
             for (owner, cells) in groups.read(Self::NAME, "SUBMITTED", loaded)?.iter() {
                 points.about(groups.about(owner));
                 for (place, cell) in cells.iter().filter(|(_, cell)| cell[0] > 0) {
-                    let attributes = [(OPERATION.name, name(*place))];
+                    let attributes = [(OPERATION.name, name(place))];
                     points.counter(&SUBMISSIONS, &attributes, cell[0]);
                 }
             }
@@ -156,11 +156,11 @@ struct Sum {
 fn sums(loaded: &Loaded, groups: &mut Groups) -> Result<BTreeMap<(Owner, u32), Sum>> {
     let mut sums: BTreeMap<_, Sum> = BTreeMap::new();
     for (owner, cells) in groups.read_sparse(IoUring::NAME, "CELLS", loaded)?.iter() {
-        for (entry, cell) in cells {
-            let [completions, bytes, nanos, zeros, buckets @ ..] = cell.as_slice() else {
+        for (entry, cell) in cells.iter() {
+            let [completions, bytes, nanos, zeros, buckets @ ..] = cell else {
                 continue;
             };
-            let octave = *entry as usize % OCTAVES;
+            let octave = entry as usize % OCTAVES;
             let sum = sums.entry((owner, entry / OCTAVES as u32)).or_default();
             sum.completions += completions;
             sum.bytes += bytes;
@@ -168,7 +168,7 @@ fn sums(loaded: &Loaded, groups: &mut Groups) -> Result<BTreeMap<(Owner, u32), S
         }
     }
     for (owner, cells) in groups.read_sparse(IoUring::NAME, "ERRORS", loaded)?.iter() {
-        for (entry, cell) in cells {
+        for (entry, cell) in cells.iter() {
             let sum = sums.entry((owner, entry / errno::SLOTS)).or_default();
             sum.errors.push((entry % errno::SLOTS, cell[0]));
         }

@@ -85,12 +85,12 @@ impl Signal for Kills {
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
             let mut chosen = 0;
-            for (entry, cell) in cells {
+            for (entry, cell) in cells.iter() {
                 let count = cell.first().copied().unwrap_or(0);
-                if *entry == OOM {
+                if entry == OOM {
                     chosen = count;
                 } else if count > 0 {
-                    let attributes = [(KILLED.attributes[0].name, &*name(*entry))];
+                    let attributes = [(KILLED.attributes[0].name, &*name(entry))];
                     points.counter(&KILLED, &attributes, count);
                 }
             }

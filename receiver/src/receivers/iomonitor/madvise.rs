@@ -125,12 +125,12 @@ impl Signal for Madvise {
         let errors = groups.read(Self::NAME, "ERRORS", loaded)?;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
-            for (entry, cell) in cells {
-                let &[calls, bytes] = cell.as_slice() else { continue };
+            for (entry, cell) in cells.iter() {
+                let &[calls, bytes] = cell else { continue };
                 if calls == 0 {
                     continue;
                 }
-                let attributes = attributes(*entry);
+                let attributes = attributes(entry);
                 points.counter(&CALLED, &attributes, calls);
                 points.counter(&BYTES, &attributes, bytes);
             }

@@ -120,6 +120,12 @@ const fn count_metrics() -> usize {
 /// points of a series are apart by more than a millisecond, which is as exact as Prometheus is.
 const SOON: Duration = Duration::from_millis(10);
 
+/// What a collection has taken for a moment is handed back so long after it: by then, those whom it was sent to have taken it
+/// in, and at the first, everything else has started.
+const LATER: Duration = Duration::from_millis(50);
+/// A collection of so many points takes more than a MiB, which is worth the walk through the heap and the faults of the next.
+const MANY: usize = 4_096;
+
 /// The receiver.
 pub struct IoMonitor {
     config: Config,
@@ -244,12 +250,18 @@ impl IoMonitor {
         let mut schedule = Schedule::new(intervals, self.config.initial_delay, epoch);
         let mut soon = before.is_some();
         let mut settled = false;
+        let mut hand_back: Option<fn()> = None;
         loop {
             let (stopped, due) = tokio::select! {
                 biased;
                 () = cx.stop.cancelled() => (true, all.clone()),
                 () = sleep(SOON), if soon => (false, all.clone()),
                 due = schedule.next() => (false, if before.is_some() { all.clone() } else { due }),
+                () = sleep(LATER), if hand_back.is_some() => {
+                    hand_back.take().into_iter().for_each(tokio::task::block_in_place);
+                    settled = true;
+                    continue;
+                }
             };
             soon = false;
             // The kernel goes on counting, and the next collection has it all.
@@ -269,8 +281,10 @@ impl IoMonitor {
                 (metrics, events)
             });
             let last = metrics.as_ref().filter(|_| stopped).cloned();
+            let mut points = 0;
             if let Some(metrics) = &mut metrics {
-                scraped.points.add(metrics.items() as u64, &scraped.attributes);
+                points = metrics.items();
+                scraped.points.add(points as u64, &scraped.attributes);
                 if let Some(before) = before.take() {
                     ends::add(before, metrics);
                 }
@@ -280,10 +294,10 @@ impl IoMonitor {
                     return Ok(());
                 }
             }
-            // By now everything else has started, too.
-            if !std::mem::replace(&mut settled, true) {
-                memory::release();
-            }
+            hand_back = match settled {
+                false => Some(memory::release),
+                true => (points >= MANY).then_some(memory::trim),
+            };
             if stopped {
                 cx.heritage.leave(Left { attached, last });
                 return Ok(());

@@ -207,9 +207,8 @@ impl Signal for PageCache {
         let followed = lookups && misses;
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
-            for (_, cell) in cells {
-                let &[added, deleted, looked_up, asked, ahead, missed, faulted] = cell.as_slice()
-                else {
+            for (_, cell) in cells.iter() {
+                let &[added, deleted, looked_up, asked, ahead, missed, faulted] = cell else {
                     bail!("a cell of {} numbers", cell.len())
                 };
                 let metrics = [

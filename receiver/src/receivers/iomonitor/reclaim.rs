@@ -217,7 +217,7 @@ impl Signal for Reclaim {
         let direct = [(global, GLOBAL), (memcg, MEMCG)];
         for (owner, cells) in groups.read(Self::NAME, "CELLS", loaded)?.iter() {
             points.about(groups.about(owner));
-            for (_, cell) in cells {
+            for (_, cell) in cells.iter() {
                 for (_, kind) in direct.iter().filter(|(attached, _)| *attached) {
                     let kind = *kind as usize;
                     points.counter(&BEGINS, &[(TYPE.name, TYPES[kind])], cell[kind]);

@@ -11,7 +11,7 @@ use super::{
     derived::Quantity,
     durations::Durations,
     errors,
-    groups::{Cell, Groups},
+    groups::{Groups, Owned},
     own::dropped,
     signal::{Disabled, Signal},
     system_call::{self, SystemCall},
@@ -213,11 +213,11 @@ impl Signal for Syscalls {
 }
 
 /// Of an owner's cells, those of `count` entries from `first` on, counted from there.
-fn entries(cells: &[Cell], first: u32, count: u32) -> impl Iterator<Item = (usize, &[u64])> {
+fn entries(cells: Owned<'_>, first: u32, count: u32) -> impl Iterator<Item = (usize, &[u64])> {
     cells
         .iter()
         .filter(move |(entry, _)| (first..first + count).contains(entry))
-        .map(move |(entry, cell)| ((entry - first) as usize, cell.as_slice()))
+        .map(move |(entry, cell)| ((entry - first) as usize, cell))
 }
 
 /// What the tracepoints at a call's exit say, and more.

@@ -116,26 +116,24 @@ fn sums(loaded: &Loaded, groups: &mut Groups) -> Result<BTreeMap<Place, Sum>> {
     let mut sums: BTreeMap<Place, Sum> = BTreeMap::new();
     let at = |owner, entry| (owner, entry / OPERATIONS, entry % OPERATIONS);
     for (owner, cells) in groups.read_sparse(Block::NAME, "COUNTS", loaded)?.iter() {
-        for (entry, cell) in cells {
-            let Ok(counts) = cell.as_slice().try_into() else {
-                bail!("a cell of {} numbers", cell.len())
-            };
-            sums.entry(at(owner, *entry)).or_default().counts = counts;
+        for (entry, cell) in cells.iter() {
+            let Ok(counts) = cell.try_into() else { bail!("a cell of {} numbers", cell.len()) };
+            sums.entry(at(owner, entry)).or_default().counts = counts;
         }
     }
     for (owner, cells) in groups.read_sparse(Block::NAME, "ERRORS", loaded)?.iter() {
-        for (entry, cell) in cells {
+        for (entry, cell) in cells.iter() {
             let sum = sums.entry(at(owner, entry / errno::SLOTS)).or_default();
             sum.errors.push((entry % errno::SLOTS, cell[0]));
         }
     }
     for (owner, cells) in groups.read_sparse(Block::NAME, "TIMES", loaded)?.iter() {
-        for (entry, cell) in cells {
-            let (phase, octave) = (entry / OCTAVES as u32, *entry as usize % OCTAVES);
+        for (entry, cell) in cells.iter() {
+            let (phase, octave) = (entry / OCTAVES as u32, entry as usize % OCTAVES);
             let sum = sums.entry(at(owner, phase / 2)).or_default();
             let times =
                 if phase % 2 == Phase::Queue as u32 { &mut sum.queue } else { &mut sum.device };
-            let [nanos, zeros, buckets @ ..] = cell.as_slice() else { continue };
+            let [nanos, zeros, buckets @ ..] = cell else { continue };
             times.add(octave, *nanos, *zeros, buckets);
         }
     }

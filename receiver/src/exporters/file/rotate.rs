@@ -60,16 +60,16 @@ impl Backups {
 
     /// Puts the file aside, and removes the old ones that are too many or too old.
     pub fn rotate(&self) -> Result<()> {
+        let old = self.old();
         let mut now = Timestamp::now();
-        let mut aside = self.name(now);
-        // A second within a millisecond must not replace the first.
-        while aside.exists() {
-            now += SignedDuration::from_millis(1);
-            aside = self.name(now);
+        // What comes within the same millisecond, or after the clock was set back, is the newest nevertheless.
+        if let Ok([(newest, _), ..]) = old.as_deref() {
+            now = now.max(*newest + SignedDuration::from_millis(1));
         }
+        let aside = self.name(now);
         fs::rename(&self.path, &aside)
             .with_context(|| format!("{} to {}", self.path.display(), aside.display()))?;
-        if let Err(error) = self.remove(now) {
+        if let Err(error) = old.and_then(|old| self.remove(old, now)) {
             tracing::error!("rotation: {error:#}");
         }
         Ok(())
@@ -87,7 +87,8 @@ impl Backups {
         Some(time.to_zoned(self.zone.clone()).ok()?.timestamp())
     }
 
-    fn remove(&self, now: Timestamp) -> Result<()> {
+    /// Those that there are, the newest first.
+    fn old(&self) -> Result<Vec<(Timestamp, PathBuf)>> {
         let directory = match self.path.parent() {
             Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
@@ -97,15 +98,42 @@ impl Backups {
             let entry = entry?;
             old.extend(self.time(&entry.file_name()).map(|time| (time, entry.path())));
         }
-        // The newest first.
         old.sort_unstable_by(|a, b| b.cmp(a));
-        for (number, (time, path)) in (1..).zip(&old) {
+        Ok(old)
+    }
+
+    /// Removes those of `old` that are too many beside the one that has just come, or too old.
+    fn remove(&self, old: Vec<(Timestamp, PathBuf)>, now: Timestamp) -> Result<()> {
+        for (number, (time, path)) in (2..).zip(old) {
             let too_many = self.max_backups > 0 && number > self.max_backups;
-            let too_old = self.max_age.is_some_and(|age| now.duration_since(*time) > age);
+            let too_old = self.max_age.is_some_and(|age| now.duration_since(time) > age);
             if too_many || too_old {
-                fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+                fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_aside_last_stays_whatever_the_clock_says() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out.json");
+        let rotation = Rotation { max_backups: 2, ..Rotation::default() };
+        let backups = Backups::new(&path, &rotation);
+        // The clock was an hour ahead, or more rotations than there are milliseconds.
+        let ahead = Timestamp::now() + SignedDuration::from_hours(1);
+        fs::write(backups.name(ahead), "0").expect("written");
+        for number in 1..9 {
+            fs::write(&path, number.to_string()).expect("written");
+            backups.rotate().expect("rotated");
+        }
+        let old = backups.old().expect("listed");
+        let held: Vec<_> = old.iter().filter_map(|(_, at)| fs::read_to_string(at).ok()).collect();
+        assert_eq!(held, ["8", "7"]);
     }
 }

@@ -93,7 +93,7 @@ fn live_kernel() -> Result<()> {
     root_tests("kernel")
 }
 
-/// The same tests on each kernel that is supported. All that each could force takes twice as long, and is for
+/// The same tests on each kernel that is supported. All that each could force takes two to three times as long, and is for
 /// `cargo xtask vm`.
 fn machines() -> Result<()> {
     vm::run(&vm::Args::of_ci())

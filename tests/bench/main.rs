@@ -65,9 +65,11 @@ fn only(signal: &str, section: Value) -> Value {
         "page_cache",
         "reclaim",
         "syscalls",
+        // Whichever it is, of those that are off by default, too.
+        signal,
     ];
     let mut signals: serde_json::Map<_, _> =
-        all.map(|name| (name.to_owned(), json!({"enabled": name == signal}))).into_iter().collect();
+        all.into_iter().map(|name| (name.to_owned(), json!({"enabled": name == signal}))).collect();
     if let (Some(own), Value::Object(more)) = (signals[signal].as_object_mut(), section) {
         own.extend(more);
     }
@@ -209,7 +211,32 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
         variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup"))
             .over(REQUESTS),
     ];
-    case("4 KiB read past the cache from a loop device", Work::requests, block, cgroup)
+    case("4 KiB read past the cache from a loop device", Work::requests, block, cgroup)?;
+    let states = only("page_states", json!({}));
+    let changes = vec![
+        variant("page_states, tp_btf", Mode::TpBtf, states.clone()),
+        variant("page_states, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&states, "cgroup")),
+    ];
+    case("a page written to and thrown away (page_states)", Work::writes, changes, cgroup)?;
+    let faults = only("faults", json!({}));
+    let served = vec![
+        variant("faults, perf_event", Mode::PerfEvent, faults.clone()),
+        variant("faults, perf_event, scope, cgroup", Mode::PerfEvent, keyed(&faults, "cgroup")),
+    ];
+    case("a page of memory touched for the first time (faults)", Work::faults, served, cgroup)?;
+    for (name, work, signal) in [
+        ("madvise(NORMAL)", Work::memory_advice as fn() -> Result<Work>, "madvise"),
+        ("a descriptor opened and closed (two calls)", Work::descriptors, "descriptors"),
+    ] {
+        let signal = only(signal, json!({}));
+        let calls = vec![
+            empty(EXIT, || Empty::typed(&["sys_exit"])),
+            variant("tp_btf", Mode::TpBtf, signal.clone()).over(EXIT),
+            variant("tp_btf, scope, cgroup", Mode::TpBtf, keyed(&signal, "cgroup")).over(EXIT),
+        ];
+        case(name, work, calls, cgroup)?;
+    }
+    Ok(())
 }
 
 const EXIT: &str = "empty, tp_btf exit";

@@ -1,17 +1,24 @@
 //! The events, as fast as one CPU makes them.
-#![expect(unsafe_code, reason = "a ring is handed what must live until it answers")]
+#![expect(
+    unsafe_code,
+    reason = "a ring is handed what must live until it answers, and pages are touched"
+)]
 
 use std::{
     cell::RefCell,
+    ffi::c_void,
     fs::File,
+    num::NonZeroUsize,
     os::{fd::AsRawFd, unix::fs::FileExt},
+    ptr::NonNull,
     time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use io_uring::{IoUring, opcode};
 use nix::{
     fcntl::{PosixFadviseAdvice, posix_fadvise},
+    sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous},
     unistd::getppid,
 };
 use tests::{device::Device, file, random};
@@ -150,6 +157,36 @@ impl Work {
         Ok(Self { events: 100, run: Box::new(run) })
     }
 
+    /// Pages of memory that are touched for the first time, and given back.
+    pub(crate) fn faults() -> Result<Self> {
+        const PAGES: usize = 256;
+        let memory = Memory::new(PAGES)?;
+        let run = move || {
+            for page in 0..PAGES {
+                memory.touch(page);
+            }
+            memory.advise(MmapAdvise::MADV_DONTNEED);
+        };
+        Ok(Self { events: PAGES, run: Box::new(run) })
+    }
+
+    /// Advice about memory that changes nothing.
+    pub(crate) fn memory_advice() -> Result<Self> {
+        let memory = Memory::new(1)?;
+        let run = move || (0..1_000).for_each(|_| memory.advise(MmapAdvise::MADV_NORMAL));
+        Ok(Self { events: 1_000, run: Box::new(run) })
+    }
+
+    /// Descriptors that are opened and closed.
+    pub(crate) fn descriptors() -> Result<Self> {
+        let run = || {
+            for _ in 0..1_000 {
+                assert!(File::open("/dev/null").is_ok(), "it is there everywhere");
+            }
+        };
+        Ok(Self { events: 1_000, run: Box::new(run) })
+    }
+
     /// ns per event: the tenth percentile of many batches.
     pub(crate) fn nanos(&self) -> f64 {
         let mut batches: Vec<f64> = (0..BATCHES)
@@ -161,6 +198,33 @@ impl Work {
             .collect();
         batches.sort_by(f64::total_cmp);
         batches[BATCHES / 10]
+    }
+}
+
+/// Memory of small pages.
+struct Memory(NonNull<c_void>, usize);
+
+impl Memory {
+    fn new(pages: usize) -> Result<Self> {
+        let length = NonZeroUsize::new(pages * 4_096).context("no pages")?;
+        let (protection, flags) =
+            (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+        // SAFETY: it is new memory, which nothing else refers to.
+        let memory =
+            Self(unsafe { mmap_anonymous(None, length, protection, flags) }?, length.get());
+        memory.advise(MmapAdvise::MADV_NOHUGEPAGE);
+        Ok(memory)
+    }
+
+    fn touch(&self, page: usize) {
+        // SAFETY: the page is in it.
+        unsafe { self.0.byte_add(page * 4_096).cast::<u8>().write_volatile(1) };
+    }
+
+    fn advise(&self, advice: MmapAdvise) {
+        // SAFETY: nobody relies on what is in it.
+        let taken = unsafe { madvise(self.0, self.1, advice) };
+        assert!(taken.is_ok(), "memory takes advice");
     }
 }
 

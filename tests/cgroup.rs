@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -59,6 +60,23 @@ impl Cgroup {
         Ok(nested)
     }
 
+    /// Whether `controller` tells it apart from others.
+    pub fn controlled(&self, controller: &str) -> Result<bool> {
+        let own = fs::read_to_string(self.path.join("cgroup.controllers"))?;
+        Ok(own.split_whitespace().any(|own| own == controller))
+    }
+
+    /// Has `controller` tell its children apart.
+    pub fn control(&self, controller: &str) -> Result<()> {
+        fs::write(self.path.join("cgroup.subtree_control"), format!("+{controller}"))
+            .with_context(|| format!("control {controller} in {}", self.path.display()))
+    }
+
+    /// Its id, as metrics have it: the inode number of its directory.
+    pub fn id(&self) -> Result<String> {
+        Ok(fs::metadata(&self.path)?.ino().to_string())
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -75,7 +93,7 @@ impl Cgroup {
     }
 }
 
-/// Moves a process back to the top of every hierarchy that a test could have moved it in.
+/// Moves a process into the cgroup of this directory.
 pub(crate) fn move_to(cgroup: &Path, pid: Pid) -> Result<()> {
     let procs = cgroup.join("cgroup.procs");
     fs::write(&procs, pid.to_string()).with_context(|| format!("move {pid} to {}", procs.display()))

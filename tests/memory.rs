@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::cgroup::{Cgroup, hierarchy};
+use crate::cgroup::{Cgroup, hierarchy, move_to};
 
 /// A cgroup whose processes may use so much memory and no more.
 #[derive(Debug)]
@@ -94,6 +94,14 @@ impl Limited {
             limit.add(pid)?;
         }
         self.scope.add(pid)
+    }
+
+    /// Moves a process out of it, to the top of each hierarchy.
+    pub fn leave(&self, pid: Pid) -> Result<()> {
+        if self.limit.is_some() {
+            move_to(&hierarchy("cgroup", "memory")?, pid)?;
+        }
+        self.scope.leave(pid)
     }
 }
 
@@ -239,7 +247,7 @@ impl Swapped {
 }
 
 /// The running kernel's version: how it counts what the tests take for the truth has changed.
-fn release() -> Result<(u32, u32)> {
+pub fn release() -> Result<(u32, u32)> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {

@@ -71,6 +71,15 @@ pub fn attaches(mode: Mode) -> Result<bool> {
     Ok(holes()?.iter().any(|((_, by), why)| *by == mode && why.is_none()))
 }
 
+/// What the verifier refuses of the probes' programs, each with its reason.
+pub fn refused() -> Result<Vec<String>> {
+    let refused = holes()?.iter().filter_map(|((probe, mode), why)| {
+        let why = why.as_deref().filter(|why| why.contains("the verifier refuses"))?;
+        Some(format!("{probe} by {}: {why}", mode.name()))
+    });
+    Ok(refused.collect())
+}
+
 fn holes() -> Result<&'static Holes> {
     static PROBES: OnceLock<Result<Holes, String>> = OnceLock::new();
     let probes = PROBES.get_or_init(|| ask().map_err(|error| format!("{error:#}")));

@@ -23,6 +23,8 @@ pub enum Open {
     Read(PathBuf),
     /// Opened for writing.
     Write(PathBuf),
+    /// Opened for both, past the page cache. The buffer is aligned as that wants it.
+    Direct(PathBuf),
     /// A number that is no open descriptor.
     Never,
     /// An `epoll` on which so many descriptors are always ready.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
+    memory::Limited,
 };
 
 use self::{floor::Empty, work::Work};
@@ -81,6 +82,11 @@ fn with(mut iomonitor: Value, key: &str, value: Value) -> Value {
     iomonitor
 }
 
+/// In a scope, and by a kind of group.
+fn keyed(section: &Value, scope: &Value, by: &str) -> Value {
+    with(with(section.clone(), "scope", scope.clone()), "group_by", json!(by))
+}
+
 fn main() -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(0)?;
@@ -109,9 +115,7 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     let untimed = json!({"ebpf.syscall.duration": {"enabled": false}});
     let calls = only("syscalls", json!({"calls": ["pread64"]}));
     let counted = with(calls.clone(), "metrics", untimed);
-    let keyed = |section: &Value, by: &str| {
-        with(with(section.clone(), "scope", scope.clone()), "group_by", json!(by))
-    };
+    let keyed = |section: &Value, by: &str| keyed(section, scope, by);
     let syscalls = || {
         vec![
             empty(EXIT, || Empty::typed(&["sys_exit"])),
@@ -214,14 +218,18 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     case("4 KiB read past the cache from a loop device", Work::requests, block, cgroup)?;
     let states = only("page_states", json!({}));
     let changes = vec![
-        variant("page_states, tp_btf", Mode::TpBtf, states.clone()),
-        variant("page_states, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&states, "cgroup")),
+        empty(STATES, || Empty::typed(&["mod_memcg_lruvec_state"])),
+        variant("page_states, tp_btf", Mode::TpBtf, states.clone()).over(STATES),
+        variant("page_states, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&states, "cgroup"))
+            .over(STATES),
     ];
     case("a page written to and thrown away (page_states)", Work::writes, changes, cgroup)?;
     let faults = only("faults", json!({}));
     let served = vec![
-        variant("faults, perf_event", Mode::PerfEvent, faults.clone()),
-        variant("faults, perf_event, scope, cgroup", Mode::PerfEvent, keyed(&faults, "cgroup")),
+        empty(FAULTS, Empty::faults),
+        variant("faults, perf_event", Mode::PerfEvent, faults.clone()).over(FAULTS),
+        variant("faults, perf_event, scope, cgroup", Mode::PerfEvent, keyed(&faults, "cgroup"))
+            .over(FAULTS),
     ];
     case("a page of memory touched for the first time (faults)", Work::faults, served, cgroup)?;
     for (name, work, signal) in [
@@ -236,6 +244,43 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
         ];
         case(name, work, calls, cgroup)?;
     }
+    rare(cgroup, scope)
+}
+
+/// Events that are few, whose cause takes longer than they do.
+fn rare(cgroup: &Cgroup, scope: &Value) -> Result<()> {
+    let variants = |signal: &str, floor: Variant, scope: &Value| {
+        let (only, over) = (only(signal, json!({})), floor.name);
+        vec![
+            floor,
+            variant("tp_btf", Mode::TpBtf, only.clone()).over(over),
+            variant("tp_btf, scope, cgroup", Mode::TpBtf, keyed(&only, scope, "cgroup")).over(over),
+        ]
+    };
+    let ends = empty(ENDS, || Empty::typed(&["sched_process_exit"]));
+    let ends = variants("kills", ends, scope);
+    case("a process made, killed and waited for (kills)", || Ok(Work::kills()), ends, cgroup)?;
+    let zones = empty(ZONES, || Empty::typed(&["mm_compaction_begin", "mm_compaction_end"]));
+    let zones = variants("compaction", zones, scope);
+    let compaction = || Ok(Work::compaction());
+    case("all memory compacted (two events a zone)", compaction, zones, cgroup)?;
+    let reclaim = "a page read where another has to go (reclaim)";
+    if wanted(reclaim) {
+        let limited = Limited::new(work::LIMIT)?;
+        let scope = json!({"cgroups": [limited.scope().path()]});
+        let pages = empty(RECLAIM, || {
+            Empty::typed(&[
+                "mm_vmscan_memcg_reclaim_begin",
+                "mm_vmscan_lru_isolate",
+                "mm_vmscan_lru_shrink_inactive",
+                "mm_vmscan_memcg_reclaim_end",
+            ])
+        });
+        let pages = variants("reclaim", pages, &scope);
+        case(reclaim, || Work::reclaim(limited), pages, cgroup)?;
+        // The work has left every cgroup of the bench.
+        cgroup.add(Pid::this())?;
+    }
     Ok(())
 }
 
@@ -245,9 +290,14 @@ const CLASSIC_PAIR: &str = "empty, tracepoint pair";
 const CALL_EXIT: &str = "empty, syscall_tracepoint exit";
 const CALL_PAIR: &str = "empty, syscall_tracepoint pair";
 const PAGES: &str = "empty, tp_btf at add and delete";
+const STATES: &str = "empty, tp_btf at changes of statistics";
+const FAULTS: &str = "empty, perf_event at minor faults";
 const DIRTIED: &str = "empty, tp_btf at dirtying";
 const RING: &str = "empty, tp_btf at submission and completion";
 const REQUESTS: &str = "empty, tp_btf at issue and completion";
+const ENDS: &str = "empty, tp_btf at exit";
+const ZONES: &str = "empty, tp_btf at begin and end";
+const RECLAIM: &str = "empty, tp_btf at begin, both lists and end";
 
 fn case(
     name: &str,
@@ -266,16 +316,16 @@ fn case(
     let mut bases = Vec::new();
     let mut rng = fastrand::Rng::new();
     for _ in 0..ROUNDS {
-        let base = work.nanos();
+        let base = work.nanos()?;
         bases.push(base);
         let mut order: Vec<usize> = (0..variants.len()).collect();
         rng.shuffle(&mut order);
         for index in order {
             let nanos = match &variants[index].attached {
-                Attached::Nothing => work.nanos(),
+                Attached::Nothing => work.nanos()?,
                 Attached::Empty(attach) => {
                     let _attached = attach()?;
-                    work.nanos()
+                    work.nanos()?
                 }
                 Attached::Agent(mode, iomonitor) => {
                     let mut setup = Setup::new(*mode, cgroup);
@@ -283,7 +333,7 @@ fn case(
                     setup.iomonitor["mode"] = json!(mode.name());
                     setup.iomonitor["initial_delay"] = json!("0s");
                     let _agent = Agent::start(&setup)?;
-                    work.nanos()
+                    work.nanos()?
                 }
             };
             deltas[index].push(nanos - base);

@@ -1,6 +1,9 @@
 //! Priority over what else the machine does. What the bench starts does not inherit it.
+#![expect(unsafe_code, reason = "nothing wraps what sets a process's priority")]
 
 use std::process::{Command, Stdio, id};
+
+use nix::{libc, unistd::Pid};
 
 /// Takes it; says so if it cannot be had.
 pub(crate) fn raise() {
@@ -14,6 +17,18 @@ pub(crate) fn raise() {
 /// Gives it back.
 pub(crate) fn lower() {
     set(&["--other"], "0");
+}
+
+/// Gives a child, which has to do its part of the work, the same.
+pub(crate) fn share(child: Pid) {
+    // SAFETY: it is a structure of numbers.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the calls read and write what they are handed, and no more. A child that they fail for waits longer.
+    unsafe {
+        libc::sched_getparam(0, &mut parameters);
+        let policy = libc::sched_getscheduler(0) & !libc::SCHED_RESET_ON_FORK;
+        libc::sched_setscheduler(child.as_raw(), policy, &parameters);
+    }
 }
 
 fn set(policy: &[&str], priority: &str) -> bool {

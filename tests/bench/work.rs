@@ -1,16 +1,16 @@
 //! The events, as fast as one CPU makes them.
 #![expect(
     unsafe_code,
-    reason = "a ring is handed what must live until it answers, and pages are touched"
+    reason = "a ring is handed what must live until it answers, pages are touched, and processes made"
 )]
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::c_void,
-    fs::File,
+    fs::{self, File},
     num::NonZeroUsize,
     os::{fd::AsRawFd, unix::fs::FileExt},
-    ptr::NonNull,
+    ptr::{self, NonNull},
     time::Instant,
 };
 
@@ -18,22 +18,39 @@ use anyhow::{Context as _, Result};
 use io_uring::{IoUring, opcode};
 use nix::{
     fcntl::{PosixFadviseAdvice, posix_fadvise},
-    sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous},
-    unistd::getppid,
+    libc,
+    sys::{
+        mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous},
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{Pid, getppid, pause},
 };
-use tests::{device::Device, file, random};
+use tests::{device::Device, file, memory::Limited, random};
+
+use crate::priority;
 
 /// Short enough that many end undisturbed.
 const BATCHES: usize = 200;
+
+/// The bytes that [`Work::reclaim`] is limited to.
+pub(crate) const LIMIT: u64 = 16 << 20;
 
 /// A way to raise events.
 pub(crate) struct Work {
     /// Events, or what counts as one, in a call of `run`.
     events: usize,
+    batches: usize,
     run: Box<dyn Fn()>,
+    /// Where it is done, if that matters.
+    within: Option<Limited>,
 }
 
 impl Work {
+    fn new(events: usize, run: impl Fn() + 'static) -> Self {
+        Self { events, batches: BATCHES, run: Box::new(run), within: None }
+    }
+
     /// `pread64` of a page that is cached.
     pub(crate) fn cached_read() -> Result<Self> {
         let (directory, file) = file(1 << 16)?;
@@ -46,7 +63,7 @@ impl Work {
             }
         };
         run();
-        Ok(Self { events: 1_000, run: Box::new(run) })
+        Ok(Self::new(1_000, run))
     }
 
     /// A system call that nobody watches.
@@ -56,7 +73,7 @@ impl Work {
                 let _ = std::hint::black_box(getppid());
             }
         };
-        Self { events: 2_000, run: Box::new(run) }
+        Self::new(2_000, run)
     }
 
     /// Pages that enter the page cache one by one, from a hole in a file, and leave it again.
@@ -76,7 +93,7 @@ impl Work {
             let dropped = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
             assert!(dropped.is_ok(), "a file takes advice");
         };
-        Ok(Self { events: 256, run: Box::new(run) })
+        Ok(Self::new(256, run))
     }
 
     /// Pages of a file that is read from the device from its beginning to its end, with what the kernel reads ahead.
@@ -93,7 +110,7 @@ impl Work {
                 assert_eq!(read.ok(), Some(buffer.len()), "the file is long enough");
             }
         };
-        Ok(Self { events: 4_096, run: Box::new(run) })
+        Ok(Self::new(4_096, run))
     }
 
     /// Advice that changes nothing.
@@ -106,7 +123,7 @@ impl Work {
                 assert!(taken.is_ok(), "a file takes advice");
             }
         };
-        Ok(Self { events: 2_000, run: Box::new(run) })
+        Ok(Self::new(2_000, run))
     }
 
     /// Pages that are written to, one by one, and thrown away.
@@ -125,7 +142,7 @@ impl Work {
             }
             assert!(file.set_len(0).is_ok(), "a file can be made shorter");
         };
-        Ok(Self { events: 256, run: Box::new(run) })
+        Ok(Self::new(256, run))
     }
 
     /// Requests through a ring that do nothing: what each takes, one at a time.
@@ -140,7 +157,7 @@ impl Work {
                 assert!(ring.completion().next().is_some(), "it was waited for");
             }
         };
-        Ok(Self { events: 1_000, run: Box::new(run) })
+        Ok(Self::new(1_000, run))
     }
 
     /// Requests to a device, one at a time.
@@ -154,7 +171,7 @@ impl Work {
                 assert!(direct.read(i * 4_096, 4_096).is_ok(), "the device is long enough");
             }
         };
-        Ok(Self { events: 100, run: Box::new(run) })
+        Ok(Self::new(100, run))
     }
 
     /// Pages of memory that are touched for the first time, and given back.
@@ -167,14 +184,14 @@ impl Work {
             }
             memory.advise(MmapAdvise::MADV_DONTNEED);
         };
-        Ok(Self { events: PAGES, run: Box::new(run) })
+        Ok(Self::new(PAGES, run))
     }
 
     /// Advice about memory that changes nothing.
     pub(crate) fn memory_advice() -> Result<Self> {
         let memory = Memory::new(1)?;
         let run = move || (0..1_000).for_each(|_| memory.advise(MmapAdvise::MADV_NORMAL));
-        Ok(Self { events: 1_000, run: Box::new(run) })
+        Ok(Self::new(1_000, run))
     }
 
     /// Descriptors that are opened and closed.
@@ -184,20 +201,93 @@ impl Work {
                 assert!(File::open("/dev/null").is_ok(), "it is there everywhere");
             }
         };
-        Ok(Self { events: 1_000, run: Box::new(run) })
+        Ok(Self::new(1_000, run))
+    }
+
+    /// Pages of a file larger than the memory that they may take, so that others have to go for each: as in
+    /// [`Self::pages`], but that the kernel finds those.
+    pub(crate) fn reclaim(limited: Limited) -> Result<Self> {
+        const PAGES: usize = 256;
+        const SIZE: u64 = 4 * LIMIT;
+        let directory = file::directory()?;
+        let path = directory.path().join("sparse");
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.set_len(SIZE)?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)?;
+        let next = Cell::new(0);
+        let run = move || {
+            let _ = &directory;
+            let mut buffer = [0; 4_096];
+            for _ in 0..PAGES {
+                let read = file.read_at(&mut buffer, next.get());
+                assert_eq!(read.ok(), Some(4_096), "the file is long enough");
+                next.set((next.get() + 4_096) % SIZE);
+            }
+        };
+        let work = Self { within: Some(limited), ..Self::new(PAGES, run) };
+        // The first pages find room.
+        work.nanos()?;
+        Ok(work)
+    }
+
+    /// Compaction of all memory, zone by zone.
+    pub(crate) fn compaction() -> Self {
+        let run = || {
+            let asked = fs::write("/proc/sys/vm/compact_memory", "1");
+            assert!(asked.is_ok(), "who loads programs can ask for it");
+        };
+        // A run takes milliseconds.
+        let work = Self { batches: 40, ..Self::new(1, run) };
+        // There is less to move once it has been done.
+        (work.run)();
+        work
+    }
+
+    /// Processes that are killed before they have done anything. They share this one's memory: what a fork takes
+    /// depends on how much of it there is to copy.
+    pub(crate) fn kills() -> Self {
+        // Fewer in all batches than the agent's buffer has room for until it looks: once it is full, events are
+        // dropped, which takes less.
+        const PROCESSES: usize = 10;
+        let stack = RefCell::new(vec![0_u128; 4_096]);
+        let run = move || {
+            for _ in 0..PROCESSES {
+                let mut stack = stack.borrow_mut();
+                // SAFETY: the child only waits for its end, on a stack that it has alone until then, from its top.
+                let child = unsafe {
+                    let top = stack.as_mut_ptr_range().end.cast();
+                    libc::clone(waiting, top, libc::CLONE_VM | libc::SIGCHLD, ptr::null_mut())
+                };
+                assert!(child > 0, "there is room for a process");
+                let child = Pid::from_raw(child);
+                priority::share(child);
+                assert!(kill(child, Signal::SIGKILL).is_ok(), "it waits for its end");
+                let ended = waitpid(child, None);
+                assert_eq!(ended, Ok(WaitStatus::Signaled(child, Signal::SIGKILL, false)));
+            }
+        };
+        Self::new(PROCESSES, run)
     }
 
     /// ns per event: the tenth percentile of many batches.
-    pub(crate) fn nanos(&self) -> f64 {
-        let mut batches: Vec<f64> = (0..BATCHES)
+    pub(crate) fn nanos(&self) -> Result<f64> {
+        let own = Pid::this();
+        // Not for longer: what else is started would be limited, too.
+        if let Some(limited) = &self.within {
+            limited.add(own)?;
+        }
+        let mut batches: Vec<f64> = (0..self.batches)
             .map(|_| {
                 let began = Instant::now();
                 (self.run)();
                 began.elapsed().as_nanos() as f64 / self.events as f64
             })
             .collect();
+        if let Some(limited) = &self.within {
+            limited.leave(own)?;
+        }
         batches.sort_by(f64::total_cmp);
-        batches[BATCHES / 10]
+        Ok(batches[self.batches / 10])
     }
 }
 
@@ -225,6 +315,13 @@ impl Memory {
         // SAFETY: nobody relies on what is in it.
         let taken = unsafe { madvise(self.0, self.1, advice) };
         assert!(taken.is_ok(), "memory takes advice");
+    }
+}
+
+/// Does nothing.
+extern "C" fn waiting(_: *mut c_void) -> i32 {
+    loop {
+        pause();
     }
 }
 

@@ -24,7 +24,6 @@ use tests::{
     plan::{Call, Open, Plan, Step},
     random,
     scrape::Scrape,
-    shell::Shell,
     worker::Worker,
 };
 
@@ -44,7 +43,6 @@ in_each_mode!(["block/requests", "block/merges"] what_a_device_does_is_what_the_
 in_each_mode!(["block/requests"]
     tasks_outside_the_scope_do_not_count,
     cgroups_have_their_own,
-    writeback_is_the_writers,
     what_a_device_has_is_in_flight,
     what_was_under_way_before_is_no_debt,
     errors_have_their_names,
@@ -228,52 +226,12 @@ fn cgroups_have_their_own(mode: Mode) -> Result<()> {
         worker.join(&cgroup)?;
         worker.phase()?;
         worker.finish()?;
-        use std::os::unix::fs::MetadataExt as _;
-        let id = fs::metadata(cgroup.path())?.ino().to_string();
+        let id = cgroup.id()?;
         let labels =
             [("system_device", device.name()?), ("cgroup_id", &id), ("disk_io_direction", "read")];
         let shown = agent.settled()?.count(IO, &labels)?;
         ensure!(shown == size, "cgroup {id}: {shown} bytes shown, {size} read");
     }
-    Ok(())
-}
-
-/// A cgroup writes to the page cache; what it wrote reaches the device on behalf of others.
-fn writeback_is_the_writers(mode: Mode) -> Result<()> {
-    let cgroup = Cgroup::new()?;
-    let root = cgroup.path().parent().context("it is below the root")?;
-    if !fs::read_to_string(root.join("cgroup.controllers"))?.split_whitespace().any(|c| c == "io") {
-        println!("not run here: I/O is not controlled by cgroup v2");
-        return Ok(());
-    }
-    let directory = file::directory()?;
-    let size = random::rng().u64(100..1_000) * BLOCK;
-    let Some(stacked) = Stacked::new(directory.path())? else {
-        println!("not run here: no mkfs.ext2");
-        return Ok(());
-    };
-    // The kernel writes a file back for the cgroup that was the first to change it, in this case to create it.
-    let path = stacked.disk.path().join("written");
-    let shell = Shell::new(&format!(": >'{}'", path.display()))?;
-    cgroup.add(shell.pid())?;
-    ensure!(shell.finish()?.success(), "the shell failed");
-    nix::unistd::sync();
-    stacked.disk.device().quiet()?;
-    let agent = Agent::start(&Setup::only("block", mode, &cgroup))?;
-    // Whole pages: none has to be read first.
-    let write = Step::new(Call::Write, 0, BLOCK as usize).times(size / BLOCK);
-    let files = vec![Open::Write(path)];
-    let plan = Plan { threads: 1, files, phases: vec![vec![write], vec![]] };
-    let mut worker = Worker::start(WORKLOAD, &plan)?;
-    worker.join(&cgroup)?;
-    worker.phase()?;
-    // The writer stands still, and its file is open: nobody but the flusher and this process can write back.
-    nix::unistd::sync();
-    stacked.disk.device().quiet()?;
-    let seen = shown(&agent.settled()?, stacked.disk.device())?;
-    ensure!(seen.write_bytes == size, "{seen:?} shown, {size} bytes written");
-    worker.phase()?;
-    worker.finish()?;
     Ok(())
 }
 

@@ -35,10 +35,7 @@ const DEFECTS: &[(&str, &[Test])] = &[
     ),
     (
         "what is written back is the writer's, not the kernel thread's that happens to run",
-        &[
-            Kernel("block::writeback_is_the_writers"),
-            Kernel("file_systems::writeback_on_the_tests_own_disk_is_the_writers"),
-        ],
+        &[Kernel("io_stat::what_siblings_write_to_the_page_cache_is_what_each_is_charged_with")],
     ),
     (
         "a request is known by itself, so that one that ends in parts, or is put back, is one, and no entry of it is left",

@@ -1,9 +1,7 @@
 //! File systems that do for themselves what others leave to the kernel. On those of the tests' own disk, all other tests
 //! run.
 
-use std::{fs, path::Path};
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::libc;
 use serde_json::json;
 use tests::{
@@ -15,7 +13,6 @@ use tests::{
     plan::{Call, Open, Plan, Step},
     random,
     scrape::Scrape,
-    shell::Shell,
     worker::Worker,
 };
 
@@ -32,7 +29,6 @@ in_each_mode!(["dirty/dirtied", "page_states/changes"]
 in_each_mode!(["block/requests"]
     requests_of_btrfs_are_counted,
     requests_of_xfs_are_counted,
-    writeback_on_the_tests_own_disk_is_the_writers,
 );
 
 /// With what it is made, and how large.
@@ -191,58 +187,6 @@ fn requests(mode: Mode, kind: Kind) -> Result<()> {
     let truth = (now.read_bytes - truth.read_bytes, now.write_bytes - truth.write_bytes);
     ensure!(seen == truth, "{seen:?} bytes shown, {truth:?} in diskstats");
     ensure!(seen.0 == size && seen.1 > size, "{seen:?}: {size} read, and written with its place");
-    Ok(())
-}
-
-/// The disk that a directory lies on, as metrics name it.
-fn disk(directory: &Path) -> Result<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    // proc(5): … (5) mount point … - type source options
-    let points = mounts.lines().filter_map(|line| {
-        let (fields, end) = line.split_once(" - ")?;
-        let point = Path::new(fields.split(' ').nth(4)?);
-        let name = end.split(' ').nth(1)?.strip_prefix("/dev/")?;
-        directory.starts_with(point).then_some((point.as_os_str().len(), name))
-    });
-    let (_, name) = points.max().context("it lies on no disk")?;
-    let block = fs::canonicalize(Path::new("/sys/class/block").join(name))?;
-    // A partition's directory lies in its disk's.
-    let whole = if block.join("partition").exists() { block.parent() } else { Some(&*block) };
-    let name = whole.and_then(Path::file_name).and_then(|name| name.to_str());
-    Ok(name.context("it has no name")?.to_owned())
-}
-
-/// Whatever file system that is: what it submits itself, and what its threads do.
-fn writeback_on_the_tests_own_disk_is_the_writers(mode: Mode) -> Result<()> {
-    let cgroup = Cgroup::new()?;
-    let root = cgroup.path().parent().context("it is below the root")?;
-    if !fs::read_to_string(root.join("cgroup.controllers"))?.split_whitespace().any(|c| c == "io") {
-        println!("not run here: I/O is not controlled by cgroup v2");
-        return Ok(());
-    }
-    let directory = file::directory()?;
-    let disk = disk(&directory.path().canonicalize()?)?;
-    let size = random::rng().u64(100..1_000) * *PAGE;
-    // The kernel writes a file back for the cgroup that was the first to change it, in this case to create it.
-    let path = directory.path().join("written");
-    let shell = Shell::new(&format!(": >'{}'", path.display()))?;
-    cgroup.add(shell.pid())?;
-    ensure!(shell.finish()?.success(), "the shell failed");
-    nix::unistd::sync();
-    let agent = Agent::start(&Setup::only("block", mode, &cgroup))?;
-    let write = Step::new(Call::Write, 0, *PAGE as usize).times(size / *PAGE);
-    let files = vec![Open::Write(path)];
-    let plan = Plan { threads: 1, files, phases: vec![vec![write], vec![]] };
-    let mut worker = Worker::start(WORKLOAD, &plan)?;
-    worker.join(&cgroup)?;
-    worker.phase()?;
-    // The writer stands still: nobody but the kernel and this process can write back.
-    nix::unistd::sync();
-    let labels = [("system_device", &*disk), ("ebpf_block_operation", "write")];
-    let shown = agent.settled()?.sum("ebpf_block_io_bytes_total", &labels)?;
-    ensure!(shown == size, "{shown} bytes shown, {size} written to {disk}");
-    worker.phase()?;
-    worker.finish()?;
     Ok(())
 }
 

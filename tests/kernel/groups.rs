@@ -53,7 +53,7 @@ fn cgroups_have_their_own(mode: Mode) -> Result<()> {
         work(&plan, cgroup)?;
         let made = (count + 3) * threads as u64;
         all += made;
-        of.push((id(cgroup)?, made, 3 * threads as u64));
+        of.push((cgroup.id()?, made, 3 * threads as u64));
     }
     let scrape = agent.settled()?;
     let missed = all - total(&scrape)?.min(all);
@@ -86,12 +86,6 @@ fn cgroups_have_their_own(mode: Mode) -> Result<()> {
     let other = agent.settled()?.count(CALLS, &[PREADS, ("ebpf_group", "other")])?;
     ensure!(other == made, "{other} calls of ended cgroups shown, {made} made");
     Ok(())
-}
-
-/// A cgroup's id: the inode number of its directory.
-fn id(cgroup: &Cgroup) -> Result<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    Ok(std::fs::metadata(cgroup.path())?.ino().to_string())
 }
 
 fn processes_have_their_own(mode: Mode) -> Result<()> {

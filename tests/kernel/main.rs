@@ -15,6 +15,7 @@ mod faults;
 mod file;
 mod file_systems;
 mod groups;
+mod io_stat;
 mod io_uring;
 mod kills;
 mod latency;

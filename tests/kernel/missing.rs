@@ -5,7 +5,8 @@ use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
     file,
-    modes::hole,
+    memory::release,
+    modes::{hole, refused},
     plan::{Call, Open, Plan, Step},
     random,
 };
@@ -62,6 +63,20 @@ fn the_rest_is_exact_without_a_tracepoint() -> Result<()> {
             equal(&scrape, &report)?;
         }
     }
+    Ok(())
+}
+
+/// A test of what does not attach is not run. That is for kernels that lack something, not for programs that are wrong.
+#[test]
+fn the_verifier_refuses_nothing() -> Result<()> {
+    if release()? < (5, 15) {
+        println!(
+            "not run here: this kernel lacks helpers and instructions that some programs need"
+        );
+        return Ok(());
+    }
+    let refused = refused()?;
+    ensure!(refused.is_empty(), "{refused:#?}");
     Ok(())
 }
 

@@ -10,19 +10,28 @@ mod wait;
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     sync::{Barrier, mpsc},
     thread,
     time::Instant,
 };
 
 use anyhow::{Context, Result};
-use nix::sys::{
-    prctl,
-    resource::{Resource, getrlimit, setrlimit},
-    signal::{Signal, raise},
+use nix::{
+    libc,
+    sys::{
+        prctl,
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{Signal, raise},
+    },
 };
 use tests::plan::{Call, Open, Plan, Report, Step, Tally};
+
+/// What direct I/O must be aligned to, at most.
+const ALIGNED: usize = 4096;
 
 /// No process has that many descriptors.
 const NEVER_OPENED: i32 = i32::MAX;
@@ -87,6 +96,8 @@ fn together(plan: &Plan, actors: Vec<Actor>) -> Result<Report> {
 struct Actor {
     files: Vec<Option<OwnedFd>>,
     buffer: Vec<u8>,
+    /// Where the aligned part of the buffer begins.
+    first: usize,
     report: Report,
 }
 
@@ -94,9 +105,14 @@ impl Actor {
     /// Allocates and opens all that the steps need.
     fn new(plan: &Plan) -> Result<Self> {
         let open = |file: &Open| -> Result<Option<OwnedFd>> {
+            let mut options = fs::OpenOptions::new();
             Ok(match file {
                 Open::Read(path) => Some(fs::File::open(path)?.into()),
-                Open::Write(path) => Some(fs::OpenOptions::new().write(true).open(path)?.into()),
+                Open::Write(path) => Some(options.write(true).open(path)?.into()),
+                Open::Direct(path) => {
+                    let direct = options.read(true).write(true).custom_flags(libc::O_DIRECT);
+                    Some(direct.open(path)?.into())
+                }
                 Open::Never => None,
                 Open::Epoll(ready) => Some(wait::epoll(*ready)?),
             })
@@ -110,18 +126,21 @@ impl Actor {
         }
         let size = steps().map(|step| step.size).max().unwrap_or_default();
         // Not zeros: the pages must be there before the work starts.
-        Ok(Self { files, buffer: vec![0x5a; size], report })
+        let buffer = vec![0x5a; size + ALIGNED];
+        let first = buffer.as_ptr().align_offset(ALIGNED);
+        Ok(Self { files, buffer, first, report })
     }
 
     fn take(&mut self, step: &Step) {
         let fd = self.files[step.file].as_ref().map_or(NEVER_OPENED, AsRawFd::as_raw_fd);
         let tally = self.report.tallies.entry(step.call).or_default();
+        let buffer = &mut self.buffer[self.first..][..step.size];
         for _ in 0..step.count {
             let before = Instant::now();
             let result = match step.call {
-                _ if step.forked => raw::forked(fd, step, &mut self.buffer[..step.size]),
+                _ if step.forked => raw::forked(fd, step, buffer),
                 Call::Fadvise64Compat => raw::fadvise64_compat(fd, step),
-                _ => raw::call(fd, step, &mut self.buffer[..step.size]),
+                _ => raw::call(fd, step, buffer),
             };
             tally.nanos.push(before.elapsed().as_nanos() as u64);
             tally.calls += 1;

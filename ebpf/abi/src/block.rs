@@ -130,8 +130,7 @@ pub const fn times(place: u32, operation: u32, phase: Phase, octave: u32) -> u32
 }
 
 crate::shared! {
-    /// A request that has not ended. The kernel allocates requests once and uses them again, so that their
-    /// addresses are few.
+    /// A request. The kernel allocates requests once and uses them again, so that their addresses are few.
     pub struct Request {
         /// Whose it is.
         pub group: Group,
@@ -150,12 +149,15 @@ crate::shared! {
         pub operation: u32,
         /// 1 if the scope contains it.
         pub counted: u32,
-        /// Explicit padding.
-        pub pad: u32,
+        /// 1 if it has ended.
+        pub ended: u32,
     }
 }
 
-/// Requests that can be remembered at once: the entries of the map `REQUESTS`, keyed by their addresses.
+/// The binary logarithm of the entries of the map `SEATS`.
+pub const SEATS_BITS: u32 = 13;
+
+/// The entries of the map `OTHERS`: the seats that are taken, and requests without one.
 pub const MAX_REQUESTS: u32 = 16_384;
 
 crate::counters! {

@@ -121,11 +121,11 @@ pub const fn error(place: u32, slot: u32) -> u32 {
 }
 
 crate::shared! {
-    /// A request that has been submitted and has not completed.
+    /// A request that has been submitted.
     pub struct Request {
         /// Whose it is.
         pub group: Group,
-        /// When it was submitted, in ns.
+        /// When it was submitted, in ns; 0 if it has completed.
         pub began: u64,
         /// The place of its operation.
         pub place: u32,
@@ -142,7 +142,10 @@ crate::counters! {
     }
 }
 
-/// Requests that can be followed at once: the entries of the map `IN_FLIGHT`, keyed by the request's address.
+/// The binary logarithm of the entries of the map `SEATS`.
+pub const SEATS_BITS: u32 = 14;
+
+/// The entries of the map `IN_FLIGHT`: the seats that are taken, and requests that are followed without one.
 pub const MAX_REQUESTS: u32 = 65_536;
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod page_states;
 pub mod reclaim;
 pub mod sample;
 pub mod scope;
+pub mod seat;
 pub mod syscalls;
 
 /// A type of integers alone: any bytes are a value of it, and it has no padding.

@@ -61,22 +61,5 @@ crate::counters! {
 /// `IN_FLIGHT`.
 pub const MAX_THREADS: u32 = 65_536;
 
-/// The entries of the map `SEATS`: a power of two.
-pub const SEATS: u32 = 1 << SEATS_BITS;
-const SEATS_BITS: u32 = 14;
-
-crate::shared! {
-    /// A place for what is known about one thread at a time, found without a search.
-    pub struct Seat {
-        /// The address of the task of the thread that it belongs to; 0 if it is free.
-        pub thread: u64,
-        /// When the thread entered the watched call that it is in; 0 if it is in none.
-        pub began: u64,
-    }
-}
-
-/// The seat of a thread by the address of its task: what differs between addresses, spread by a multiplication.
-#[inline(always)]
-pub const fn seat(thread: u64) -> u32 {
-    (thread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SEATS_BITS)) as u32
-}
+/// The binary logarithm of the entries of the map `SEATS`.
+pub const SEATS_BITS: u32 = 14;

@@ -44,6 +44,8 @@ pub fn present(offset: &'static u32) -> bool {
 pub trait Memory: Copy {
     /// Where it is.
     fn address(self) -> u64;
+    /// Where it is, as a number to reckon with. The verifier allows no arithmetic with pointers whose types it knows.
+    fn number(self) -> u64;
     /// The field at an offset; zero if it cannot be read.
     fn read<T: Copy + Default>(self, offset: &'static u32) -> T;
     /// What the pointer in the field at an offset points to.
@@ -70,6 +72,13 @@ impl Memory for Trusted {
     }
 
     #[inline(always)]
+    fn number(self) -> u64 {
+        let pointer = self.0;
+        // What a helper has read is a number.
+        probe_at(&raw const pointer as u64)
+    }
+
+    #[inline(always)]
     fn read<T: Copy + Default>(self, offset: &'static u32) -> T {
         // SAFETY: the verifier checks the offset against the pointer's type, and the kernel handles a
         // fault of such a load by reading zero.
@@ -90,6 +99,11 @@ pub struct Address(pub u64);
 impl Memory for Address {
     #[inline(always)]
     fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn number(self) -> u64 {
         self.0
     }
 

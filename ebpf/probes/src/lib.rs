@@ -15,6 +15,7 @@ pub mod reads;
 pub mod registers;
 pub mod sample;
 pub mod scope;
+pub mod seats;
 pub mod task;
 
 use aya_ebpf::maps::PerCpuArray;

@@ -1,6 +1,6 @@
 //! `${env:X}`, `${file:PATH}`, `${yaml:TEXT}`, `${https:…}` inside values.
 
-use std::{env, mem, ops::Range, sync::Arc};
+use std::{collections::HashMap, env, mem, ops::Range, sync::Arc};
 
 use super::{
     Mistake, Place, merge,
@@ -18,7 +18,7 @@ const MAX_LENGTH: usize = 1 << 20;
 
 /// Expands every scalar of the tree. `warnings` gets what is legal but looks like an oversight.
 pub fn expand(node: &mut Node, mistakes: &mut Vec<Mistake>, warnings: &mut Vec<String>) {
-    walk(node, &mut Run { mistakes, warnings, values: 0, bytes: 0 });
+    walk(node, &mut Run { mistakes, warnings, values: 0, bytes: 0, fetched: HashMap::new() });
 }
 
 /// What the expansion of one configuration has come to.
@@ -28,6 +28,8 @@ struct Run<'a> {
     /// What expressions stood for so far: a few of them could stand for each other many times.
     values: usize,
     bytes: usize,
+    /// What stands behind expressions with a scheme: whoever asks twice gets the same, and it is read once.
+    fetched: HashMap<String, (Node, String)>,
 }
 
 impl Run<'_> {
@@ -188,15 +190,22 @@ impl Scalar<'_, '_> {
             )
             .into());
         }
-        let fetched = match (scheme, source::bytes(scheme, opaque)) {
-            ("env", _) => self.variable(opaque)?,
-            ("file", Some(bytes)) => parsed(bytes?, opaque)?,
-            ("yaml", Some(bytes)) => parsed(bytes?, "yaml:")?,
-            (_, Some(bytes)) => parsed(bytes?, uri)?,
-            _ => {
-                let message = format!("scheme \"{scheme}\" is not supported for uri \"{uri}\"");
-                return Err(message.into());
-            }
+        // An unset variable is warned of each time, with its place.
+        let fetched = if scheme == "env" {
+            self.variable(opaque)?
+        } else if let Some(known) = self.run.fetched.get(uri) {
+            known.clone()
+        } else {
+            let name = match scheme {
+                "file" => opaque,
+                "yaml" => "yaml:",
+                _ => uri,
+            };
+            let bytes = source::bytes(scheme, opaque)
+                .ok_or_else(|| format!("scheme \"{scheme}\" is not supported for uri \"{uri}\""))?;
+            let fetched = parsed(bytes?, name)?;
+            self.run.fetched.insert(uri.to_owned(), fetched.clone());
+            fetched
         };
         self.run.took(yaml::size(&fetched.0), fetched.1.len())?;
         Ok(fetched)
@@ -306,6 +315,8 @@ fn next(text: &str) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     /// Cargo sets these for tests, so no test has to change the environment.
@@ -323,6 +334,22 @@ mod tests {
 
     fn value(text: &str) -> Value {
         expanded(&format!("a: {text}")).expect(text).0.nearest("a").value.clone()
+    }
+
+    #[test]
+    fn what_two_values_ask_for_is_read_once() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let uri = format!("${{http://{}/}}", listener.local_addr().expect("bound"));
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("it comes");
+            let _ = stream.read(&mut [0; 4096]).expect("it asks");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n42").expect("it reads");
+            // Nobody answers a second time.
+        });
+        let (node, _) = expanded(&format!("a: {uri}\nb: \"x{uri}\"")).expect("both are known");
+        server.join().expect("it was asked");
+        assert_eq!(node.nearest("a").value, Value::Int(42));
+        assert_eq!(node.nearest("b").value, Value::String("x42".into()));
     }
 
     #[test]

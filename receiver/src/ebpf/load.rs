@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub object: &'static [u8],
     /// The probes that are wanted.
     pub probes: Vec<&'static Probe>,
+    /// Of their programs, those that only find out whose something is.
+    pub of_tasks: &'static [&'static str],
     /// Its globals.
     pub globals: Globals,
     /// What `*` in a target stands for.
@@ -60,6 +62,8 @@ pub struct Settings {
     pub group_by: GroupBy,
     /// Groups that there is room for.
     pub max_groups: u32,
+    /// Whether everything is the host's, whoever does it.
+    pub whole_host: bool,
     /// Fields without which the scope or the groups cannot be known.
     pub needed: Vec<&'static str>,
 }
@@ -187,6 +191,9 @@ impl Loaded {
     fn rung(&mut self, kernel: &Kernel, request: &Request<'_>, rung: &Rung) -> Result<()> {
         let mut events = Vec::new();
         for (i, attach) in rung.programs.iter().enumerate() {
+            if request.settings.whole_host && request.of_tasks.contains(&attach.program) {
+                continue;
+            }
             match self.attach(kernel, request, attach) {
                 Ok(more) => events.extend(more),
                 Err(error) => {

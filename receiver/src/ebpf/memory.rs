@@ -13,9 +13,10 @@ pub fn share() {
     }
 }
 
-/// Hands memory back that was needed to start: what the allocator holds free (reading the kernel's types takes
-/// tens of megabytes for a moment, which it would keep for as long as the process lives), and the pages of the
-/// program itself, most of which never run again. Those that do come back from the page cache.
+/// Hands memory back that was needed for a moment, to start or for a large collection: what the allocator holds free
+/// (reading the kernel's types takes tens of megabytes, which it would keep for as long as the process lives), and the
+/// pages of the program itself, most of which the kernel mapped only because they lie around those that ran. Those that
+/// run again come back from the page cache.
 pub fn release() {
     trim();
     // It is a matter of size alone: if it cannot be had, nothing is wrong.
@@ -25,7 +26,7 @@ pub fn release() {
 
 /// Hands back what the allocator holds free, wherever it lies between what is in use: of itself, it does so at the end of
 /// its heap alone.
-pub fn trim() {
+fn trim() {
     #[cfg(target_env = "gnu")]
     {
         #![expect(unsafe_code, reason = "the allocator has no other interface")]

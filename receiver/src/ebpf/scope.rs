@@ -162,6 +162,11 @@ impl Scope {
         self.asks_for_cgroups() && !self.asks_for_tasks()
     }
 
+    /// Whether it asks for anything.
+    pub fn asks(&self) -> bool {
+        self.asks_for_cgroups() || self.asks_for_tasks()
+    }
+
     /// Whether it asks for what only a task has.
     pub fn asks_for_tasks(&self) -> bool {
         let Config { mount_namespaces, pids, comm, .. } = &self.config;

@@ -124,7 +124,7 @@ fn a_request_that_ends_in_parts_is_one_and_leaves_nothing_behind(mode: Mode) -> 
         let timed = sum(&scrape, &format!("{name}_count"), &device, "read")?;
         ensure!(timed == times, "{name}: {timed} timed, {times} made");
     }
-    let left = agent.entries_of::<abi::block::Request>("REQUESTS")? as u64;
+    let left = agent.entries_of::<abi::block::Request>("OTHERS")? as u64;
     ensure!(left < times, "{left} entries left of {times} requests");
     Ok(())
 }

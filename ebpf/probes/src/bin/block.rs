@@ -10,21 +10,23 @@ use core::hint::black_box;
 use abi::{
     block::{
         Counter, Counts, DEVICES as PLACES, MAX_REQUESTS, OCTAVE, OCTAVES, OPERATIONS, Operation,
-        PROBES, Phase, Request, Times, counts, error, failures, place, times,
+        PROBES, Phase, Request, SEATS_BITS, Times, counts, error, failures, place, times,
     },
     errno, exponential,
     group::Group,
+    seat::Seat,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_ns,
     macros::map,
-    maps::{HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray},
 };
 use probes::{
     count,
     field::{Address, Arguments, Memory, checked, present, set},
     group,
+    seats::Seats,
 };
 
 probes::program!();
@@ -69,9 +71,15 @@ probes::cells! {
     TIMES, TIMES_BY_GROUP: [Times; OPERATIONS * 2 * OCTAVES as u32]
 }
 
-/// Requests that have not ended. Preallocated: with interrupts off, memory cannot be waited for.
 #[map]
-static REQUESTS: HashMap<u64, Request> = HashMap::with_max_entries(MAX_REQUESTS, 0);
+static SEATS: Array<Seat<Request>> = Array::with_max_entries(1 << SEATS_BITS, 0);
+
+/// Preallocated: with interrupts off, memory cannot be waited for.
+#[map]
+static OTHERS: HashMap<u64, Request> = HashMap::with_max_entries(MAX_REQUESTS, 0);
+
+/// Requests that have not ended, and of those that have, what is left in their seats.
+const REQUESTS: Seats<Request> = Seats { seats: &SEATS, bits: SEATS_BITS, others: &OTHERS };
 
 /// The number of the device at each [`place`]. A hash, since inserting takes a place for one alone.
 #[map]
@@ -162,14 +170,14 @@ fn begun(request: impl Memory, began: u64) -> Request {
         place: place_of(request),
         operation: operation_of(request),
         counted: counted as u32,
-        pad: 0,
+        ended: 0,
     }
 }
 
 /// The device once had a request here, and its end was not seen.
 #[inline(always)]
 fn lost(request: &Request, field: impl FnOnce(&mut Counts) -> &mut u64) {
-    if request.issued != 0 && request.counted != 0 {
+    if request.issued != 0 && request.ended == 0 && request.counted != 0 {
         add(request.group, request.place, request.operation, 1, field);
     }
 }
@@ -180,17 +188,17 @@ fn start(request: impl Memory, began: u64) {
     if !group::tasks_matter() {
         return;
     }
-    let key = request.address();
-    if let Some(before) = REQUESTS.get_ptr_mut(&key) {
+    let key = request.number();
+    if let Some(before) = REQUESTS.get(key) {
         // SAFETY: nobody else has the request.
         let before = unsafe { *before };
-        if began != 0 && before.began == began && before.issued == 0 {
+        if began != 0 && before.began == began && before.issued == 0 && before.ended == 0 {
             // Put into the queue once more.
             return;
         }
         lost(&before, |cell| &mut cell.lost_at_start);
     }
-    if REQUESTS.insert(&key, &begun(request, began), 0).is_err() {
+    if !REQUESTS.put(key, &begun(request, began)) {
         count(&COUNTERS, Counter::NoRoomAtStart as u32, 1);
     }
 }
@@ -198,13 +206,13 @@ fn start(request: impl Memory, began: u64) {
 /// The device is given a request.
 #[inline(always)]
 fn issue(request: impl Memory) {
-    let key = request.address();
+    let key = request.number();
     let began: u64 = request.read(&OFFSET_REQUEST_START_TIME_NS);
     let now = now();
-    if let Some(slot) = REQUESTS.get_ptr_mut(&key) {
+    if let Some(slot) = REQUESTS.get(key) {
         // SAFETY: nobody else has the request.
         let slot = unsafe { &mut *slot };
-        if slot.issued == 0 && (slot.began == 0 || slot.began == began) {
+        if slot.issued == 0 && slot.ended == 0 && (slot.began == 0 || slot.began == began) {
             if slot.began == 0 {
                 slot.began = began;
                 slot.queued = began;
@@ -217,7 +225,7 @@ fn issue(request: impl Memory) {
     }
     let mut new = begun(request, began);
     given(&mut new, now);
-    if REQUESTS.insert(&key, &new, 0).is_err() {
+    if !REQUESTS.put(key, &new) {
         count(&COUNTERS, Counter::NoRoomAtIssue as u32, 1);
     }
 }
@@ -233,19 +241,25 @@ fn given(request: &mut Request, now: u64) {
     }
 }
 
+/// What is known of the request at an address, if it has not ended.
+#[inline(always)]
+fn request_at(key: u64) -> Option<Request> {
+    match REQUESTS.get(key) {
+        // SAFETY: nobody else has the request.
+        Some(slot) if unsafe { (*slot).ended } == 0 => Some(unsafe { *slot }),
+        _ => None,
+    }
+}
+
 /// A device has done `bytes` of a request, or all of it.
 #[inline(always)]
 fn complete(request: impl Memory, status: i32, bytes: u32) {
-    let key = request.address();
+    let key = request.number();
     let length: u32 = request.read(&OFFSET_REQUEST___DATA_LEN);
     let whole = bytes >= length;
-    let known = match REQUESTS.get_ptr_mut(&key) {
-        // SAFETY: nobody else has the request.
-        Some(slot) => Some(unsafe { *slot }),
-        None => None,
-    };
+    let known = request_at(key);
     if whole && known.is_some() {
-        let _ = REQUESTS.remove(&key);
+        REQUESTS.end(key, |request| request.ended = 1);
     }
     let (group, place, operation) = match &known {
         Some(known) if known.counted == 0 => return,
@@ -256,15 +270,15 @@ fn complete(request: impl Memory, status: i32, bytes: u32) {
             None => return,
         },
     };
-    if let Some(known) = &known
-        && whole
-        && known.issued != 0
-    {
-        add(group, place, operation, 1, |cell| &mut cell.ended);
-    }
+    // When it was issued, if it has ended.
+    let issued = match &known {
+        Some(known) if whole => known.issued,
+        _ => 0,
+    };
     // A write of nothing stands for a flush, which is a request of its own; and a write with a flush ends
     // twice, the second time with nothing left.
-    if bytes == 0 && operation <= Operation::Write as u32 {
+    let nothing = bytes == 0 && operation <= Operation::Write as u32;
+    if nothing && issued == 0 {
         return;
     }
     let entry = counts(place, operation);
@@ -272,17 +286,20 @@ fn complete(request: impl Memory, status: i32, bytes: u32) {
     if let Some(cell) = cell {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         let cell = unsafe { &mut *cell };
-        cell.operations += whole as u64;
+        cell.ended += (issued != 0) as u64;
+        cell.operations += (whole && !nothing) as u64;
         cell.bytes += u64::from(bytes);
+    }
+    if nothing {
+        return;
     }
     if status != 0 {
         failed(group, place, operation, error(status));
     }
     if let Some(known) = &known
-        && whole
-        && known.issued != 0
+        && issued != 0
     {
-        took(group, place, operation, Phase::Device, now().saturating_sub(known.issued));
+        took(group, place, operation, Phase::Device, now().saturating_sub(issued));
         if known.began != 0 {
             took(group, place, operation, Phase::Queue, known.waited);
         }
@@ -321,10 +338,11 @@ fn took(group: Group, place: u32, operation: u32, phase: Phase, nanos: u64) {
 /// A request goes back into the queue, because the device cannot take it or has failed to do it.
 #[inline(always)]
 fn requeue(request: impl Memory) {
-    let key = request.address();
-    let (group, place, operation, returned) = match REQUESTS.get_ptr_mut(&key) {
-        Some(slot) => {
-            // SAFETY: nobody else has the request.
+    let key = request.number();
+    let (group, place, operation, returned) = match REQUESTS.get(key) {
+        // SAFETY: nobody else has the request.
+        Some(slot) if unsafe { (*slot).ended } == 0 => {
+            // SAFETY: as above.
             let slot = unsafe { &mut *slot };
             if slot.counted == 0 {
                 slot.issued = 0;
@@ -337,7 +355,7 @@ fn requeue(request: impl Memory) {
             }
             (slot.group, slot.place, slot.operation, returned)
         }
-        None => match group::of_bio_alone(bio_of(request)) {
+        _ => match group::of_bio_alone(bio_of(request)) {
             Some(group) => (group, place_of(request), operation_of(request), false),
             None => return,
         },
@@ -355,12 +373,10 @@ fn requeue(request: impl Memory) {
 /// A request joins another: it will not be issued.
 #[inline(always)]
 fn joined(request: impl Memory) {
-    let key = request.address();
-    let (group, place, operation) = match REQUESTS.get_ptr_mut(&key) {
-        Some(slot) => {
-            // SAFETY: nobody else has the request.
-            let known = unsafe { *slot };
-            let _ = REQUESTS.remove(&key);
+    let key = request.number();
+    let (group, place, operation) = match request_at(key) {
+        Some(known) => {
+            REQUESTS.end(key, |request| request.ended = 1);
             if known.counted == 0 {
                 return;
             }

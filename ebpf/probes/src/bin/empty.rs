@@ -2,7 +2,10 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, perf_event},
+    programs::{BtfTracePointContext, PerfEventContext},
+};
 
 probes::program!();
 
@@ -15,6 +18,12 @@ pub fn first_btf(_: BtfTracePointContext) -> i32 {
 /// At another.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn second_btf(_: BtfTracePointContext) -> i32 {
+    0
+}
+
+/// At any event of perf.
+#[perf_event]
+pub fn first_perf(_: PerfEventContext) -> u32 {
     0
 }
 

@@ -8,18 +8,21 @@ use abi::{
     errno, exponential,
     group::Group,
     io_uring::{
-        Cell, Counter, MAX_REQUESTS, OCTAVE, OCTAVES, PLACES, Request, UNNAMED, cell, error, place,
+        Cell, Counter, MAX_REQUESTS, OCTAVE, OCTAVES, PLACES, Request, SEATS_BITS, UNNAMED, cell,
+        error, place,
     },
+    seat::Seat,
 };
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray},
     programs::TracePointContext,
 };
 use probes::{
     NO_PREALLOC, count, duration,
     field::{Address, Memory, checked, present, record},
     group,
+    seats::Seats,
 };
 
 probes::program!();
@@ -64,7 +67,12 @@ probes::cells! {
 }
 
 #[map]
+static SEATS: Array<Seat<Request>> = Array::with_max_entries(1 << SEATS_BITS, 0);
+
+#[map]
 static IN_FLIGHT: HashMap<u64, Request> = HashMap::with_max_entries(MAX_REQUESTS, NO_PREALLOC);
+
+const REQUESTS: Seats<Request> = Seats { seats: &SEATS, bits: SEATS_BITS, others: &IN_FLIGHT };
 
 #[inline(always)]
 fn submitted(operation: impl FnOnce() -> u8) {
@@ -120,7 +128,7 @@ fn operation_of_record(ctx: &TracePointContext) -> u8 {
 fn begun(request: u64, operation: u8, flags: u32) {
     if flags & SKIPS != 0 {
         // What was followed at this address has ended in silence, and nobody knows how this will.
-        let _ = IN_FLIGHT.remove(&request);
+        REQUESTS.end(request, |request| request.began = 0);
         return;
     }
     // Of others it is known that they are nobody's when they complete.
@@ -129,7 +137,7 @@ fn begun(request: u64, operation: u8, flags: u32) {
         None => (Group::HOST, 0),
     };
     let new = Request { group, began: duration::now(), place: place(operation), counted };
-    if IN_FLIGHT.insert(&request, &new, 0).is_err() && counted != 0 {
+    if !REQUESTS.put(request, &new) && counted != 0 {
         count(&COUNTERS, Counter::InFlightFull as u32, 1);
     }
 }
@@ -140,7 +148,7 @@ probes::raw_tracepoints! {
         if by_request() {
             let request = ctx.pointer(0);
             let operation = request.read(&OFFSET_IO_KIOCB_OPCODE);
-            begun(request.address(), operation, request.read(&OFFSET_IO_KIOCB_FLAGS));
+            begun(request.number(), operation, request.read(&OFFSET_IO_KIOCB_FLAGS));
         }
     }
 }
@@ -166,11 +174,14 @@ probes::tracepoint! {
 /// A request completes, or something does that is none: then its address is 0.
 #[inline(always)]
 fn completed(request: u64, result: i32) {
-    // SAFETY: nobody else has the request; the value is copied at once.
-    let known = unsafe { IN_FLIGHT.get(&request) }.copied();
+    let known = match REQUESTS.get(request) {
+        // SAFETY: nobody else has the request; the value is copied at once.
+        Some(known) if unsafe { (*known).began } != 0 => Some(unsafe { *known }),
+        _ => None,
+    };
     let (group, place, nanos) = match known {
         Some(known) => {
-            let _ = IN_FLIGHT.remove(&request);
+            REQUESTS.end(request, |request| request.began = 0);
             if known.counted == 0 {
                 return;
             }

@@ -5,13 +5,13 @@
 use abi::{
     errno, exponential,
     group::Group,
+    seat::Seat,
     syscalls::{
-        Cell, Counter, MAX_THREADS, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, SEATS as PLACES, Seat,
-        UNWATCHED, cell, error, seat,
+        Cell, Counter, MAX_THREADS, MAX_WATCHED, NUMBERS, OCTAVE, OCTAVES, SEATS_BITS, UNWATCHED,
+        cell, error,
     },
 };
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_ns,
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
@@ -19,7 +19,9 @@ use aya_ebpf::{
 use probes::{
     NO_PREALLOC, count,
     field::{checked, record, set},
-    group, registers, scope, task,
+    group, registers, scope,
+    seats::Seats,
+    task,
 };
 
 probes::program!();
@@ -53,15 +55,15 @@ probes::cells! {
     ERRORS, ERRORS_BY_GROUP: [u64; MAX_WATCHED as u32 * errno::SLOTS]
 }
 
-/// When each thread entered the watched call that it is in. A thread keeps its seat as long as it lives.
 #[map]
-static SEATS: Array<Seat> = Array::with_max_entries(PLACES, 0);
+static SEATS: Array<Seat<u64>> = Array::with_max_entries(1 << SEATS_BITS, 0);
 
-/// Under the number of a seat, the thread that has it: nothing else that all kernels have decides between two
-/// that want it at once. Under the address of its task, the same as in a seat for a thread that has none: a
-/// search is what costs most of all here.
 #[map]
 static IN_FLIGHT: HashMap<u64, u64> = HashMap::with_max_entries(MAX_THREADS, NO_PREALLOC);
+
+/// When each thread entered the watched call that it is in, 0 if it is in none, by the address of its task. A thread
+/// keeps its seat as long as it lives.
+const THREADS: Seats<u64> = Seats { seats: &SEATS, bits: SEATS_BITS, others: &IN_FLIGHT };
 
 /// The place of call `number`, if it is watched.
 #[inline(always)]
@@ -81,39 +83,9 @@ fn enter(number: u64, native: impl FnOnce() -> bool) {
     let thread = task::thread();
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    if let Some(began) = began(thread) {
-        // SAFETY: only this thread writes its entry.
-        unsafe { *began = now };
-    } else if !sits_down(thread, now) && IN_FLIGHT.insert(&thread, &now, 0).is_err() {
+    if !THREADS.put(thread, &now) {
         count(&COUNTERS, Counter::InFlightFull as u32, 1);
     }
-}
-
-/// Where it stands when a thread entered a call, 0 if it is in none; `None` if it has not been in one.
-#[inline(always)]
-fn began(thread: u64) -> Option<*mut u64> {
-    let seat = SEATS.get_ptr_mut(seat(thread))?;
-    // SAFETY: the pointer is to an entry of the map; a thread's own address stands there if the thread has
-    // written it.
-    unsafe {
-        if (*seat).thread == thread {
-            return Some(&raw mut (*seat).began);
-        }
-    }
-    IN_FLIGHT.get_ptr_mut(&thread)
-}
-
-/// Gives a thread that enters a call its seat, if that is free.
-#[inline(always)]
-fn sits_down(thread: u64, now: u64) -> bool {
-    let number = seat(thread);
-    let Some(seat) = SEATS.get_ptr_mut(number) else { return false };
-    if IN_FLIGHT.insert(&u64::from(number), &thread, u64::from(BPF_NOEXIST)).is_err() {
-        return false;
-    }
-    // SAFETY: the seat is this thread's, which alone writes there.
-    unsafe { *seat = Seat { thread, began: now } };
-    true
 }
 
 #[inline(always)]
@@ -129,7 +101,7 @@ fn exit(number: u64, ret: i64, native: impl FnOnce() -> bool) {
     }
     // What entered in the scope is counted, wherever the thread has moved since; nor is the kind
     // of caller asked again.
-    let Some(began) = began(task::thread()) else { return };
+    let Some(began) = THREADS.get(task::thread()) else { return };
     // SAFETY: only this thread writes its entry.
     let since = unsafe { *began };
     if since == 0 {
@@ -221,20 +193,7 @@ probes::tracepoint! {
 
 #[inline(always)]
 fn ended() {
-    let thread = task::thread();
-    let number = seat(thread);
-    if let Some(seat) = SEATS.get_ptr_mut(number) {
-        // SAFETY: as above; it is free for another when it is empty and not before.
-        unsafe {
-            if (*seat).thread == thread {
-                *seat = Seat { thread: 0, began: 0 };
-                let _ = IN_FLIGHT.remove(&u64::from(number));
-                return;
-            }
-        }
-    }
-    // A thread that made no watched call has none.
-    let _ = IN_FLIGHT.remove(&thread);
+    THREADS.leave(task::thread());
 }
 
 probes::raw_tracepoints! {

@@ -123,6 +123,7 @@ impl Attached {
             forced: config.mode.forced(),
             group_by: by,
             max_groups: config.max_groups,
+            whole_host: by == GroupBy::Host && !scope.asks(),
             needed,
         };
 

@@ -250,15 +250,16 @@ impl IoMonitor {
         let mut schedule = Schedule::new(intervals, self.config.initial_delay, epoch);
         let mut soon = before.is_some();
         let mut settled = false;
-        let mut hand_back: Option<fn()> = None;
+        let mut hand_back = false;
         loop {
             let (stopped, due) = tokio::select! {
                 biased;
                 () = cx.stop.cancelled() => (true, all.clone()),
                 () = sleep(SOON), if soon => (false, all.clone()),
                 due = schedule.next() => (false, if before.is_some() { all.clone() } else { due }),
-                () = sleep(LATER), if hand_back.is_some() => {
-                    hand_back.take().into_iter().for_each(tokio::task::block_in_place);
+                () = sleep(LATER), if hand_back => {
+                    tokio::task::block_in_place(memory::release);
+                    hand_back = false;
                     settled = true;
                     continue;
                 }
@@ -294,10 +295,8 @@ impl IoMonitor {
                     return Ok(());
                 }
             }
-            hand_back = match settled {
-                false => Some(memory::release),
-                true => (points >= MANY).then_some(memory::trim),
-            };
+            // What is due already stays due: a small collection may follow a large one at once.
+            hand_back |= !settled || points >= MANY;
             if stopped {
                 cx.heritage.leave(Left { attached, last });
                 return Ok(());

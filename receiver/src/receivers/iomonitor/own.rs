@@ -38,8 +38,8 @@ pub(super) const MISSED: Metric = Metric {
     unit: "{event}",
     kind: Kind::Counter,
     description: "Events for which the kernel did not run a program, because it was running already.",
-    caveat: "While it is 0, counts are exact. Kernels before 5.12 do not count it, and those before 6.7 not of classic \
-             tracepoints.",
+    caveat: "While it and ebpf.probe.dropped are 0, counts are exact. Kernels before 5.12 do not count it, and those \
+             before 6.7 not of classic tracepoints.",
     attributes: &[PROBE],
 };
 
@@ -49,7 +49,7 @@ const DROPPED: Metric = Metric {
     unit: "{event}",
     kind: Kind::Counter,
     description: "Events that a program saw but found no room for.",
-    caveat: "While it is 0, counts are exact.",
+    caveat: "While it and ebpf.probe.missed are 0, counts are exact.",
     attributes: &[PROBE, Attribute { name: "reason", description: "what there was too much of" }],
 };
 

@@ -33,6 +33,8 @@ pub trait Signal: Sized + Send + 'static {
     const OBJECT: &'static [u8];
     /// What it observes, with the ladder of each.
     const PROBES: &'static [Probe];
+    /// Of the programs, those that only find out whose something is: not attached where everything is the host's.
+    const OF_TASKS: &'static [&'static str] = &[];
     /// What it emits.
     const METRICS: &'static [Metric];
     /// Its section of the configuration.
@@ -138,6 +140,7 @@ impl<S: Signal> AnySignal for S {
             signal: S::NAME,
             object: S::OBJECT,
             probes: self.probes(),
+            of_tasks: S::OF_TASKS,
             globals,
             names: self.names(),
             cells: S::CELLS,

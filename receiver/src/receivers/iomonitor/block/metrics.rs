@@ -35,7 +35,8 @@ pub const IO: Metric = Metric {
              is counted for it, if it has requests of its own, and for those below. Bytes that failed are in it. \
              Writeback counts for the cgroup that the kernel charges, where the scope names \
              cgroups alone or series are by cgroup, and I/O is controlled by cgroup v2; otherwise for the task that \
-             submits, which for writeback is the kernel's.",
+             submits, which for writeback is the kernel's. What a task submits on behalf of a cgroup above its own, as \
+             one that syncs does with the trees of btrfs, counts for the task's.",
     attributes: PLACE,
 };
 

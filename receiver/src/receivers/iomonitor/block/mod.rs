@@ -59,6 +59,8 @@ impl Signal for Block {
     type Config = Switch;
 
     const PROBES: &'static [Probe] = &[ladder::REQUESTS, ladder::MERGES];
+    const OF_TASKS: &'static [&'static str] =
+        &["start_btf", "start_raw", "insert_btf", "insert_raw"];
 
     /// Few groups use more than one device themselves.
     const CELLS: u32 = 2;
@@ -203,5 +205,22 @@ const fn name(operation: Operation) -> &'static str {
         Operation::Discard => "discard",
         Operation::WriteZeroes => "write_zeroes",
         Operation::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_tasks_is_in_the_ladder_and_not_all_of_a_rung() {
+        let rungs = ladder::REQUESTS.rungs;
+        for name in Block::OF_TASKS {
+            assert!(rungs.iter().any(|r| r.programs.iter().any(|p| p.program == *name)), "{name}");
+        }
+        for rung in rungs {
+            let of_tasks = rung.programs.iter().filter(|p| Block::OF_TASKS.contains(&p.program));
+            assert_eq!(of_tasks.count(), 1, "{rung:?}");
+        }
     }
 }

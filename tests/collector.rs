@@ -86,10 +86,21 @@ fn binary() -> Result<PathBuf> {
 /// it: its resource, its scope, its metric, its attributes, times and values.
 pub fn items(path: &Path) -> Result<BTreeMap<String, usize>> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    items_of(&text).with_context(|| path.display().to_string())
+}
+
+/// What `items` says, of a file that is being written: its last line may not have ended.
+pub fn items_so_far(path: &Path) -> Result<BTreeMap<String, usize>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let ended = text.rfind('\n').map_or("", |end| &text[..=end]);
+    items_of(ended).with_context(|| path.display().to_string())
+}
+
+fn items_of(text: &str) -> Result<BTreeMap<String, usize>> {
     let mut items = BTreeMap::new();
     for line in text.lines() {
-        let block: Value = serde_json::from_str(line)
-            .with_context(|| format!("{}: a line that is no JSON: {line}", path.display()))?;
+        let block: Value =
+            serde_json::from_str(line).with_context(|| format!("a line that is no JSON: {line}"))?;
         flatten(&canonical(block), &mut Vec::new(), &mut items);
     }
     Ok(items)

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     // First of all: whoever starts an agent may have another configuration for it at once. What comes while the program
     // is still being linked ends it, though: nothing of it runs yet.
     let held = agent::hold_hangups();
-    fathom::ebpf::memory::share();
+    fathom::ebpf::memory::keep_small();
     match held.and_then(|()| cli::Cli::parse().run()) {
         Ok(code) => code,
         Err(error) => {

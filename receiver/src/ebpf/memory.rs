@@ -2,9 +2,17 @@
 
 use std::{fs, ops::Range};
 
-/// Lets all threads allocate from one heap, before there are any. Each would have one of its own, and what is free
-/// in one is of no use to the others; there are not enough allocations for them to wait for each other.
-pub fn share() {
+/// Keeps what the process takes to what it uses, before there are threads.
+pub fn keep_small() {
+    // Of two megabytes of the heap in which a page is in use, the kernel would make a huge one, in time, where a machine
+    // has it do so everywhere (`always`). It is a matter of size alone: if it cannot be had, nothing is wrong.
+    let _ = nix::sys::prctl::set_thp_disable(true);
+    one_heap();
+}
+
+/// Lets all threads allocate from one heap. Each would have one of its own, and what is free in one is of no use to the
+/// others; there are not enough allocations for them to wait for each other.
+fn one_heap() {
     #[cfg(target_env = "gnu")]
     {
         #![expect(unsafe_code, reason = "the allocator has no other interface")]

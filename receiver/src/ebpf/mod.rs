@@ -15,6 +15,7 @@ pub mod memory;
 mod object;
 pub mod process;
 pub mod scope;
+mod seats;
 pub mod table;
 mod tracefs;
 pub mod turn;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use abi::{
-    group::{BY_GROUP, Group, Key},
+    group::{Group, Key},
     scope::NANOS_PER_TICK,
 };
 use anyhow::{Context as _, Result};
@@ -243,7 +243,7 @@ impl Groups {
         loaded: &Loaded,
     ) -> Result<Cells> {
         let host = self.is_host();
-        let mut by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
+        let (mut by_group, overflow) = loaded.cells_by_group(map)?;
         let keys = mem::take(&mut by_group.keys);
         let mut cells = Cells::new(by_group);
         cells.places.reserve(keys.len());
@@ -271,7 +271,7 @@ impl Groups {
             cells.add(Owner::Other, *entry, values);
         }
         // Of the overflow, only what happened.
-        for (key, values) in loaded.cells(map)?.rows() {
+        for (key, values) in overflow.rows() {
             if values.iter().any(|value| *value > 0) {
                 cells.add(Owner::Overflow, key.entry, values);
             }
@@ -287,7 +287,7 @@ impl Groups {
         key: &Key,
         values: &[u64],
     ) -> Result<()> {
-        loaded.remove_cell(&format!("{map}{BY_GROUP}"), key)?;
+        loaded.remove_cell(map, key)?;
         let sums = self.folded.entry((signal, map, key.entry)).or_default();
         sums.resize(values.len(), 0);
         sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);

@@ -14,6 +14,7 @@ use serde_json::json;
 use tests::{
     agent::{Agent, Mode, Setup},
     cgroup::Cgroup,
+    deadline::SLOWDOWN,
     file,
     plan::{Call, Open, Plan, Step},
     random,
@@ -24,8 +25,8 @@ use crate::WORKLOAD;
 
 /// Each has a few octaves of durations, a cell each.
 const CGROUPS: usize = 80;
-const BUSY: usize = 16;
-const ROUNDS: usize = 6;
+const BUSY: usize = 10;
+const ROUNDS: usize = 4;
 const PREADS: (&str, &str) = ("syscall", "pread64");
 const METRICS: [&str; 2] = ["ebpf_syscall_calls_total", "ebpf_syscall_duration_seconds_count"];
 
@@ -50,7 +51,7 @@ fn they_go_to_who_is_busy_and_lose_nothing() -> Result<()> {
     let parent = Cgroup::new()?;
     let setup = Setup::only("syscalls", Mode::Auto, &parent)
         .with("group_by", json!("cgroup"))
-        .with("collection_interval", json!("50ms"));
+        .with("collection_interval", json!("10ms"));
     let agent = Agent::start(&setup)?;
     let directory = file::directory()?;
     let path = file::cold(&directory, &mut rng, 1 << 16)?;
@@ -66,7 +67,8 @@ fn they_go_to_who_is_busy_and_lose_nothing() -> Result<()> {
             cgroups.push(parent.child()?);
         }
         for cgroup in &cgroups[..BUSY] {
-            let count = rng.u64(200..2_000);
+            // For as many readings as it takes to be found busy.
+            let count = rng.u64(50_000..80_000) / *SLOWDOWN;
             let step = Step::new(Call::Pread64, 0, 1).times(count);
             let phases = vec![vec![step]; 2];
             let plan = Plan { threads: 1, files: vec![Open::Read(path.clone())], phases };

@@ -171,8 +171,13 @@ impl<V: Plain> Cells<V> {
     #[inline(always)]
     fn seat(&self, key: &Key) -> Option<u32> {
         let number = key.seat();
-        let seat = self.seats.get(number)?;
-        let is_its = seat.open != 0 && seat.entry == key.entry && seat.group == key.group;
+        let seat = self.seats.get_ptr(number)?;
+        // SAFETY: the pointer is to an entry of the map. First whether it is open: then the rest does not change.
+        let is_its = unsafe {
+            (&raw const (*seat).open).read_volatile() != 0
+                && (*seat).entry == key.entry
+                && (*seat).group == key.group
+        };
         if is_its { Some(number) } else { None }
     }
 }

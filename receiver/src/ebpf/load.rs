@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use abi::{
@@ -296,16 +296,16 @@ impl Loaded {
 
     /// The cells of groups, and those of the overflow.
     pub fn cells_by_group(&self, map: &'static str) -> Result<(Table, Table)> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.entry(map).or_insert_with(Seats::new).read(&self.maps(map)?)
-    }
-
-    fn maps(&self, map: &str) -> Result<Maps<'_>> {
-        Ok(Maps {
+        let maps = Maps {
             all: self.source(map)?,
             by_group: self.source(&format!("{map}{BY_GROUP}"))?,
             seats: self.source(&format!("{map}{BY_SEAT}"))?,
-        })
+        };
+        self.seats().entry(map).or_insert_with(Seats::new).read(&maps)
+    }
+
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<&'static str, Seats>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn source(&self, name: &str) -> Result<Source<'_>> {
@@ -341,10 +341,15 @@ impl Loaded {
 
     /// Removes a group's cell, with what it had when it was read.
     pub fn remove_cell(&self, map: &'static str, key: &Key) -> Result<()> {
-        let maps = self.maps(map)?;
-        maps.by_group.remove(key).with_context(|| format!("cannot remove a cell of {map}"))?;
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.entry(map).or_insert_with(Seats::new).remove(key, &maps)
+        let failed = || format!("cannot remove a cell of {map}");
+        let mut all = self.seats();
+        let seats = all.entry(map).or_insert_with(Seats::new);
+        if seats.has(key) {
+            seats.close(key, &self.source(&format!("{map}{BY_SEAT}"))?).with_context(failed)?;
+        }
+        self.source(&format!("{map}{BY_GROUP}"))?.remove(key).with_context(failed)?;
+        seats.removed(key);
+        Ok(())
     }
 
     /// Replaces the cgroups and the processes of the scope.

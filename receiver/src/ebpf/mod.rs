@@ -7,6 +7,7 @@ pub mod btf;
 pub mod capability;
 mod event;
 pub mod globals;
+mod grace;
 pub mod group;
 pub mod kernel;
 pub mod ladder;

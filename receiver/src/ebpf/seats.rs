@@ -4,20 +4,15 @@
 //! is opened; it is closed, then everything that runs in the kernel has ended, then what is in it is put down and it is
 //! emptied. So no event finds half a key, and none is counted for the next one.
 
-use std::{
-    io, mem,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, mem, time::Instant};
 
 use abi::group::{Key, SEATS, Seat};
 use anyhow::Result;
-use nix::libc;
 
-use super::table::{Source, Table};
-
-/// The time between two waits for what runs in the kernel, which take some ten milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+use super::{
+    grace,
+    table::{Source, Table},
+};
 
 /// The seats of a map.
 pub(super) struct Seats {
@@ -30,10 +25,10 @@ pub(super) struct Seats {
 #[derive(Default)]
 struct Place {
     state: State,
-    /// One that has none and counts more than others, and how much that was at the last reading.
-    rival: Option<(Key, u64)>,
+    /// One that has none, and what was in its cell at the last reading. While it is idle, each has a turn.
+    rival: Option<(Key, Vec<u64>)>,
     /// What those counted here who had it before, and live.
-    before: Vec<(Key, Vec<u64>)>,
+    before: BTreeMap<Key, Vec<u64>>,
 }
 
 #[derive(Default)]
@@ -42,10 +37,10 @@ enum State {
     Free,
     /// It has an owner, and is not open yet.
     Given(Key),
-    /// It was in use, with so much at the last reading.
-    Open(Key, u64),
-    /// No event is counted there but one that had begun before, since when. What had been taken out of it as its
-    /// owner's cell was removed.
+    /// It is in use. What was in it at the last reading.
+    Open(Key, Vec<u64>),
+    /// No event is counted there but one that had begun before, since when. What was in it when its owner's cell was
+    /// removed; nothing if that lives.
     Closed { owner: Key, since: Instant, taken: Vec<u64> },
     /// The same, and nothing will be counted there any more.
     Quiet { owner: Key, taken: Vec<u64> },
@@ -73,6 +68,7 @@ pub(super) struct Maps<'a> {
     /// Of the seats, and behind them of the overflow.
     pub(super) all: Source<'a>,
     pub(super) by_group: Source<'a>,
+    /// Who has which seat.
     pub(super) seats: Source<'a>,
 }
 
@@ -89,25 +85,29 @@ impl Seats {
         let mut cells = maps.by_group.hash()?;
         let found = self.add_to(&mut cells);
         for (number, (place, found)) in self.places.iter_mut().zip(found).enumerate() {
-            place.go_on(number as u32, self.seen.row(number), &found, maps)?;
+            // Whatever step is not made, the numbers are right, and the next reading tries again.
+            if let Err(error) = place.go_on(number as u32, self.seen.row(number), found, maps) {
+                tracing::warn!("a seat of a cell: {error:#}");
+            }
         }
         Ok((cells, all))
     }
 
     /// Adds what is in the seats to the cells, and finds out who wants them.
-    fn add_to(&mut self, cells: &mut Table) -> Vec<Found> {
+    fn add_to(&self, cells: &mut Table) -> Vec<Found> {
         let mut found: Vec<Found> = self.places.iter().map(|_| Found::default()).collect();
         let columns = cells.columns.max(1);
         for (key, row) in cells.keys.iter().zip(cells.sums.chunks_exact_mut(columns)) {
             let number = key.seat() as usize;
             let (place, found) = (&self.places[number], &mut found[number]);
-            found.wants(key, row, place);
             if place.state.owner() == Some(key) {
                 found.owner = true;
                 add(row, self.seen.row(number));
                 subtract(row, place.state.taken());
+            } else {
+                found.wanted_by(key, row, place);
             }
-            for (_, amount) in place.before.iter().filter(|(of, _)| of == key) {
+            if let Some(amount) = place.before.get(key) {
                 add(row, amount);
             }
         }
@@ -125,24 +125,29 @@ impl Seats {
         found
     }
 
-    /// A cell has been removed from the hash, with all that it had when it was read.
-    pub(super) fn remove(&mut self, key: &Key, maps: &Maps<'_>) -> Result<()> {
+    /// Whether a cell has a seat where events are counted, or will be.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        let state = &self.places[key.seat() as usize].state;
+        matches!(state, State::Given(owner) | State::Open(owner, _) if owner == key)
+    }
+
+    /// No more events are counted in the seat of `key`.
+    pub(super) fn close(&mut self, key: &Key, seats: &Source<'_>) -> Result<()> {
         let number = key.seat();
-        let place = &mut self.places[number as usize];
-        place.before.retain(|(of, _)| of != key);
-        let taken = self.seen.row(number as usize).to_vec();
-        match &mut place.state {
-            State::Given(owner) | State::Open(owner, _) if owner == key => {
-                place.state = State::closed(number, *key, taken, maps)?;
-            }
-            State::Closed { owner, taken: before, .. } | State::Quiet { owner, taken: before }
-                if owner == key =>
-            {
-                *before = taken;
-            }
-            _ => {}
-        }
+        self.places[number as usize].state = closed(number, *key, seats)?;
         Ok(())
+    }
+
+    /// A cell has been removed from the hash, with all that it had when it was read.
+    pub(super) fn removed(&mut self, key: &Key) {
+        let number = key.seat() as usize;
+        let place = &mut self.places[number];
+        place.before.remove(key);
+        if let State::Closed { owner, taken, .. } | State::Quiet { owner, taken } = &mut place.state
+            && owner == key
+        {
+            *taken = self.seen.row(number).to_vec();
+        }
     }
 }
 
@@ -151,54 +156,72 @@ impl Seats {
 struct Found {
     /// Its owner has a cell in the hash.
     owner: bool,
-    /// Who of the others counts most, and how much.
-    most: Option<(Key, u64)>,
-    /// By how much the rival's cell has grown since the last reading.
-    rival: u64,
+    /// The rival's cell, and how busy it has been since the last reading.
+    rival: Option<(Key, Vec<u64>, u32)>,
+    /// Who was busiest ever since: only sought while the seat is free.
+    most: Option<(Key, u32)>,
+    /// Who comes after the rival, and who is first.
+    next: Option<(Key, Vec<u64>)>,
+    first: Option<(Key, Vec<u64>)>,
 }
 
 impl Found {
-    fn wants(&mut self, key: &Key, row: &[u64], place: &Place) {
-        if place.state.owner() == Some(key) {
-            return;
-        }
-        let count = total(row);
-        if let Some((_, before)) = place.rival.filter(|(rival, _)| rival == key) {
-            self.rival = count.wrapping_sub(before);
-            if self.rival == 0 {
-                // It is idle, however much it counted once.
-                return;
+    fn wanted_by(&mut self, key: &Key, row: &[u64], place: &Place) {
+        if matches!(place.state, State::Free) {
+            let busy = busy(row, &[]);
+            if self.most.is_none_or(|(_, most)| busy > most) {
+                self.most = Some((*key, busy));
             }
         }
-        if self.most.is_none_or(|(_, most)| count > most) {
-            self.most = Some((*key, count));
+        let sooner = |other: &Option<(Key, Vec<u64>)>| other.as_ref().is_none_or(|(k, _)| key < k);
+        match &place.rival {
+            Some((rival, before)) if rival == key => {
+                self.rival = Some((*key, row.to_vec(), busy(row, before)));
+            }
+            Some((rival, _)) if key > rival && sooner(&self.next) => {
+                self.next = Some((*key, row.to_vec()));
+            }
+            _ if sooner(&self.first) => self.first = Some((*key, row.to_vec())),
+            _ => {}
         }
     }
 }
 
 impl Place {
     /// The next step, after a reading.
-    fn go_on(&mut self, number: u32, seen: &[u64], found: &Found, maps: &Maps<'_>) -> Result<()> {
+    fn go_on(&mut self, number: u32, seen: &[u64], found: Found, maps: &Maps<'_>) -> Result<()> {
+        let (next, wanted) = (found.next.or(found.first), found.rival.as_ref().map_or(0, |r| r.2));
+        let others = found.rival.is_some() || next.is_some();
+        let busiest = found.most.map(|(key, _)| key);
+        let challenger = found.rival.as_ref().filter(|_| wanted > 0).map(|(key, ..)| *key);
+        self.rival = match found.rival {
+            Some((key, row, _)) if wanted > 0 || next.is_none() => Some((key, row)),
+            _ => next,
+        };
         match &mut self.state {
             State::Free => {
-                if let Some((key, _)) = found.most {
+                if let Some(key) = challenger.or(busiest) {
                     maps.seats.set(number, &seat(&key, false))?;
                     self.state = State::Given(key);
                 }
             }
             State::Given(owner) => {
                 maps.seats.set(number, &seat(owner, true))?;
-                self.state = State::Open(*owner, total(seen));
+                self.state = State::Open(*owner, seen.to_vec());
             }
             State::Open(owner, before) => {
-                let grown = total(seen).wrapping_sub(*before);
-                *before = total(seen);
-                if found.rival / 2 > grown {
-                    self.state = State::closed(number, *owner, Vec::new(), maps)?;
+                let used = busy(seen, before);
+                seen.clone_into(before);
+                if wanted > used + used / 8 && grace::can_wait() {
+                    self.state = closed(number, *owner, &maps.seats)?;
                 }
             }
+            State::Closed { owner, taken, .. } if taken.is_empty() && wanted == 0 => {
+                maps.seats.set(number, &seat(owner, true))?;
+                self.state = State::Open(*owner, seen.to_vec());
+            }
             State::Closed { owner, since, taken } => {
-                if found.most.is_some() && nothing_runs_since(*since) {
+                if others && grace::nothing_runs_since(*since) {
                     let (owner, taken) = (*owner, mem::take(taken));
                     self.state = State::Quiet { owner, taken };
                 }
@@ -206,36 +229,41 @@ impl Place {
             State::Quiet { owner, taken } => {
                 let mut rest = seen.to_vec();
                 subtract(&mut rest, taken);
-                if rest.iter().any(|value| *value > 0) {
-                    if !found.owner {
-                        // Who has been told of it removes the cell again.
-                        return Ok(());
+                let empty = rest.iter().all(|value| *value == 0);
+                // If its owner has no cell, whoever has been told of the rest removes it again.
+                if empty || found.owner {
+                    maps.all.clear(number)?;
+                    if !empty {
+                        let before =
+                            self.before.entry(*owner).or_insert_with(|| vec![0; seen.len()]);
+                        add(before, &rest);
                     }
-                    self.before.push((*owner, rest));
+                    self.state = State::Free;
                 }
-                maps.all.clear(number)?;
-                self.state = State::Free;
             }
         }
-        self.rival = found.most;
         Ok(())
     }
 }
 
-impl State {
-    /// Closes a seat.
-    fn closed(number: u32, owner: Key, taken: Vec<u64>, maps: &Maps<'_>) -> Result<Self> {
-        maps.seats.set(number, &seat(&owner, false))?;
-        Ok(Self::Closed { owner, since: Instant::now(), taken })
-    }
+fn closed(number: u32, owner: Key, seats: &Source<'_>) -> Result<State> {
+    seats.set(number, &seat(&owner, false))?;
+    Ok(State::Closed { owner, since: Instant::now(), taken: Vec::new() })
 }
 
 fn seat(key: &Key, open: bool) -> Seat {
     Seat { group: key.group, entry: key.entry, open: open.into() }
 }
 
-fn total(row: &[u64]) -> u64 {
-    row.iter().fold(0, |sum, value| sum.wrapping_add(*value))
+/// How busy a cell has been between two readings. Its columns are numbers of events, bytes and times, and how often
+/// something happened is to count, not how much or how long: so it is the binary orders of magnitude of all of them
+/// together.
+fn busy(row: &[u64], before: &[u64]) -> u32 {
+    let before = before.iter().chain(std::iter::repeat(&0));
+    row.iter()
+        .zip(before)
+        .map(|(now, then)| u64::BITS - now.saturating_sub(*then).leading_zeros())
+        .sum()
 }
 
 fn add(row: &mut [u64], more: &[u64]) {
@@ -246,28 +274,19 @@ fn subtract(row: &mut [u64], less: &[u64]) {
     row.iter_mut().zip(less).for_each(|(sum, value)| *sum = sum.wrapping_sub(*value));
 }
 
-/// Whether every program that ran at a moment has ended. Waits for it now and then: programs run within what RCU calls
-/// a critical section, and `MEMBARRIER_CMD_GLOBAL` waits for all of those (kernel/sched/membarrier.c).
-fn nothing_runs_since(moment: Instant) -> bool {
-    static WAITED: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut waited = WAITED.lock().unwrap_or_else(PoisonError::into_inner);
-    if waited.is_some_and(|last| last > moment) {
-        return true;
-    }
-    let now = Instant::now();
-    if waited.is_some_and(|last| now < last + PATIENCE) {
-        return false;
-    }
-    let done = wait().is_ok();
-    // A kernel that cannot wait leaves seats to those who had them.
-    *waited = done.then_some(now).or(*waited);
-    done
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[expect(unsafe_code, reason = "a system call that no library has")]
-fn wait() -> io::Result<()> {
-    const GLOBAL: libc::c_int = 1;
-    // SAFETY: the call touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    #[test]
+    fn what_happens_often_is_busier_than_what_takes_long() {
+        // Calls, bytes, ns, and two buckets.
+        let often = [400_000, 400_000 << 12, 400_000_000, 100_000, 300_000];
+        let long = [1, 0, 1_000_000_000, 0, 1];
+        assert!(busy(&often, &[]) > 2 * busy(&long, &[]));
+        assert_eq!(busy(&often, &often), 0);
+        assert_eq!(busy(&[5, 9], &[1, 9]), 3);
+        // A group that comes back has less.
+        assert_eq!(busy(&[1], &[10_000]), 0);
+    }
 }

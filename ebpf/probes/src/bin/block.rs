@@ -85,7 +85,7 @@ const REQUESTS: Seats<Request> = Seats { seats: &SEATS, bits: SEATS_BITS, others
 #[map]
 static DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(PLACES, 0);
 
-/// One more than that number, once the place is taken; found without a search.
+/// One more than that number at the place that each device wants first, once it has it; found without a search.
 #[map]
 static TAKEN: Array<u64> = Array::with_max_entries(PLACES, 0);
 
@@ -117,7 +117,9 @@ fn placed(disk: impl Memory) -> u32 {
         let _ = DEVICES.insert(&at, &device, u64::from(BPF_NOEXIST));
         // SAFETY: what stands at a place never changes.
         if unsafe { DEVICES.get(&at) }.is_some_and(|found| *found == device) {
-            let _ = TAKEN.set(at, &taken, 0);
+            if tried == 0 {
+                let _ = TAKEN.set(at, &taken, 0);
+            }
             return at;
         }
         tried += 1;

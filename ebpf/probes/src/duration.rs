@@ -5,10 +5,7 @@ use abi::{
     exponential,
     group::Group,
 };
-use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
-    maps::HashMap,
-};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::HashMap};
 
 use crate::{field::checked, group::Cells, task};
 
@@ -38,12 +35,7 @@ pub fn end(in_flight: &HashMap<u64, Begun>) -> Option<(Begun, u64)> {
 
 /// Counts a duration. No two programs may count the same kind.
 #[inline(always)]
-pub fn count(
-    cells: &Cells<Cell>,
-    group: Group,
-    kind: u32,
-    nanos: u64,
-) {
+pub fn count(cells: &Cells<Cell>, group: Group, kind: u32, nanos: u64) {
     // Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
     let bucket = exponential::bucket_from_one(if nanos == 0 { 1 } else { nanos });
     let Some(cell) = cells.cell(group, entry(kind, bucket)) else { return };

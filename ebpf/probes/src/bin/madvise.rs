@@ -82,8 +82,7 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
         }
     }
     if slot != 0
-        && let Some(errors) =
-            ERRORS.cell(group, call * errno::SLOTS + slot)
+        && let Some(errors) = ERRORS.cell(group, call * errno::SLOTS + slot)
     {
         // SAFETY: as above.
         unsafe { *errors += 1 };

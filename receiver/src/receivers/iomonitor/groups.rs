@@ -6,23 +6,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, mem,
-    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    mem,
+    path::PathBuf,
+    time::{Duration, SystemTime},
 };
 
-use abi::{
-    group::{Group, Key},
-    scope::NANOS_PER_TICK,
-};
+use abi::group::{Group, Key};
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 
-use super::derived::{Notes, Quantity};
+use super::{
+    derived::{Notes, Quantity},
+    living::Living,
+};
 use crate::{
-    ebpf::{group::GroupBy, load::Loaded, process, table::Table},
+    ebpf::{group::GroupBy, load::Loaded, table::Table},
     metric::{About, Attribute, Points, key_value, nanos},
 };
 
@@ -43,12 +42,6 @@ pub const ATTRIBUTES: &[Attribute] = &[
         description: "true: all that found no place in the map of groups (`max_groups`)",
     },
 ];
-
-/// Times at which the cgroups that exist are listed, which takes some microseconds for each.
-const LISTED: Duration = Duration::from_secs(10);
-/// Processes whose start is looked at in each collection, in turn: a number that is in use may be that of
-/// a later process.
-const CHECKED: usize = 128;
 
 /// Whose cells these are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,25 +147,6 @@ pub struct Groups {
     noting: bool,
 }
 
-/// Who lives, as of this collection.
-#[derive(Default)]
-struct Living {
-    /// The groups that the last collection found in any map, ascending.
-    known: Vec<Group>,
-    /// Those that this one has found, some of them more than once.
-    found: Vec<Group>,
-    /// The known ones that have ended since.
-    ended: BTreeSet<Group>,
-    /// Cgroups that have ended; something may still happen to the pages that they leave behind.
-    gone: BTreeSet<Group>,
-    cgroups_listed: Option<Instant>,
-    /// The last process whose start was looked at.
-    checked: Option<Group>,
-}
-
-/// Ended cgroups that are remembered.
-const REMEMBERED: usize = 65_536;
-
 impl Groups {
     /// Nothing has been read yet.
     pub fn new(by: GroupBy, mounts: Vec<PathBuf>) -> Self {
@@ -248,17 +222,7 @@ impl Groups {
         let mut cells = Cells::new(by_group);
         cells.places.reserve(keys.len());
         for (row, key) in keys.iter().enumerate() {
-            let living = &mut self.living;
-            let owner = if host {
-                Owner::Host
-            } else if living.ended.contains(&key.group) {
-                Owner::Ended(key.group)
-            } else if living.gone.contains(&key.group) {
-                Owner::Other
-            } else {
-                living.found.push(key.group);
-                Owner::Group(key.group)
-            };
+            let owner = if host { Owner::Host } else { self.living.owner(key.group) };
             if !matches!(owner, Owner::Group(_) | Owner::Host) {
                 self.fold(signal, map, loaded, key, cells.row(row))?;
             }
@@ -297,20 +261,7 @@ impl Groups {
     /// Begins a collection: finds out which of the known groups have ended. They were known before it is
     /// asked who lives, so none of them is new; and who has ended counts no more.
     pub fn begin(&mut self) {
-        let living = &mut self.living;
-        living.known = mem::take(&mut living.found);
-        living.known.sort_unstable();
-        living.known.dedup();
-        living.known.shrink_to_fit();
-        living.ended.clear();
-        if living.known.is_empty() {
-            return;
-        }
-        match self.by {
-            GroupBy::Host => {}
-            GroupBy::Process => living.processes(),
-            GroupBy::Cgroup => living.cgroups(&self.mounts),
-        }
+        self.living.begin(self.by, &self.mounts);
     }
 
     /// Goes on where another left off with who has ended; with `signals`, also with what those counted.
@@ -321,9 +272,7 @@ impl Groups {
         from.folded = others;
         self.folded.extend::<BTreeMap<_, _>>(mine);
         if self.by == from.by {
-            self.living.gone.extend(&from.living.gone);
-            // They are looked at before the next reading, as if there had been no change.
-            self.living.found.extend(&from.living.found);
+            self.living.go_on(&from.living);
         }
     }
 
@@ -384,69 +333,6 @@ impl Groups {
     }
 }
 
-impl Living {
-    fn processes(&mut self) {
-        let ids = process::all();
-        let after = self.checked.map_or(0, |g| g.id + 1);
-        let mut replaced = BTreeSet::new();
-        let last = self.known.last().copied();
-        for group in self.known.iter().filter(|g| g.id >= after).take(CHECKED) {
-            let ticks = process::start_ticks(group.id as u32);
-            if ticks.is_some_and(|ticks| ticks != group.start / NANOS_PER_TICK) {
-                replaced.insert(*group);
-            }
-            self.checked = Some(*group);
-        }
-        if self.checked >= last {
-            self.checked = None;
-        }
-        let next = self.known.iter().skip(1).map(Some).chain([None]);
-        self.ended = self
-            .known
-            .iter()
-            .zip(next)
-            // Of two with one number, the earlier has ended.
-            .filter(|(g, next)| {
-                !ids.contains(&(g.id as u32))
-                    || replaced.contains(g)
-                    || next.is_some_and(|next| next.id == g.id)
-            })
-            .map(|(g, _)| *g)
-            .collect();
-    }
-
-    fn cgroups(&mut self, mounts: &[PathBuf]) {
-        if self.cgroups_listed.is_some_and(|at| at.elapsed() < LISTED) {
-            return;
-        }
-        let mut ids = BTreeSet::new();
-        for mount in mounts {
-            ids.extend(fs::metadata(mount).map(|root| root.ino()));
-            cgroups(mount, &mut ids);
-        }
-        self.ended = self.known.iter().filter(|g| !ids.contains(&g.id)).copied().collect();
-        self.gone.extend(&self.ended);
-        while self.gone.len() > REMEMBERED {
-            self.gone.pop_first();
-        }
-        self.cgroups_listed = Some(Instant::now());
-    }
-}
-
 fn marked(name: &str, value: Value) -> About {
     About { attributes: vec![key_value(name, value)], ..About::default() }
-}
-
-/// Adds the ids of the cgroups below a directory: an entry's inode number is the cgroup's id.
-fn cgroups(directory: &Path, ids: &mut BTreeSet<u64>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            ids.insert(entry.ino());
-            // Most have no directories, and dozens of files, which take long to list. One that is without has two links:
-            // its name and its own `.` (kernfs_refresh_inode in fs/kernfs/inode.c).
-            if entry.metadata().is_ok_and(|directory| directory.nlink() != 2) {
-                cgroups(&entry.path(), ids);
-            }
-        }
-    }
 }

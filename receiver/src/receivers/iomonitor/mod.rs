@@ -21,6 +21,7 @@ mod inherit;
 mod io_uring;
 mod kept;
 mod kills;
+mod living;
 mod madvise;
 mod own;
 mod page_cache;

@@ -31,7 +31,6 @@ mod reclaim;
 mod reload;
 mod sampling;
 mod scope;
-mod seats;
 mod sidecar;
 mod swap;
 mod syscalls;

@@ -99,8 +99,8 @@ pub fn items_so_far(path: &Path) -> Result<BTreeMap<String, usize>> {
 fn items_of(text: &str) -> Result<BTreeMap<String, usize>> {
     let mut items = BTreeMap::new();
     for line in text.lines() {
-        let block: Value =
-            serde_json::from_str(line).with_context(|| format!("a line that is no JSON: {line}"))?;
+        let block: Value = serde_json::from_str(line)
+            .with_context(|| format!("a line that is no JSON: {line}"))?;
         flatten(&canonical(block), &mut Vec::new(), &mut items);
     }
     Ok(items)

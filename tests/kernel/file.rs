@@ -64,7 +64,7 @@ fn a_disk_that_fills_up_and_empties_again_holds_whole_lines() -> Result<()> {
 /// The kernel ends the write of one who is killed at the end of a page: one line at most breaks off, and the next
 /// agent begins another.
 #[test]
-fn an_agent_that_is_killed_leaves_whole_lines() -> Result<()> {
+fn an_agent_that_is_killed_breaks_off_one_line_at_most() -> Result<()> {
     let directory = file::directory()?;
     let path = directory.path().join("out.json");
     let cgroup = Cgroup::new()?;

@@ -31,6 +31,7 @@ mod reclaim;
 mod reload;
 mod sampling;
 mod scope;
+mod seats;
 mod sidecar;
 mod swap;
 mod syscalls;

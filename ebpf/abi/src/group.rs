@@ -3,6 +3,12 @@
 //! Every signal keeps its cells in two maps: a per-CPU array, which is all there is when the host is
 //! one group, and a per-CPU hash with a cell for each group. An event whose group finds no place in
 //! the hash is counted in the array: it is the overflow entry, so nothing is ever lost for want of room.
+//!
+//! To find a cell in the hash takes longer than to count in it. So user space, which sees at each collection which cells
+//! are busy, gives those a seat each: a second cell at a place that their key says, in the array. A cell's value is what
+//! it has in the hash and in its seat.
+
+use crate::seat::seat;
 
 /// The global `u32` that holds one of [`HOST`], [`CGROUP`], [`PROCESS`].
 pub const GROUP_BY: &str = "GROUP_BY";
@@ -48,6 +54,34 @@ crate::shared! {
         pub pad: u32,
     }
 }
+
+crate::shared! {
+    /// A seat: whose cell it is at the moment. User space gives them.
+    pub struct Seat {
+        /// The group.
+        pub group: Group,
+        /// Which of its cells.
+        pub entry: u32,
+        /// Whether events are counted there. Whose it is changes only while none are.
+        pub open: u32,
+    }
+}
+
+impl Key {
+    /// The seat that it may have.
+    #[inline(always)]
+    pub const fn seat(&self) -> u32 {
+        let number = self.group.id ^ self.group.start ^ (self.entry as u64) << 40;
+        seat(number, SEATS.trailing_zeros())
+    }
+}
+
+/// Seats of a signal's map, a power of two: room for the busiest cells, found without a search.
+pub const SEATS: u32 = 128;
+/// The end of the name of the array that says who has which seat. The cells are in the signal's array, before its own.
+pub const BY_SEAT: &str = "_SEATS";
+/// The global `u32` that says how many cells of seats each array of cells begins with: [`SEATS`] or none.
+pub const SEATED: &str = "SEATED";
 
 /// Groups that a receiver has room for unless its configuration says otherwise.
 pub const DEFAULT_GROUPS: u32 = 8_192;

@@ -3,14 +3,11 @@
 use abi::{
     duration::{Begun, Cell, OCTAVE, entry},
     exponential,
-    group::{Group, Key},
+    group::Group,
 };
-use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
-    maps::{HashMap, PerCpuArray, PerCpuHashMap},
-};
+use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::HashMap};
 
-use crate::{field::checked, group, task};
+use crate::{field::checked, group::Cells, task};
 
 /// A clock that runs while the machine does, in ns.
 #[inline(always)]
@@ -38,16 +35,10 @@ pub fn end(in_flight: &HashMap<u64, Begun>) -> Option<(Begun, u64)> {
 
 /// Counts a duration. No two programs may count the same kind.
 #[inline(always)]
-pub fn count(
-    all: &PerCpuArray<Cell>,
-    by_group: &PerCpuHashMap<Key, Cell>,
-    group: Group,
-    kind: u32,
-    nanos: u64,
-) {
+pub fn count(cells: &Cells<Cell>, group: Group, kind: u32, nanos: u64) {
     // Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
     let bucket = exponential::bucket_from_one(if nanos == 0 { 1 } else { nanos });
-    let Some(cell) = group::cell(all, by_group, group, entry(kind, bucket)) else { return };
+    let Some(cell) = cells.cell(group, entry(kind, bucket)) else { return };
     // SAFETY: the pointer is to this CPU's copy, which one program alone writes.
     let cell = unsafe { &mut *cell };
     cell.nanos += nanos;

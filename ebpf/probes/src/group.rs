@@ -2,11 +2,11 @@
 
 use abi::{
     Plain,
-    group::{CGROUP, Group, HOST, Key, PROCESS},
+    group::{CGROUP, Group, HOST, Key, PROCESS, Seat},
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    maps::{PerCpuArray, PerCpuHashMap},
+    maps::{Array, PerCpuArray, PerCpuHashMap},
 };
 
 use crate::{
@@ -21,6 +21,8 @@ static GROUP_BY: u32 = HOST;
 static PAGES_HAVE_OWNERS: u32 = 0;
 #[unsafe(no_mangle)]
 static BIOS_HAVE_OWNERS: u32 = 0;
+#[unsafe(no_mangle)]
+static SEATED: u32 = 0;
 
 /// The group of the current task.
 #[inline(always)]
@@ -121,62 +123,85 @@ fn owned_by(owner: Option<Cgroup>) -> Group {
     }
 }
 
-/// This CPU's copy of a cell.
-///
-/// If the group has no place and gets none, because the hash is full or no memory could be had at
-/// once, that is the cell of the overflow group, which is in the array.
-#[inline(always)]
-pub fn cell<V: Plain>(
-    all: &PerCpuArray<V>,
-    by_group: &PerCpuHashMap<Key, V>,
-    group: Group,
-    entry: u32,
-) -> Option<*mut V> {
-    if set(&GROUP_BY) == HOST {
-        return all.get_ptr_mut(entry);
-    }
-    sparse_cell(all, by_group, group, entry, entry)
+/// The maps of a signal's cells, which [`cells!`](crate::cells) declares.
+pub struct Cells<V: Plain + 'static> {
+    /// For who has a seat; and behind those, for the host and for the overflow.
+    pub all: &'static PerCpuArray<V>,
+    /// For the groups. User space sets how many there is room for.
+    pub by_group: &'static PerCpuHashMap<Key, V>,
+    /// Who has which seat.
+    pub seats: &'static Array<Seat>,
 }
 
-/// The same of a signal whose entries are too many for an array: the hash has the host's cells too, and the
-/// array those of the overflow alone, at the entry `unplaced`.
-#[inline(always)]
-pub fn sparse_cell<V: Plain>(
-    all: &PerCpuArray<V>,
-    by_group: &PerCpuHashMap<Key, V>,
-    group: Group,
-    entry: u32,
-    unplaced: u32,
-) -> Option<*mut V> {
-    let key = Key { group, entry, pad: 0 };
-    if let Some(cell) = by_group.get_ptr_mut(&key) {
-        return Some(cell);
+impl<V: Plain> Cells<V> {
+    /// This CPU's copy of a cell.
+    ///
+    /// If the group has no place and gets none, because the hash is full or no memory could be had at
+    /// once, that is the cell of the overflow group, which is in the array.
+    #[inline(always)]
+    pub fn cell(&self, group: Group, entry: u32) -> Option<*mut V> {
+        if set(&GROUP_BY) == HOST {
+            return self.all.get_ptr_mut(set(&SEATED) + entry);
+        }
+        self.sparse(group, entry, entry)
     }
-    // SAFETY: plain types may be all zeros.
-    let zero: V = unsafe { core::mem::zeroed() };
-    // Another program, or another CPU, may have been first: then this changes nothing.
-    let _ = by_group.insert(&key, &zero, u64::from(BPF_NOEXIST));
-    match by_group.get_ptr_mut(&key) {
-        Some(cell) => Some(cell),
-        None => all.get_ptr_mut(unplaced),
+
+    /// The same of a signal whose entries are too many for an array: the hash has the host's cells too, and the
+    /// array those of the overflow alone, at the entry `unplaced`.
+    #[inline(always)]
+    pub fn sparse(&self, group: Group, entry: u32, unplaced: u32) -> Option<*mut V> {
+        let key = Key { group, entry, pad: 0 };
+        if let Some(number) = self.seat(&key) {
+            return self.all.get_ptr_mut(number);
+        }
+        if let Some(cell) = self.by_group.get_ptr_mut(&key) {
+            return Some(cell);
+        }
+        // SAFETY: plain types may be all zeros.
+        let zero: V = unsafe { core::mem::zeroed() };
+        // Another program, or another CPU, may have been first: then this changes nothing.
+        let _ = self.by_group.insert(&key, &zero, u64::from(BPF_NOEXIST));
+        match self.by_group.get_ptr_mut(&key) {
+            Some(cell) => Some(cell),
+            None => self.all.get_ptr_mut(set(&SEATED) + unplaced),
+        }
+    }
+
+    /// The seat that a cell has.
+    #[inline(always)]
+    fn seat(&self, key: &Key) -> Option<u32> {
+        let number = key.seat();
+        let seat = self.seats.get_ptr(number)?;
+        // SAFETY: the pointer is to an entry of the map. First whether it is open: then the rest does not change.
+        let is_its = unsafe {
+            (&raw const (*seat).open).read_volatile() != 0
+                && (*seat).entry == key.entry
+                && (*seat).group == key.group
+        };
+        if is_its { Some(number) } else { None }
     }
 }
 
-/// Declares the two maps of a signal's cells: `NAME` for the host and for the overflow,
-/// `NAME_BY_GROUP` for the groups. User space sets how many groups there is room for.
+/// Declares a signal's cells and their three maps: `NAME`, which is also that of the constant, `NAME_BY_GROUP` and
+/// `NAME_SEATS`.
 #[macro_export]
 macro_rules! cells {
-    ($(#[$doc:meta])* $all:ident, $by_group:ident: [$cell:ty; $entries:expr]) => {
+    ($(#[$doc:meta])* $all:ident, $by_group:ident, $seats:ident: [$cell:ty; $entries:expr]) => {
         $(#[$doc])*
-        #[aya_ebpf::macros::map]
-        static $all: aya_ebpf::maps::PerCpuArray<$cell> =
-            aya_ebpf::maps::PerCpuArray::with_max_entries($entries, 0);
-        #[doc = "The same by group."]
-        #[aya_ebpf::macros::map]
-        static $by_group: aya_ebpf::maps::PerCpuHashMap<abi::group::Key, $cell> =
-            aya_ebpf::maps::PerCpuHashMap::with_max_entries(
-                abi::group::DEFAULT_GROUPS,
-                $crate::NO_PREALLOC,
-            );
+        const $all: $crate::group::Cells<$cell> = {
+            #[aya_ebpf::macros::map]
+            static $all: aya_ebpf::maps::PerCpuArray<$cell> =
+                aya_ebpf::maps::PerCpuArray::with_max_entries($entries, 0);
+            #[aya_ebpf::macros::map]
+            static $by_group: aya_ebpf::maps::PerCpuHashMap<abi::group::Key, $cell> =
+                aya_ebpf::maps::PerCpuHashMap::with_max_entries(
+                    abi::group::DEFAULT_GROUPS,
+                    $crate::NO_PREALLOC,
+                );
+            #[aya_ebpf::macros::map]
+            static $seats: aya_ebpf::maps::Array<abi::group::Seat> =
+                aya_ebpf::maps::Array::with_max_entries(abi::group::SEATS, 0);
+            $crate::group::Cells { all: &$all, by_group: &$by_group, seats: &$seats }
+        };
     };
 }

@@ -7,11 +7,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use abi::{
     Plain,
-    group::Key,
+    group::{BY_GROUP, BY_SEAT, Key, SEATED, SEATS},
     scope::{CGROUPS, Cgroup, Found, MAX_CGROUPS, PROCESSES},
 };
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -27,6 +28,7 @@ use super::{
     kernel::Kernel,
     ladder::{Attach, Mode, Probe, Rung, Status},
     object::{self, Prepared},
+    seats::{Maps, Seats},
     table::{Source, Table, read_plain},
 };
 
@@ -104,8 +106,14 @@ impl Request<'_> {
         self.sizes.iter().find(|(name, _)| *name == map).map(|(_, entries)| *entries)
     }
 
+    /// Cells of seats in each array: none where the host's cells are in arrays.
+    fn seated(&self) -> u32 {
+        let sparse = self.settings.group_by != GroupBy::Host || self.host_cells > 1;
+        if sparse { SEATS } else { 0 }
+    }
+
     fn prepare(&self, kernel: &Kernel) -> Result<Prepared> {
-        object::prepare(self.object, kernel.may_allocate, |map| self.size(map))
+        object::prepare(self.object, kernel.may_allocate, self.seated(), |map| self.size(map))
     }
 
     /// The most memory that its maps can take, in bytes.
@@ -122,6 +130,10 @@ pub struct Loaded {
     programs: Vec<(String, Mode, Vec<&'static str>)>,
     /// What has programs run at classic tracepoints.
     events: Vec<OwnedFd>,
+    /// Cells of seats in each array.
+    seated: u32,
+    /// Of each map of cells by group that has been read.
+    seats: Mutex<BTreeMap<&'static str, Seats>>,
 }
 
 impl Loaded {
@@ -137,13 +149,15 @@ impl Loaded {
         for (map, entries) in &prepared.sizes {
             loader.map_max_entries(map, *entries);
         }
+        request.globals.number(SEATED, request.seated());
         request.globals.apply(&mut loader);
         let ebpf = loader
             .load(&prepared.bytes)
             .map_err(|e| anyhow!("cannot create its maps: {}", chain(&e)))?;
 
         let (attached, programs, events) = (BTreeSet::new(), Vec::new(), Vec::new());
-        let mut loaded = Self { ebpf, attached, programs, events };
+        let (seated, seats) = (request.seated(), Mutex::default());
+        let mut loaded = Self { ebpf, attached, programs, events, seated, seats };
         let statuses =
             request.probes.iter().map(|p| loaded.climb(kernel, &request, &missing, p)).collect();
         Ok((loaded, statuses))
@@ -273,19 +287,30 @@ impl Loaded {
         array.iter().map(|values| Ok(values?.iter().sum())).collect()
     }
 
-    /// The cells of the host, or of the overflow.
+    /// The cells of the host.
     pub fn cells(&self, map: &str) -> Result<Table> {
-        self.source(map)?.array()
+        let mut cells = self.source(map)?.array()?;
+        cells.split_front(self.seated as usize);
+        Ok(cells)
     }
 
-    /// The cells of groups.
-    pub fn cells_by_group(&self, map: &str) -> Result<Table> {
-        self.source(map)?.hash()
+    /// The cells of groups, and those of the overflow.
+    pub fn cells_by_group(&self, map: &'static str) -> Result<(Table, Table)> {
+        let maps = Maps {
+            all: self.source(map)?,
+            by_group: self.source(&format!("{map}{BY_GROUP}"))?,
+            seats: self.source(&format!("{map}{BY_SEAT}"))?,
+        };
+        self.seats().entry(map).or_insert_with(Seats::new).read(&maps)
+    }
+
+    fn seats(&self) -> MutexGuard<'_, BTreeMap<&'static str, Seats>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn source(&self, name: &str) -> Result<Source<'_>> {
         let data = match self.map(name)? {
-            Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => data,
+            Map::PerCpuArray(data) | Map::PerCpuHashMap(data) | Map::Array(data) => data,
             _ => bail!("map {name} is not one of cells"),
         };
         Source::of(data)
@@ -314,9 +339,17 @@ impl Loaded {
         Ok(hash.remove(key)?)
     }
 
-    /// Removes a group's cell.
-    pub fn remove_cell(&self, map: &str, key: &Key) -> Result<()> {
-        self.source(map)?.remove(key).with_context(|| format!("cannot remove a cell of {map}"))
+    /// Removes a group's cell, with what it had when it was read.
+    pub fn remove_cell(&self, map: &'static str, key: &Key) -> Result<()> {
+        let failed = || format!("cannot remove a cell of {map}");
+        let mut all = self.seats();
+        let seats = all.entry(map).or_insert_with(Seats::new);
+        if seats.has(key) {
+            seats.close(key, &self.source(&format!("{map}{BY_SEAT}"))?).with_context(failed)?;
+        }
+        self.source(&format!("{map}{BY_GROUP}"))?.remove(key).with_context(failed)?;
+        seats.removed(key);
+        Ok(())
     }
 
     /// Replaces the cgroups and the processes of the scope.

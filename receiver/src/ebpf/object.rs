@@ -1,11 +1,13 @@
 //! A compiled object before it is loaded: what its maps will cost, and what must be changed in it for
 //! this kernel.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail};
 use aya::util::nr_cpus;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
-use abi::group::BY_GROUP;
+use abi::group::{BY_GROUP, BY_SEAT};
 
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h.
 const NO_PREALLOC: u32 = 1;
@@ -52,18 +54,30 @@ pub(super) struct Prepared {
 }
 
 /// Prepares an object: `size` gives the entries of a map if they are not to be as defined;
-/// `may_allocate` says whether this kernel's tracing programs may use maps that allocate on demand.
+/// `may_allocate` says whether this kernel's tracing programs may use maps that allocate on demand, `seats` how many
+/// cells of seats an array of cells has before its own.
 pub(super) fn prepare(
     object: &[u8],
     may_allocate: bool,
+    seats: u32,
     size: impl Fn(&str) -> Option<u32>,
 ) -> Result<Prepared> {
     let mut bytes = object.to_vec();
     let cpus = nr_cpus().map_err(|(path, error)| anyhow::anyhow!("{path}: {error}"))? as u64;
     let (mut sizes, mut memory) = (Vec::new(), 0);
-    for (definition, flags_at) in maps(object)? {
+    let maps = maps(object)?;
+    let has_seats: BTreeSet<String> = maps
+        .iter()
+        .filter_map(|(map, _)| Some(map.name.strip_suffix(BY_SEAT)?.to_owned()))
+        .collect();
+    for (definition, flags_at) in maps {
         let own = u32::try_from(definition.entries).unwrap_or(u32::MAX);
-        let entries = size(&definition.name).unwrap_or(own);
+        let entries = match definition.name.as_str() {
+            // The fewest that a map can have.
+            name if seats == 0 && name.ends_with(BY_SEAT) => 1,
+            name if has_seats.contains(name) => size(name).unwrap_or(own) + seats,
+            name => size(name).unwrap_or(own),
+        };
         memory += definition.bytes(entries.into(), cpus);
         if entries != own {
             sizes.push((definition.name, entries));

@@ -11,11 +11,12 @@ use abi::{
     group::{Group, Key},
 };
 use anyhow::{Context as _, Result};
-use aya::{maps::MapData, util::nr_cpus};
+use aya::{Pod, maps::MapData, util::nr_cpus};
 use nix::libc;
 
 /// Commands of `bpf(2)` (include/uapi/linux/bpf.h).
 const LOOKUP_ELEM: libc::c_long = 1;
+const UPDATE_ELEM: libc::c_long = 2;
 const DELETE_ELEM: libc::c_long = 3;
 const LOOKUP_BATCH: libc::c_long = 24;
 /// Bytes of values per system call, of all CPUs. More are not read faster.
@@ -41,6 +42,21 @@ impl Table {
     /// The rows.
     pub fn rows(&self) -> impl Iterator<Item = (&Key, &[u64])> {
         self.keys.iter().zip(self.sums.chunks_exact(self.columns.max(1)))
+    }
+
+    /// A row; empty if there is none.
+    pub(super) fn row(&self, row: usize) -> &[u64] {
+        self.sums.get(row * self.columns..(row + 1) * self.columns).unwrap_or_default()
+    }
+
+    /// Takes the first rows. The others are numbered anew.
+    pub(super) fn split_front(&mut self, rows: usize) -> Self {
+        let rest = Self {
+            keys: self.keys[..self.keys.len().saturating_sub(rows)].to_vec(),
+            columns: self.columns,
+            sums: self.sums.split_off(rows * self.columns),
+        };
+        mem::replace(self, rest)
     }
 
     /// Reads the cells of a per-CPU hash: every entry that there is.
@@ -110,7 +126,7 @@ impl<'a> Source<'a> {
     }
 
     #[expect(unsafe_code, reason = "keys come as bytes")]
-    fn each<K: aya::Pod>(&self, read: &mut impl FnMut(K, &[u8])) -> io::Result<()> {
+    fn each<K: Pod>(&self, read: &mut impl FnMut(K, &[u8])) -> io::Result<()> {
         let stride = self.stride().map_err(io::Error::other)?;
         let mut room = (BATCH / stride.max(1)).max(ENTRIES).min(self.entries.max(1) as usize);
         // The kernel's place in the map between two calls: a bucket's number, or an array's key.
@@ -153,27 +169,33 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Removes an entry of a hash.
+    /// Removes an entry of a hash, if it is there.
     pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
-        let mut attributes = Element {
-            map_fd: self.fd.as_raw_fd() as u32,
-            pad: 0,
-            key: &raw const *key as u64,
-            value: 0,
-            flags: 0,
-        };
-        bpf(DELETE_ELEM, &mut attributes)
+        match bpf(DELETE_ELEM, &mut self.element(key, 0)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Sets an entry of an array.
+    pub(super) fn set<V: Pod>(&self, key: u32, value: &V) -> io::Result<()> {
+        assert!(mem::size_of::<V>() == self.value_size, "a value of another size");
+        bpf(UPDATE_ELEM, &mut self.element(&key, &raw const *value as u64))
+    }
+
+    /// Sets an entry of a per-CPU array to zeros.
+    pub(super) fn clear(&self, key: u32) -> Result<()> {
+        let zeros = vec![0_u8; self.stride()?];
+        Ok(bpf(UPDATE_ELEM, &mut self.element(&key, zeros.as_ptr() as u64))?)
     }
 
     fn lookup(&self, key: &u32, values: &mut [u8]) -> io::Result<()> {
-        let mut attributes = Element {
-            map_fd: self.fd.as_raw_fd() as u32,
-            pad: 0,
-            key: &raw const *key as u64,
-            value: values.as_mut_ptr() as u64,
-            flags: 0,
-        };
-        bpf(LOOKUP_ELEM, &mut attributes)
+        bpf(LOOKUP_ELEM, &mut self.element(key, values.as_mut_ptr() as u64))
+    }
+
+    fn element<K>(&self, key: &K, value: u64) -> Element {
+        let key = &raw const *key as u64;
+        Element { map_fd: self.fd.as_raw_fd() as u32, pad: 0, key, value, flags: 0 }
     }
 }
 

@@ -58,17 +58,17 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// By [`counts`].
-    COUNTS, COUNTS_BY_GROUP: [Counts; OPERATIONS]
+    COUNTS, COUNTS_BY_GROUP, COUNTS_SEATS: [Counts; OPERATIONS]
 }
 
 probes::cells! {
     /// By [`failures`].
-    ERRORS, ERRORS_BY_GROUP: [u64; OPERATIONS * errno::SLOTS]
+    ERRORS, ERRORS_BY_GROUP, ERRORS_SEATS: [u64; OPERATIONS * errno::SLOTS]
 }
 
 probes::cells! {
     /// By [`times`].
-    TIMES, TIMES_BY_GROUP: [Times; OPERATIONS * 2 * OCTAVES as u32]
+    TIMES, TIMES_BY_GROUP, TIMES_SEATS: [Times; OPERATIONS * 2 * OCTAVES as u32]
 }
 
 #[map]
@@ -84,6 +84,10 @@ const REQUESTS: Seats<Request> = Seats { seats: &SEATS, bits: SEATS_BITS, others
 /// The number of the device at each [`place`]. A hash, since inserting takes a place for one alone.
 #[map]
 static DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(PLACES, 0);
+
+/// One more than that number at the place that each device wants first, once it has it; found without a search.
+#[map]
+static TAKEN: Array<u64> = Array::with_max_entries(PLACES, 0);
 
 #[inline(always)]
 fn now() -> u64 {
@@ -101,9 +105,8 @@ fn placed(disk: impl Memory) -> u32 {
     let major: u32 = disk.read(&OFFSET_GENDISK_MAJOR);
     let minor: u32 = disk.read(&OFFSET_GENDISK_FIRST_MINOR);
     let device = major << 20 | minor;
-    // SAFETY: what stands at a place never changes.
-    let is_at = |at: u32| unsafe { DEVICES.get(&at) }.is_some_and(|found| *found == device);
-    if is_at(place(device, 0)) {
+    let taken = u64::from(device) + 1;
+    if TAKEN.get(place(device, 0)).is_some_and(|found| *found == taken) {
         return place(device, 0);
     }
     let mut tried = 0;
@@ -112,7 +115,11 @@ fn placed(disk: impl Memory) -> u32 {
         // If one is there, it stays, and another may be first. Not asked before: the verifier of Linux 5.10 would take
         // both answers for each try.
         let _ = DEVICES.insert(&at, &device, u64::from(BPF_NOEXIST));
-        if is_at(at) {
+        // SAFETY: what stands at a place never changes.
+        if unsafe { DEVICES.get(&at) }.is_some_and(|found| *found == device) {
+            if tried == 0 {
+                let _ = TAKEN.set(at, &taken, 0);
+            }
             return at;
         }
         tried += 1;
@@ -150,7 +157,7 @@ fn add(
     field: impl FnOnce(&mut Counts) -> &mut u64,
 ) {
     let entry = counts(place, operation);
-    let cell = group::sparse_cell(&COUNTS, &COUNTS_BY_GROUP, group, entry, operation);
+    let cell = COUNTS.sparse(group, entry, operation);
     if let Some(cell) = cell {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += amount;
@@ -282,7 +289,7 @@ fn complete(request: impl Memory, status: i32, bytes: u32) {
         return;
     }
     let entry = counts(place, operation);
-    let cell = group::sparse_cell(&COUNTS, &COUNTS_BY_GROUP, group, entry, operation);
+    let cell = COUNTS.sparse(group, entry, operation);
     if let Some(cell) = cell {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         let cell = unsafe { &mut *cell };
@@ -309,7 +316,7 @@ fn complete(request: impl Memory, status: i32, bytes: u32) {
 #[inline(always)]
 fn failed(group: Group, place: u32, operation: u32, error: u32) {
     let (entry, unplaced) = (failures(place, operation, error), failures(0, operation, error));
-    let cell = group::sparse_cell(&ERRORS, &ERRORS_BY_GROUP, group, entry, unplaced);
+    let cell = ERRORS.sparse(group, entry, unplaced);
     if let Some(cell) = cell {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { *cell += 1 };
@@ -323,7 +330,7 @@ fn took(group: Group, place: u32, operation: u32, phase: Phase, nanos: u64) {
     let octave = (bucket / OCTAVE) as u32;
     let (entry, unplaced) =
         (times(place, operation, phase, octave), times(0, operation, phase, octave));
-    let cell = group::sparse_cell(&TIMES, &TIMES_BY_GROUP, group, entry, unplaced);
+    let cell = TIMES.sparse(group, entry, unplaced);
     let Some(cell) = cell else { return };
     // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
     let cell = unsafe { &mut *cell };
@@ -361,7 +368,7 @@ fn requeue(request: impl Memory) {
         },
     };
     let entry = counts(place, operation);
-    let cell = group::sparse_cell(&COUNTS, &COUNTS_BY_GROUP, group, entry, operation);
+    let cell = COUNTS.sparse(group, entry, operation);
     if let Some(cell) = cell {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         let cell = unsafe { &mut *cell };

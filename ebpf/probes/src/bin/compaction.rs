@@ -29,7 +29,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// By result.
-    DURATIONS, DURATIONS_BY_GROUP: [Cell; entries(KINDS)]
+    DURATIONS, DURATIONS_BY_GROUP, DURATIONS_SEATS: [Cell; entries(KINDS)]
 }
 
 #[map]
@@ -46,7 +46,7 @@ fn begun() {
 fn ended(result: u32) {
     let Some((_, nanos)) = duration::end(&IN_FLIGHT) else { return };
     let kind = if result < OTHER { result } else { OTHER };
-    duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group::current(), kind, nanos);
+    duration::count(&DURATIONS, group::current(), kind, nanos);
 }
 
 probes::raw_tracepoints! {

@@ -25,12 +25,12 @@ static OPENS: [u8; NUMBERS] = [0; NUMBERS];
 
 probes::cells! {
     /// One cell: descriptors.
-    CELLS, CELLS_BY_GROUP: [Cell; 1]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; 1]
 }
 
 probes::cells! {
     /// Calls that opened none, by error.
-    ERRORS, ERRORS_BY_GROUP: [u64; errno::SLOTS]
+    ERRORS, ERRORS_BY_GROUP, ERRORS_SEATS: [u64; errno::SLOTS]
 }
 
 /// `F_DUPFD` and `F_DUPFD_CLOEXEC` of include/uapi/linux/fcntl.h.
@@ -49,7 +49,7 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
     let shape = call & SHAPE;
     if shape == CLOSE {
         if ret != BAD
-            && let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0)
+            && let Some(cell) = CELLS.cell(group, 0)
         {
             // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
             unsafe { (*cell).closed += 1 };
@@ -67,13 +67,13 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
     }
     let slot = errno::slot(ret);
     if slot != 0 {
-        if let Some(errors) = group::cell(&ERRORS, &ERRORS_BY_GROUP, group, slot) {
+        if let Some(errors) = ERRORS.cell(group, slot) {
             // SAFETY: as above.
             unsafe { *errors += 1 };
         }
         return;
     }
-    let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) else { return };
+    let Some(cell) = CELLS.cell(group, 0) else { return };
     if let Some(kind) = checked::<{ KINDS.len() }>(usize::from(call & !SHAPE)) {
         // SAFETY: as above.
         unsafe { (*cell).opened[kind] += if shape == TWO { 2 } else { 1 } };

@@ -9,14 +9,14 @@ probes::program!();
 
 probes::cells! {
     /// One cell: pages.
-    CELLS, CELLS_BY_GROUP: [Cell; 1]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; 1]
 }
 
 #[inline(always)]
 fn dirtied(folio: impl Memory) {
     // Who writes is who dirties; it happens in the call.
     let Some(group) = group::in_scope() else { return };
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+    if let Some(cell) = CELLS.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { (*cell).dirtied += pages(folio) };
     }

@@ -50,17 +50,17 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// Calls by [`slot`].
-    CALLS, CALLS_BY_GROUP: [u64; SLOTS]
+    CALLS, CALLS_BY_GROUP, CALLS_SEATS: [u64; SLOTS]
 }
 
 probes::cells! {
     /// Bytes that accepted advice was about, by advice.
-    ADVISED, ADVISED_BY_GROUP: [u64; INVALID]
+    ADVISED, ADVISED_BY_GROUP, ADVISED_SEATS: [u64; INVALID]
 }
 
 probes::cells! {
     /// Pages dropped.
-    DROPPED, DROPPED_BY_GROUP: [u64; 1]
+    DROPPED, DROPPED_BY_GROUP, DROPPED_SEATS: [u64; 1]
 }
 
 /// The call that each thread is in, where entry and return are two programs.
@@ -69,7 +69,7 @@ static IN_FLIGHT: HashMap<u64, Call> = HashMap::with_max_entries(MAX_THREADS, NO
 
 #[inline(always)]
 fn called(group: Group, call: Call, ret: i64) {
-    if let Some(calls) = group::cell(&CALLS, &CALLS_BY_GROUP, group, slot(call.advice, ret)) {
+    if let Some(calls) = CALLS.cell(group, slot(call.advice, ret)) {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { *calls += 1 };
     }
@@ -77,7 +77,7 @@ fn called(group: Group, call: Call, ret: i64) {
     if ret != 0 || advice >= INVALID || call.bytes == 0 {
         return;
     }
-    if let Some(bytes) = group::cell(&ADVISED, &ADVISED_BY_GROUP, group, advice) {
+    if let Some(bytes) = ADVISED.cell(group, advice) {
         // SAFETY: as above.
         unsafe { *bytes += call.bytes };
     }
@@ -249,7 +249,7 @@ fn deleted(pages: impl FnOnce() -> u64) {
         return;
     }
     let Some(group) = group::in_scope() else { return };
-    if let Some(dropped) = group::cell(&DROPPED, &DROPPED_BY_GROUP, group, 0) {
+    if let Some(dropped) = DROPPED.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { *dropped += pages() };
     }

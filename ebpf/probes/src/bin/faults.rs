@@ -13,13 +13,13 @@ probes::program!();
 
 probes::cells! {
     /// One cell: faults.
-    CELLS, CELLS_BY_GROUP: [Cell; 1]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; 1]
 }
 
 #[inline(always)]
 fn fault(field: impl FnOnce(&mut Cell) -> &mut u64) {
     let Some(group) = group::in_scope() else { return };
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+    if let Some(cell) = CELLS.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += 1;
     }

@@ -53,17 +53,17 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// Requests submitted, by [`place`].
-    SUBMITTED, SUBMITTED_BY_GROUP: [u64; PLACES]
+    SUBMITTED, SUBMITTED_BY_GROUP, SUBMITTED_SEATS: [u64; PLACES]
 }
 
 probes::cells! {
     /// Completions by [`cell`].
-    CELLS, CELLS_BY_GROUP: [Cell; OCTAVES as u32]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; OCTAVES as u32]
 }
 
 probes::cells! {
     /// Failures by [`error`].
-    ERRORS, ERRORS_BY_GROUP: [u64; errno::SLOTS]
+    ERRORS, ERRORS_BY_GROUP, ERRORS_SEATS: [u64; errno::SLOTS]
 }
 
 #[map]
@@ -77,7 +77,7 @@ const REQUESTS: Seats<Request> = Seats { seats: &SEATS, bits: SEATS_BITS, others
 #[inline(always)]
 fn submitted(operation: impl FnOnce() -> u8) {
     let Some(group) = group::in_scope() else { return };
-    if let Some(cell) = group::cell(&SUBMITTED, &SUBMITTED_BY_GROUP, group, place(operation())) {
+    if let Some(cell) = SUBMITTED.cell(group, place(operation())) {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { *cell += 1 };
     }
@@ -201,7 +201,7 @@ fn completed(request: u64, result: i32) {
     let slot = errno::slot(i64::from(result));
     if slot != 0 {
         let (entry, unplaced) = (error(place, slot), error(UNNAMED, slot));
-        if let Some(cell) = group::sparse_cell(&ERRORS, &ERRORS_BY_GROUP, group, entry, unplaced) {
+        if let Some(cell) = ERRORS.sparse(group, entry, unplaced) {
             // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
             unsafe { *cell += 1 };
         }
@@ -210,7 +210,7 @@ fn completed(request: u64, result: i32) {
     let bucket = exponential::bucket_from_one(if nanos == 0 { 1 } else { nanos });
     let octave = (bucket / OCTAVE) as u32;
     let (entry, unplaced) = (cell(place, octave), cell(UNNAMED, octave));
-    let cell = group::sparse_cell(&CELLS, &CELLS_BY_GROUP, group, entry, unplaced);
+    let cell = CELLS.sparse(group, entry, unplaced);
     let Some(cell) = cell else { return };
     // SAFETY: as above.
     let cell = unsafe { &mut *cell };

@@ -32,7 +32,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// Processes by signal, and those that were chosen.
-    CELLS, CELLS_BY_GROUP: [u64; ENTRIES]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [u64; ENTRIES]
 }
 
 /// The latest processes that were counted.
@@ -45,7 +45,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(BUFFER, 0);
 
 #[inline(always)]
 fn add(group: Group, entry: u32) {
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, entry) {
+    if let Some(cell) = CELLS.cell(group, entry) {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { *cell += 1 };
     }

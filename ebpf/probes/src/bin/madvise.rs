@@ -29,12 +29,12 @@ static NR_READAHEAD: u32 = 0;
 
 probes::cells! {
     /// Calls by [`entry`].
-    CELLS, CELLS_BY_GROUP: [Cell; CALLS.len() as u32 * SLOTS]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; CALLS.len() as u32 * SLOTS]
 }
 
 probes::cells! {
     /// Failures by call and error.
-    ERRORS, ERRORS_BY_GROUP: [u64; CALLS.len() as u32 * errno::SLOTS]
+    ERRORS, ERRORS_BY_GROUP, ERRORS_SEATS: [u64; CALLS.len() as u32 * errno::SLOTS]
 }
 
 /// Bytes that `readahead(file, offset, count)` is about. To the kernel it is advice that they will be needed, so a count
@@ -73,7 +73,7 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
         _ => (0, ahead(regs)),
     };
     let slot = errno::slot(ret);
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, entry(call, advice as u32)) {
+    if let Some(cell) = CELLS.cell(group, entry(call, advice as u32)) {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         let cell = unsafe { &mut *cell };
         cell.calls += 1;
@@ -82,8 +82,7 @@ fn left<M: Memory>(number: u64, ret: i64, native: impl FnOnce() -> bool, regs: i
         }
     }
     if slot != 0
-        && let Some(errors) =
-            group::cell(&ERRORS, &ERRORS_BY_GROUP, group, call * errno::SLOTS + slot)
+        && let Some(errors) = ERRORS.cell(group, call * errno::SLOTS + slot)
     {
         // SAFETY: as above.
         unsafe { *errors += 1 };

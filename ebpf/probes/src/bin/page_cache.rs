@@ -53,7 +53,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// One cell: pages.
-    CELLS, CELLS_BY_GROUP: [Cell; 1]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; 1]
 }
 
 /// The latest lookup of each thread.
@@ -67,7 +67,7 @@ static AHEAD: HashMap<Chunk, u64> = HashMap::with_max_entries(MAX_AHEAD, NO_PREA
 /// Adds `pages` to the field of the group's cell that `field` picks.
 #[inline(always)]
 fn add(group: Group, pages: u64, field: impl FnOnce(&mut Cell) -> &mut u64) {
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+    if let Some(cell) = CELLS.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += pages;
     }
@@ -176,7 +176,7 @@ fn looked_up(mapping: impl Memory, index: u64, last_index: u64) {
     let asked = last - first + 1;
     let followed = is_the_calls && set(&FOLLOWED) != 0;
     let ahead = if followed { taken(mapping.address(), first, last) } else { 0 };
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+    if let Some(cell) = CELLS.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         let cell = unsafe { &mut *cell };
         cell.lookups += asked;

@@ -27,12 +27,12 @@ probes::fields! {
 
 probes::cells! {
     /// One cell: pages.
-    CELLS, CELLS_BY_GROUP: [Cell; 1]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; 1]
 }
 
 #[inline(always)]
 fn add(group: Group, pages: u64, field: impl FnOnce(&mut Cell) -> &mut u64) {
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+    if let Some(cell) = CELLS.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += pages;
     }

@@ -39,7 +39,7 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// One cell: begins.
-    CELLS, CELLS_BY_GROUP: [Cell; 1]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; 1]
 }
 
 /// Pages scanned, then pages reclaimed, by who did it.
@@ -48,7 +48,7 @@ static SHRUNK: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * TYPES.len() 
 
 probes::cells! {
     /// How long tasks reclaimed, and how long they waited meanwhile.
-    DURATIONS, DURATIONS_BY_GROUP: [durations::Cell; entries(KINDS)]
+    DURATIONS, DURATIONS_BY_GROUP, DURATIONS_SEATS: [durations::Cell; entries(KINDS)]
 }
 
 /// Threads that reclaim.
@@ -138,7 +138,7 @@ fn begin(kind: u32, field: impl FnOnce(&mut Cell) -> &mut u64, unplaced: Counter
         return;
     };
     take_off(true);
-    if let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, 0) {
+    if let Some(cell) = CELLS.cell(group, 0) {
         // SAFETY: the pointer is to this CPU's copy, each field of which one program alone writes.
         *field(unsafe { &mut *cell }) += 1;
     }
@@ -158,7 +158,7 @@ fn end(kind: u32) {
     if let Some((begun, nanos)) = duration::end(&IN_FLIGHT)
         && begun.counted != 0
     {
-        duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group::current(), kind, nanos);
+        duration::count(&DURATIONS, group::current(), kind, nanos);
     }
 }
 
@@ -236,7 +236,7 @@ probes::tracepoint! {
 fn throttled(micros: u32, reason: u32) {
     let Some(group) = group::in_scope() else { return };
     let kind = DIRECT + if reason < OTHER_REASON { reason } else { OTHER_REASON };
-    duration::count(&DURATIONS, &DURATIONS_BY_GROUP, group, kind, 1_000 * u64::from(micros));
+    duration::count(&DURATIONS, group, kind, 1_000 * u64::from(micros));
 }
 
 probes::raw_tracepoints! {

@@ -47,12 +47,12 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 
 probes::cells! {
     /// By [`cell`].
-    CELLS, CELLS_BY_GROUP: [Cell; (MAX_WATCHED * OCTAVES) as u32]
+    CELLS, CELLS_BY_GROUP, CELLS_SEATS: [Cell; (MAX_WATCHED * OCTAVES) as u32]
 }
 
 probes::cells! {
     /// Failures by [`error`].
-    ERRORS, ERRORS_BY_GROUP: [u64; MAX_WATCHED as u32 * errno::SLOTS]
+    ERRORS, ERRORS_BY_GROUP, ERRORS_SEATS: [u64; MAX_WATCHED as u32 * errno::SLOTS]
 }
 
 #[map]
@@ -121,7 +121,7 @@ fn left(group: Group, place: u32, ret: i64, nanos: u64) {
         return;
     }
     if slot != 0
-        && let Some(errors) = group::cell(&ERRORS, &ERRORS_BY_GROUP, group, error(place, slot))
+        && let Some(errors) = ERRORS.cell(group, error(place, slot))
     {
         // SAFETY: the pointer is to this CPU's copy, which this program alone writes.
         unsafe { *errors += 1 };
@@ -129,7 +129,7 @@ fn left(group: Group, place: u32, ret: i64, nanos: u64) {
     // Not an `Option`: the compiler would copy its value where there is none, which the verifier refuses.
     let bucket = exponential::bucket_from_one(if nanos == 0 { 1 } else { nanos });
     let entry = cell(place, bucket);
-    let Some(cell) = group::cell(&CELLS, &CELLS_BY_GROUP, group, entry) else { return };
+    let Some(cell) = CELLS.cell(group, entry) else { return };
     // SAFETY: as above.
     let cell = unsafe { &mut *cell };
     cell.calls += 1;

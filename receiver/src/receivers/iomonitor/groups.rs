@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use abi::group::{BY_GROUP, Group, Key};
+use abi::group::{Group, Key};
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -217,7 +217,7 @@ impl Groups {
         loaded: &Loaded,
     ) -> Result<Cells> {
         let host = self.is_host();
-        let mut by_group = loaded.cells_by_group(&format!("{map}{BY_GROUP}"))?;
+        let (mut by_group, overflow) = loaded.cells_by_group(map)?;
         let keys = mem::take(&mut by_group.keys);
         let mut cells = Cells::new(by_group);
         cells.places.reserve(keys.len());
@@ -235,7 +235,7 @@ impl Groups {
             cells.add(Owner::Other, *entry, values);
         }
         // Of the overflow, only what happened.
-        for (key, values) in loaded.cells(map)?.rows() {
+        for (key, values) in overflow.rows() {
             if values.iter().any(|value| *value > 0) {
                 cells.add(Owner::Overflow, key.entry, values);
             }
@@ -251,7 +251,7 @@ impl Groups {
         key: &Key,
         values: &[u64],
     ) -> Result<()> {
-        loaded.remove_cell(&format!("{map}{BY_GROUP}"), key)?;
+        loaded.remove_cell(map, key)?;
         let sums = self.folded.entry((signal, map, key.entry)).or_default();
         sums.resize(values.len(), 0);
         sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);

@@ -120,6 +120,16 @@ impl Device {
             Ok((self.counts()? == before && before.in_flight == 0).then_some(before))
         })
     }
+
+    /// What `look` finds while nobody does anything with it, and what has been done with it until then: a mounted file
+    /// system has threads of its own, which read or write when they like.
+    pub fn at_rest<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<(Counts, T)> {
+        wait_for("a device that stays idle", || {
+            let counts = self.quiet()?;
+            let found = look()?;
+            Ok((self.counts()? == counts).then_some((counts, found)))
+        })
+    }
 }
 
 impl Drop for Device {

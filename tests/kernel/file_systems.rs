@@ -174,19 +174,18 @@ fn requests(mode: Mode, kind: Kind) -> Result<()> {
     let files = vec![Open::Read(path.clone()), Open::Write(path)];
     let mut worker = Worker::start(WORKLOAD, &Plan { threads: 1, files, phases })?;
     worker.join(&cgroup)?;
-    let truth = device.quiet()?;
-    let before = bytes(&all.settled()?, device)?;
+    let look = || bytes(&all.settled()?, device);
+    let (truth, before) = device.at_rest(look)?;
     worker.phase()?;
     let seen = bytes(&own.settled()?, device)?;
     ensure!(seen == (size, 0), "{seen:?} bytes shown, {size} read");
     worker.phase()?;
     worker.finish()?;
-    let now = device.quiet()?;
-    let (read, written) = bytes(&all.settled()?, device)?;
+    let (now, (read, written)) = device.at_rest(look)?;
     let seen = (read - before.0, written - before.1);
     let truth = (now.read_bytes - truth.read_bytes, now.write_bytes - truth.write_bytes);
     ensure!(seen == truth, "{seen:?} bytes shown, {truth:?} in diskstats");
-    ensure!(seen.0 == size && seen.1 > size, "{seen:?}: {size} read, and written with its place");
+    ensure!(seen.0 >= size && seen.1 > size, "{seen:?}: {size} read, and written with its place");
     Ok(())
 }
 

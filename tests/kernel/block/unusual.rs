@@ -68,14 +68,15 @@ fn what_a_journal_writes_is_what_the_kernel_counts(mode: Mode) -> Result<()> {
     let device = mounted.device();
     let (_cgroup, setup) = everything(mode)?;
     let agent = Agent::start(&setup)?;
-    let (truth, before) = (device.quiet()?, shown(&agent.settled()?, device)?);
+    let look = || shown(&agent.settled()?, device);
+    let (truth, before) = device.at_rest(look)?;
     for number in 0..random::rng().u64(3..20) {
         let file = fs::File::create_new(mounted.path().join(number.to_string()))?;
         file.sync_all()?;
     }
-    let truth = since(truth, device.quiet()?);
+    let (now, seen) = device.at_rest(look)?;
+    let (truth, seen) = (since(truth, now), since(before, seen));
     ensure!(truth.write_bytes > 0 && truth.flushes > 0, "nothing was flushed: {truth:?}");
-    let seen = since(before, shown(&agent.settled()?, device)?);
     // The kernel counts empty writes that stand for flushes.
     ensure!(seen.writes > 0 && seen.writes <= truth.writes, "{seen:?} {truth:?}");
     let seen = Counts { writes: truth.writes, ..seen };

@@ -137,10 +137,11 @@ crate::shared! {
         /// When the kernel says that it began, which tells it from an earlier one at its address; 0 if it does
         /// not say.
         pub began: u64,
+        /// Time that it has waited. Not beside `issued`: the compiler would call a function to write two zeros, see
+        /// `ZEROS` of the programs' `group`.
+        pub waited: u64,
         /// Since when it has waited.
         pub queued: u64,
-        /// Time that it has waited.
-        pub waited: u64,
         /// When the device was given it; 0 if the device does not have it.
         pub issued: u64,
         /// The device's place.

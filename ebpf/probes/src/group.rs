@@ -24,6 +24,10 @@ static BIOS_HAVE_OWNERS: u32 = 0;
 #[unsafe(no_mangle)]
 static SEATED: u32 = 0;
 
+/// What a new cell is made of. On the stack the compiler would call a function to write it, and of a program that calls
+/// one the verifier before Linux 6.2 takes every number to matter (`__mark_reg_unknown`): it follows each way to the end.
+static ZEROS: [u64; 128] = [0; 128];
+
 /// The group of the current task.
 #[inline(always)]
 pub fn current() -> Group {
@@ -157,10 +161,11 @@ impl<V: Plain> Cells<V> {
         if let Some(cell) = self.by_group.get_ptr_mut(&key) {
             return Some(cell);
         }
-        // SAFETY: plain types may be all zeros.
-        let zero: V = unsafe { core::mem::zeroed() };
+        const { assert!(size_of::<V>() <= size_of_val(&ZEROS) && align_of::<V>() <= 8) }
+        // SAFETY: plain types may be all zeros, and there are enough of them.
+        let zero = unsafe { &*(&raw const ZEROS).cast::<V>() };
         // Another program, or another CPU, may have been first: then this changes nothing.
-        let _ = self.by_group.insert(&key, &zero, u64::from(BPF_NOEXIST));
+        let _ = self.by_group.insert(&key, zero, u64::from(BPF_NOEXIST));
         match self.by_group.get_ptr_mut(&key) {
             Some(cell) => Some(cell),
             None => self.all.get_ptr_mut(set(&SEATED) + unplaced),

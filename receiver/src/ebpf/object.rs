@@ -123,3 +123,57 @@ fn maps(bytes: &[u8]) -> Result<Vec<(MapDefinition, usize)>> {
     }
     Ok(maps)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use object::SectionKind;
+
+    use super::*;
+
+    /// An instruction takes eight bytes; of one that loads 64 bits, the second eight are no instruction
+    /// (Documentation/bpf/standardization/instruction-set.rst).
+    const LOAD_64_BITS: u8 = 0x18;
+    const CALL: u8 = 0x85;
+    /// In the upper half of the second byte: the call is of one of the object's functions, not of the kernel's.
+    const OF_OWN: u8 = 1;
+
+    fn calls_a_function(code: &[u8]) -> bool {
+        let mut instructions = code.chunks_exact(8);
+        while let Some(instruction) = instructions.next() {
+            match instruction[0] {
+                LOAD_64_BITS => _ = instructions.next(),
+                CALL if instruction[1] >> 4 == OF_OWN => return true,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Before Linux 6.2 the verifier takes every number in a program that does to matter (`__mark_reg_unknown`), and looks
+    /// at up to a million instructions of what has ten thousand.
+    #[test]
+    fn no_program_calls_a_function_of_its_own() {
+        let mut programs = 0;
+        let prebuilt = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ebpf/prebuilt");
+        for file in fs::read_dir(prebuilt).expect("objects") {
+            let path = file.expect("an object").path();
+            if path.extension().is_none_or(|extension| extension != "o") {
+                continue;
+            }
+            let bytes = fs::read(&path).expect("an object");
+            let object = object::File::parse(&*bytes).expect("an ELF file");
+            for section in object.sections().filter(|s| s.kind() == SectionKind::Text) {
+                let name = section.name().expect("a name");
+                // What nobody calls, the compiler's library, is there too.
+                if name != ".text" {
+                    programs += 1;
+                    let code = section.data().expect("code");
+                    assert!(!calls_a_function(code), "{}: {name}: memset?", path.display());
+                }
+            }
+        }
+        assert!(programs > 50, "{programs} programs");
+    }
+}

@@ -428,7 +428,8 @@ fn argument<A: Arguments>(ctx: &A, place: &'static u32) -> A::Pointer {
 probes::raw_tracepoints! {
     /// In the context of who submits it. The kernel has not set yet when it began: what is there is of an earlier one.
     fn start_btf, start_raw("block_io_start", ctx) {
-        start(ctx.pointer(0), 0);
+        // A zero that the compiler does not know: see `Request::waited`.
+        start(ctx.pointer(0), black_box(0));
     }
 
     /// Into a queue, in most cases in the context of who submits it. Not every request is.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::steps::{Steps, cargo, run as execute};
+use crate::steps::{Steps, cargo, run as execute, run_tests};
 use crate::{tidy, tools};
 
 /// Runs the quick steps and sums up.
@@ -35,5 +35,5 @@ pub(crate) fn quick(steps: &mut Steps) {
         let scope = ["doc", "--workspace", "--no-deps", "--all-features"];
         execute(cargo(scope).env("RUSTDOCFLAGS", "-D warnings"))
     });
-    steps.step("unit tests", || execute(&mut cargo(["test", "--workspace"])));
+    steps.step("unit tests", || run_tests(&mut cargo(["test", "--workspace"])));
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::steps::{Steps, cargo, run as execute};
+use crate::steps::{Steps, cargo, run as execute, run_tests};
 use crate::{build_ebpf, check, tidy, tools, vm};
 
 /// Runs every step and sums up.
@@ -102,7 +102,7 @@ fn machines() -> Result<()> {
 /// The tests of one program that load programs into the kernel, one at a time.
 fn root_tests(program: &str) -> Result<()> {
     let scope = ["test", "--workspace", "--all-features", "--test", program];
-    execute(cargo(scope).args(["--", "--test-threads=1"]))
+    run_tests(cargo(scope).args(["--", "--test-threads=1"]))
 }
 
 /// Whether the effective user is root: the kernel shows a process's own directory as owned by that user.

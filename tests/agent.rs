@@ -228,6 +228,13 @@ impl Agent {
         Ok((runs, nanos))
     }
 
+    /// The instructions that the verifier looked at in each of its programs, where the kernel says so (Linux 5.16).
+    pub fn verified(&self) -> Result<Vec<u64>> {
+        let descriptors = self.descriptors()?;
+        let verified = descriptors.iter().filter_map(|text| value(text, "verified_insns:"));
+        verified.map(|count| Ok(count.parse()?)).collect()
+    }
+
     /// What the kernel says of each of its descriptors.
     fn descriptors(&self) -> Result<Vec<String>> {
         let files = fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))?;

@@ -22,7 +22,7 @@ use tests::{
     cgroup::Cgroup,
     deadline::{on_this_machine, wait_for},
     file,
-    modes::hole,
+    modes::{attaches, hole},
     otlp::OtlpServer,
     random,
 };
@@ -113,6 +113,34 @@ fn a_hangup_while_the_configuration_is_read_ends_nothing() -> Result<()> {
         Ok(agent.log().contains("Received SIGHUP, reading the configuration again").then_some(()))
     })?;
     ensure!(agent.stop(Signal::SIGTERM)?.status.success());
+    Ok(())
+}
+
+/// It takes a million instructions of a program, those of each way through it. With a scope and groups there are more
+/// ways than the kernel's own tests of what attaches have, and with the next kernel's verifier there may be more again.
+#[test]
+fn no_program_is_near_what_the_verifier_takes() -> Result<()> {
+    const MOST: u64 = 200_000;
+    let cgroup = Cgroup::new()?;
+    for mode in Mode::EACH {
+        if !attaches(mode)? {
+            continue;
+        }
+        let scope = json!({
+            "cgroups": [cgroup.path()],
+            "mount_namespaces": ["/proc/self/ns/mnt"],
+            "comm": {"prefix": ["x"]},
+        });
+        let off = ["descriptors", "faults", "madvise", "page_states"];
+        let setup =
+            Setup::new(mode, &cgroup).with("group_by", json!("process")).with("scope", scope);
+        let setup =
+            off.iter().fold(setup, |setup, name| setup.signal(name, json!({"enabled": true})));
+        let agent = Agent::start(&setup)?;
+        let verified = agent.verified()?;
+        println!("{}: {verified:?}", mode.name());
+        ensure!(verified.iter().all(|count| *count < MOST), "{}: {verified:?}", mode.name());
+    }
     Ok(())
 }
 

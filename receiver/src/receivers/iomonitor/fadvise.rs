@@ -256,6 +256,7 @@ const DROPPED_BY_ADVICE: Probe = Probe {
 };
 
 /// The file behind a descriptor, for the bytes that advice is about.
+#[cfg(target_arch = "x86_64")]
 const FILE: &[&str] = &[
     "task_struct.files?",
     "files_struct.fdt?",

@@ -228,11 +228,13 @@ impl Agent {
         Ok((runs, nanos))
     }
 
-    /// The instructions that the verifier looked at in each of its programs, where the kernel says so (Linux 5.16).
-    pub fn verified(&self) -> Result<Vec<u64>> {
+    /// The instructions that the verifier looked at in each of its programs; `None` of each where the kernel does not say
+    /// (before Linux 5.16).
+    pub fn verified(&self) -> Result<Vec<Option<u64>>> {
         let descriptors = self.descriptors()?;
-        let verified = descriptors.iter().filter_map(|text| value(text, "verified_insns:"));
-        verified.map(|count| Ok(count.parse()?)).collect()
+        let programs = descriptors.iter().filter(|text| value(text, "prog_jited:").is_some());
+        let verified = programs.map(|text| value(text, "verified_insns:"));
+        verified.map(|count| Ok(count.map(str::parse).transpose()?)).collect()
     }
 
     /// What the kernel says of each of its descriptors.

@@ -2,7 +2,7 @@
 //! someone else, hardly any file descriptors.
 
 use std::{
-    fs,
+    fs, io,
     net::TcpListener,
     path::PathBuf,
     time::{Duration, Instant},
@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use nix::{
+    errno::Errno,
     sys::{
         signal::{Signal, kill},
         stat::Mode as Permissions,
@@ -116,11 +117,12 @@ fn a_hangup_while_the_configuration_is_read_ends_nothing() -> Result<()> {
     Ok(())
 }
 
-/// It takes a million instructions of a program, those of each way through it. With a scope and groups there are more
-/// ways than the kernel's own tests of what attaches have, and with the next kernel's verifier there may be more again.
+/// It takes a million instructions of a program, counted anew on each way through it, and a scope and groups make more
+/// ways. Verifiers differ in which ways they hold for equal: what is near the limit on one kernel is beyond it on another.
 #[test]
 fn no_program_is_near_what_the_verifier_takes() -> Result<()> {
     const MOST: u64 = 200_000;
+    let too_many = io::Error::from(Errno::E2BIG).to_string();
     let cgroup = Cgroup::new()?;
     for mode in Mode::EACH {
         if !attaches(mode)? {
@@ -139,7 +141,15 @@ fn no_program_is_near_what_the_verifier_takes() -> Result<()> {
         let agent = Agent::start(&setup)?;
         let verified = agent.verified()?;
         println!("{}: {verified:?}", mode.name());
-        ensure!(verified.iter().all(|count| *count < MOST), "{}: {verified:?}", mode.name());
+        // Before Linux 5.16 the kernel says of none.
+        let known: Vec<_> = verified.iter().flatten().collect();
+        ensure!(!verified.is_empty() && (known.is_empty() || known.len() == verified.len()));
+        ensure!(known.iter().all(|count| **count < MOST), "{}: {verified:?}", mode.name());
+        // One that is over the limit is not among them.
+        for probe in agent.settled()?.all("ebpf_probe_status", &[]) {
+            let reason = probe.labels.get("reason").map_or("", String::as_str);
+            ensure!(!reason.contains(&too_many), "{probe:?}");
+        }
     }
     Ok(())
 }

@@ -105,8 +105,9 @@ pub(crate) fn run_tests(command: &mut Command) -> Result<()> {
     let mut child = child.with_context(|| format!("cannot start `{shown}`"))?;
     let output = child.stdout.take().context("the tests have an output")?;
     let mut failures = Vec::new();
-    for line in BufReader::new(output).lines() {
+    for line in BufReader::new(output).split(b'\n') {
         let line = line.context("cannot read what the tests say")?;
+        let line = String::from_utf8_lossy(&line);
         println!("{line}");
         failures.extend(failure(&line));
     }
@@ -116,7 +117,7 @@ pub(crate) fn run_tests(command: &mut Command) -> Result<()> {
 }
 
 /// What a line of a test program says of one that failed: its name, or the reason.
-fn failure(line: &str) -> Option<String> {
+pub(crate) fn failure(line: &str) -> Option<String> {
     const MOST: usize = 300;
     let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
     let reason = || {

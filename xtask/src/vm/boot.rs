@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{Kernel, disks::Disks};
+use crate::steps::failure;
 
 /// A machine to be.
 pub(super) struct Machine<'a> {
@@ -104,9 +105,9 @@ impl Machine<'_> {
 }
 
 impl Ended {
-    /// The names of the tests that failed.
-    pub(super) fn failed_tests(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+    /// The names of the tests that failed, and the reasons.
+    pub(super) fn failures(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().filter_map(|line| failure(line))
     }
 
     pub(super) fn success(&self) -> bool {

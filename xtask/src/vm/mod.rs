@@ -153,7 +153,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("=== Linux {version}: {ended}");
         if !ended.success() {
             failed.push(format!("{version}: {ended}"));
-            failed.extend(ended.failed_tests().map(|name| format!("{version}: {name}")));
+            failed.extend(ended.failures().map(|failure| format!("{version}: {failure}")));
         }
         if args.shell_command.is_none() {
             matrix.add(version, &ended.lines);

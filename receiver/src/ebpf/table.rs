@@ -4,6 +4,7 @@
 use std::{
     io, mem,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use abi::{
@@ -20,12 +21,24 @@ const UPDATE_ELEM: libc::c_long = 2;
 const DELETE_ELEM: libc::c_long = 3;
 const LOOKUP_BATCH: libc::c_long = 24;
 /// Bytes of values per system call, of all CPUs. More are not read faster.
-const BATCH: usize = 256 << 10;
+const BATCH: usize = 32 << 10;
 /// Entries per system call, at least: fewer are read more slowly, and a bucket of a hash has to find room.
 const ENTRIES: usize = 64;
 /// `ENOTSUPP` of the kernel, which has no name outside: kernels before 5.13 have no batches for per-CPU
 /// arrays.
 const NOT_SUPPORTED: i32 = 524;
+
+/// The memory of a large table that is gone, for the next one. To have the kernel find pages for thousands of groups, and
+/// fill them with zeros, would take a third as long again as reading them.
+static SPARE: Mutex<Spare> = Mutex::new(Spare { keys: Vec::new(), sums: Vec::new(), idle: 0 });
+
+#[derive(Default)]
+struct Spare {
+    keys: Vec<Key>,
+    sums: Vec<u64>,
+    /// How many in a row needed little of it.
+    idle: u32,
+}
 
 /// The cells of a map: per-CPU values that consist of `u64`s, summed.
 #[derive(Debug, Default, PartialEq)]
@@ -45,7 +58,7 @@ impl Table {
     }
 
     /// A row; empty if there is none.
-    pub(super) fn row(&self, row: usize) -> &[u64] {
+    pub fn row(&self, row: usize) -> &[u64] {
         self.sums.get(row * self.columns..(row + 1) * self.columns).unwrap_or_default()
     }
 
@@ -63,6 +76,36 @@ impl Table {
     pub fn of_hash(map: &MapData) -> Result<Self> {
         Source::of(map)?.hash()
     }
+
+    /// An empty one in the spare memory.
+    fn spare(columns: usize) -> Self {
+        let mut spare = spare();
+        Self { keys: mem::take(&mut spare.keys), columns, sums: mem::take(&mut spare.sums) }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        /// Less is found quickly.
+        const LARGE: usize = 4_096;
+        /// Longer than it takes to read the maps of all signals, not all of which have large tables.
+        const IDLE: u32 = 100;
+        let (mut keys, mut sums) = (mem::take(&mut self.keys), mem::take(&mut self.sums));
+        let mut spare = spare();
+        if sums.capacity() < LARGE || sums.capacity() <= spare.sums.capacity() {
+            return;
+        }
+        spare.idle = if sums.len() < sums.capacity() / 4 { spare.idle + 1 } else { 0 };
+        keys.clear();
+        sums.clear();
+        if spare.idle < IDLE {
+            (spare.keys, spare.sums) = (keys, sums);
+        }
+    }
+}
+
+fn spare() -> MutexGuard<'static, Spare> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A map to read: its descriptor and the sizes that decide the layout.
@@ -85,7 +128,8 @@ impl<'a> Source<'a> {
 
     /// Reads a per-CPU array: every entry.
     pub(super) fn array(&self) -> Result<Table> {
-        let mut table = self.table()?;
+        let mut table = Table::default();
+        table.columns = self.columns();
         let mut read = |index: u32, values: &[u8]| {
             table.keys.push(Key { group: Group::HOST, entry: index, pad: 0 });
             sum(values, table.columns, &mut table.sums);
@@ -106,7 +150,7 @@ impl<'a> Source<'a> {
 
     /// See [`Table::of_hash`].
     pub(super) fn hash(&self) -> Result<Table> {
-        let mut table = self.table()?;
+        let mut table = Table::spare(self.columns());
         self.each::<Key>(&mut |key, values| {
             table.keys.push(key);
             sum(values, table.columns, &mut table.sums);
@@ -115,8 +159,9 @@ impl<'a> Source<'a> {
         Ok(table)
     }
 
-    fn table(&self) -> Result<Table> {
-        Ok(Table { columns: self.value_size / mem::size_of::<u64>(), ..Table::default() })
+    /// `u64`s in a value.
+    fn columns(&self) -> usize {
+        self.value_size / mem::size_of::<u64>()
     }
 
     /// Bytes of the values of an entry, of all CPUs.
@@ -242,9 +287,10 @@ fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
 /// Appends the sums over the CPUs of each column.
 fn sum(values: &[u8], columns: usize, sums: &mut Vec<u64>) {
     let row = sums.len();
-    sums.resize(row + columns, 0);
-    for cpu in values.chunks_exact(columns * 8) {
-        for (sum, word) in sums[row..].iter_mut().zip(cpu.as_chunks::<8>().0) {
+    let mut cpus = values.chunks_exact(columns * 8).map(|cpu| cpu.as_chunks::<8>().0);
+    sums.extend(cpus.next().into_iter().flatten().map(|word| u64::from_ne_bytes(*word)));
+    for cpu in cpus {
+        for (sum, word) in sums[row..].iter_mut().zip(cpu) {
             *sum = sum.wrapping_add(u64::from_ne_bytes(*word));
         }
     }
@@ -261,5 +307,31 @@ mod tests {
         let mut sums = vec![7];
         sum(&bytes, 2, &mut sums);
         assert_eq!(sums, [7, 111, 222]);
+    }
+
+    #[test]
+    fn the_memory_of_a_large_table_is_used_again_until_it_is_too_much() {
+        let kept = || spare().sums.capacity();
+        let mut large = Table::spare(1);
+        large.sums.resize(100_000, 7);
+        let small = {
+            let mut small = Table::default();
+            small.sums.resize(5_000, 1);
+            small
+        };
+        drop(large);
+        drop(small);
+        assert!(kept() >= 100_000);
+        let again = Table::spare(1);
+        assert!(again.sums.is_empty() && again.sums.capacity() >= 100_000 && kept() == 0);
+        drop(again);
+        // Of the next hundred, one needs it.
+        for number in 0..150 {
+            let mut table = Table::spare(1);
+            table.sums.resize(if number == 75 { 50_000 } else { 100 }, 7);
+        }
+        assert!(kept() >= 100_000);
+        (0..100).for_each(|_| drop(Table::spare(1)));
+        assert!(kept() < 100_000);
     }
 }

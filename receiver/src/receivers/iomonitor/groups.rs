@@ -73,20 +73,18 @@ struct Place {
 pub struct Cells {
     /// Ascending.
     places: Vec<Place>,
-    /// In a row.
-    columns: usize,
-    /// Row after row, as they have been read: of thousands of groups, to move them would be most of what reading takes.
-    values: Vec<u64>,
+    /// As they have been read: of thousands of groups, to move them would be most of what reading takes.
+    table: Table,
 }
 
 impl Cells {
     /// Of a table whose rows are nobody's yet.
     fn new(table: Table) -> Self {
-        Self { places: Vec::new(), columns: table.columns.max(1), values: table.sums }
+        Self { places: Vec::new(), table }
     }
 
     fn row(&self, row: usize) -> &[u64] {
-        &self.values[row * self.columns..][..self.columns]
+        self.table.row(row)
     }
 
     /// Says whose cell a row is.
@@ -96,8 +94,8 @@ impl Cells {
 
     /// Adds a cell that is not in the table.
     fn add(&mut self, owner: Owner, entry: u32, values: &[u64]) {
-        self.place(owner, entry, self.values.len() / self.columns);
-        self.values.extend_from_slice(values);
+        self.place(owner, entry, self.table.sums.len() / self.table.columns.max(1));
+        self.table.sums.extend_from_slice(values);
     }
 
     fn sorted(mut self) -> Self {
@@ -180,11 +178,9 @@ impl Groups {
             return self.read_sparse(signal, map, loaded);
         }
         // Every entry of the host is there from the start, and counts.
-        let mut all = loaded.cells(map)?;
-        let keys = mem::take(&mut all.keys);
-        let mut cells = Cells::new(all);
-        for (row, key) in keys.iter().enumerate() {
-            cells.place(Owner::Host, key.entry, row);
+        let mut cells = Cells::new(loaded.cells(map)?);
+        for row in 0..cells.table.keys.len() {
+            cells.place(Owner::Host, cells.table.keys[row].entry, row);
         }
         Ok(cells.sorted())
     }
@@ -217,14 +213,14 @@ impl Groups {
         loaded: &Loaded,
     ) -> Result<Cells> {
         let host = self.is_host();
-        let (mut by_group, overflow) = loaded.cells_by_group(map)?;
-        let keys = mem::take(&mut by_group.keys);
+        let (by_group, overflow) = loaded.cells_by_group(map)?;
         let mut cells = Cells::new(by_group);
-        cells.places.reserve(keys.len());
-        for (row, key) in keys.iter().enumerate() {
+        cells.places.reserve(cells.table.keys.len());
+        for row in 0..cells.table.keys.len() {
+            let key = cells.table.keys[row];
             let owner = if host { Owner::Host } else { self.living.owner(key.group) };
             if !matches!(owner, Owner::Group(_) | Owner::Host) {
-                self.fold(signal, map, loaded, key, cells.row(row))?;
+                self.fold(signal, map, loaded, &key, cells.row(row))?;
             }
             if owner != Owner::Other {
                 cells.place(owner, key.entry, row);

@@ -100,7 +100,7 @@ pub(crate) fn move_to(cgroup: &Path, pid: Pid) -> Result<()> {
 }
 
 /// Where the hierarchy of type `kind` is mounted whose options name `controller` (any if empty).
-pub(crate) fn hierarchy(kind: &str, controller: &str) -> Result<PathBuf> {
+pub fn hierarchy(kind: &str, controller: &str) -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     mounts
         .lines()

@@ -106,12 +106,20 @@ fn collections(agent: &Agent) -> Result<(Duration, Memory)> {
     let before = cpu(agent.pid())?;
     thread::sleep(Duration::from_secs(1) * COLLECTIONS);
     let spent = (cpu(agent.pid())? - before) / COLLECTIONS;
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-    let mib = |key: &str| -> Result<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).context("status")?;
-        Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>()? >> 10)
-    };
-    Ok((spent, Memory { resident: mib("VmRSS")?, anonymous: mib("RssAnon")? }))
+    // The least of a second: what is there between two collections.
+    let mut least = Memory { resident: u64::MAX, anonymous: u64::MAX };
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(50));
+        let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
+        let mib = |key: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).context("status")?;
+            let kib = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+            Ok(kib.parse::<u64>()? >> 10)
+        };
+        least.resident = least.resident.min(mib("VmRSS")?);
+        least.anonymous = least.anonymous.min(mib("RssAnon")?);
+    }
+    Ok((spent, least))
 }
 
 /// The CPU time of a process, to the nanosecond (`/proc/PID/schedstat` of each thread).

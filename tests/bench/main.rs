@@ -1,18 +1,20 @@
 //! What watching costs: nanoseconds added to an event, beside those that empty programs at the same hooks add, and
 //! the agent's own time and memory by the number of groups.
 //!
-//! The variants of a case take turns in every round, in random order, and are compared with nothing attached in
-//! the same round: what else the machine does hits all of them alike. Of a round's many short batches the
-//! tenth percentile counts, which is the cost when nobody disturbs; of the rounds the median, and beside it the least,
-//! less the least with nothing attached. While it measures, the bench has priority over everything that is not
-//! real-time. Arguments are parts of the names of cases: others are left out.
+//! For each variant an agent runs until it has found what is busy. Then it is ended, but for its programs, which are
+//! attached and detached again and again: a round, in which all variants take turns of a few ms, in random order, and are
+//! compared with nothing attached, is over before the machine becomes faster or slower. Of the many rounds the median
+//! counts, and what lies between their quarters is shown. While it measures, the bench has priority over everything
+//! that is not real-time. Arguments are parts of the names of cases: others are left out.
 
 mod floor;
 mod groups;
+mod hooks;
+mod peers;
 mod priority;
 mod work;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::{sched::CpuSet, unistd::Pid};
 use serde_json::{Value, json};
 use tests::{
@@ -21,15 +23,14 @@ use tests::{
     memory::Limited,
 };
 
-use self::{floor::Empty, work::Work};
-
-const ROUNDS: usize = 9;
+use self::{hooks::Hooks, peers::Peer, work::Work};
 
 /// What is attached in a variant.
 enum Attached {
     Nothing,
-    Empty(fn() -> Result<Empty>),
+    Empty(fn() -> Result<Hooks>),
     Agent(Mode, Value),
+    Peer(Peer),
 }
 
 struct Variant {
@@ -50,8 +51,16 @@ fn variant(name: &'static str, mode: Mode, iomonitor: Value) -> Variant {
     Variant { name, attached: Attached::Agent(mode, iomonitor), floor: None }
 }
 
-fn empty(name: &'static str, attach: fn() -> Result<Empty>) -> Variant {
-    Variant { name, attached: Attached::Empty(attach), floor: None }
+fn empty(name: &'static str, hooks: fn() -> Result<Hooks>) -> Variant {
+    Variant { name, attached: Attached::Empty(hooks), floor: None }
+}
+
+fn peers(peers: Vec<Peer>) -> impl Iterator<Item = Variant> {
+    peers.into_iter().map(|peer| Variant {
+        name: peer.name,
+        attached: Attached::Peer(peer),
+        floor: None,
+    })
 }
 
 /// One signal alone.
@@ -118,14 +127,14 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     let keyed = |section: &Value, by: &str| keyed(section, scope, by);
     let syscalls = || {
         vec![
-            empty(EXIT, || Empty::typed(&["sys_exit"])),
-            empty(PAIR, || Empty::typed(&["sys_exit", "sys_enter"])),
+            empty(EXIT, || floor::typed(&["sys_exit"])),
+            empty(PAIR, || floor::typed(&["sys_exit", "sys_enter"])),
             empty(CLASSIC_PAIR, || {
-                Empty::classic(&["raw_syscalls/sys_exit", "raw_syscalls/sys_enter"])
+                floor::classic(&["raw_syscalls/sys_exit", "raw_syscalls/sys_enter"])
             }),
-            empty(CALL_EXIT, || Empty::classic(&["syscalls/sys_exit_pread64"])),
+            empty(CALL_EXIT, || floor::classic(&["syscalls/sys_exit_pread64"])),
             empty(CALL_PAIR, || {
-                Empty::classic(&["syscalls/sys_exit_pread64", "syscalls/sys_enter_pread64"])
+                floor::classic(&["syscalls/sys_exit_pread64", "syscalls/sys_enter_pread64"])
             }),
             variant("counted, tp_btf", Mode::TpBtf, counted.clone()).over(EXIT),
             variant("counted, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&counted, "cgroup"))
@@ -154,7 +163,8 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
             .over(CALL_PAIR),
         ]
     };
-    case("pread64 of 4 KiB, cached (watched)", Work::cached_read, syscalls(), cgroup)?;
+    let watched = syscalls().into_iter().chain(peers(peers::calls())).collect();
+    case("pread64 of 4 KiB, cached (watched)", Work::cached_read, watched, cgroup)?;
     case("getppid (nobody watches)", || Ok(Work::unwatched()), syscalls(), cgroup)?;
     let pages = only("page_cache", json!({}));
     let off = |names: &[&str]| {
@@ -168,7 +178,7 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     let page_cache = || {
         vec![
             empty(PAGES, || {
-                Empty::typed(&["mm_filemap_add_to_page_cache", "mm_filemap_delete_from_page_cache"])
+                floor::typed(&["mm_filemap_add_to_page_cache", "mm_filemap_delete_from_page_cache"])
             }),
             variant("adds and deletes, tp_btf", Mode::TpBtf, moves.clone()).over(PAGES),
             variant(
@@ -188,7 +198,7 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     case("a page of 16 MiB that stream by", Work::stream, page_cache(), cgroup)?;
     let advice = only("fadvise", json!({}));
     let fadvise = vec![
-        empty(EXIT, || Empty::typed(&["sys_exit"])),
+        empty(EXIT, || floor::typed(&["sys_exit"])),
         variant("fadvise, tp_btf", Mode::TpBtf, advice.clone()).over(EXIT),
         variant("fadvise, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&advice, "cgroup")).over(EXIT),
         variant("fadvise, syscall_tracepoint", Mode::SyscallTracepoint, advice),
@@ -196,29 +206,30 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     case("fadvise64(NORMAL)", Work::advice, fadvise, cgroup)?;
     let dirty = only("dirty", json!({}));
     let dirtied = vec![
-        empty(DIRTIED, || Empty::typed(&["writeback_dirty_folio"])),
+        empty(DIRTIED, || floor::typed(&["writeback_dirty_folio"])),
         variant("dirty, tp_btf", Mode::TpBtf, dirty.clone()).over(DIRTIED),
         variant("dirty, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&dirty, "cgroup")).over(DIRTIED),
     ];
     case("a page written to and thrown away (dirty)", Work::writes, dirtied, cgroup)?;
     let rings = only("io_uring", json!({}));
     let ring = vec![
-        empty(RING, || Empty::typed(&["io_uring_submit_req", "io_uring_complete"])),
+        empty(RING, || floor::typed(&["io_uring_submit_req", "io_uring_complete"])),
         variant("io_uring, tp_btf", Mode::TpBtf, rings.clone()).over(RING),
         variant("io_uring, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&rings, "cgroup")).over(RING),
     ];
     case("a request through io_uring that does nothing", Work::ring, ring, cgroup)?;
     let requests = only("block", json!({}));
-    let block = vec![
-        empty(REQUESTS, || Empty::typed(&["block_rq_issue", "block_rq_complete"])),
+    let mut block = vec![
+        empty(REQUESTS, || floor::typed(&["block_rq_issue", "block_rq_complete"])),
         variant("block, tp_btf", Mode::TpBtf, requests.clone()).over(REQUESTS),
         variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup"))
             .over(REQUESTS),
     ];
+    block.extend(peers(peers::requests(cgroup)));
     case("4 KiB read past the cache from a loop device", Work::requests, block, cgroup)?;
     let states = only("page_states", json!({}));
     let changes = vec![
-        empty(STATES, || Empty::typed(&["mod_memcg_lruvec_state"])),
+        empty(STATES, || floor::typed(&["mod_memcg_lruvec_state"])),
         variant("page_states, tp_btf", Mode::TpBtf, states.clone()).over(STATES),
         variant("page_states, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&states, "cgroup"))
             .over(STATES),
@@ -226,7 +237,7 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     case("a page written to and thrown away (page_states)", Work::writes, changes, cgroup)?;
     let faults = only("faults", json!({}));
     let served = vec![
-        empty(FAULTS, Empty::faults),
+        empty(FAULTS, floor::faults),
         variant("faults, perf_event", Mode::PerfEvent, faults.clone()).over(FAULTS),
         variant("faults, perf_event, scope, cgroup", Mode::PerfEvent, keyed(&faults, "cgroup"))
             .over(FAULTS),
@@ -238,7 +249,7 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     ] {
         let signal = only(signal, json!({}));
         let calls = vec![
-            empty(EXIT, || Empty::typed(&["sys_exit"])),
+            empty(EXIT, || floor::typed(&["sys_exit"])),
             variant("tp_btf", Mode::TpBtf, signal.clone()).over(EXIT),
             variant("tp_btf, scope, cgroup", Mode::TpBtf, keyed(&signal, "cgroup")).over(EXIT),
         ];
@@ -257,10 +268,10 @@ fn rare(cgroup: &Cgroup, scope: &Value) -> Result<()> {
             variant("tp_btf, scope, cgroup", Mode::TpBtf, keyed(&only, scope, "cgroup")).over(over),
         ]
     };
-    let ends = empty(ENDS, || Empty::typed(&["sched_process_exit"]));
+    let ends = empty(ENDS, || floor::typed(&["sched_process_exit"]));
     let ends = variants("kills", ends, scope);
     case("a process made, killed and waited for (kills)", || Ok(Work::kills()), ends, cgroup)?;
-    let zones = empty(ZONES, || Empty::typed(&["mm_compaction_begin", "mm_compaction_end"]));
+    let zones = empty(ZONES, || floor::typed(&["mm_compaction_begin", "mm_compaction_end"]));
     let zones = variants("compaction", zones, scope);
     let compaction = || Ok(Work::compaction());
     case("all memory compacted (two events a zone)", compaction, zones, cgroup)?;
@@ -269,7 +280,7 @@ fn rare(cgroup: &Cgroup, scope: &Value) -> Result<()> {
         let limited = Limited::new(work::LIMIT)?;
         let scope = json!({"cgroups": [limited.scope().path()]});
         let pages = empty(RECLAIM, || {
-            Empty::typed(&[
+            floor::typed(&[
                 "mm_vmscan_memcg_reclaim_begin",
                 "mm_vmscan_lru_isolate",
                 "mm_vmscan_lru_shrink_inactive",
@@ -311,67 +322,78 @@ fn case(
     let work = work()?;
     let nothing = Variant { name: "nothing, again", attached: Attached::Nothing, floor: None };
     variants.insert(0, nothing);
+    let mut all = Vec::new();
+    for variant in variants {
+        match hooks(&variant, &work, cgroup)? {
+            Some(hooks) => all.push((variant, hooks)),
+            None => println!("left out, since it is not installed: {}", variant.name),
+        }
+    }
+    let (variants, hooks): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     let mut deltas = vec![Vec::new(); variants.len()];
-    let mut least = vec![f64::INFINITY; variants.len()];
     let mut bases = Vec::new();
     let mut rng = fastrand::Rng::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..work.rounds {
         let base = work.nanos()?;
         bases.push(base);
         let mut order: Vec<usize> = (0..variants.len()).collect();
         rng.shuffle(&mut order);
         for index in order {
-            let nanos = match &variants[index].attached {
-                Attached::Nothing => work.nanos()?,
-                Attached::Empty(attach) => {
-                    let _attached = attach()?;
-                    work.nanos()?
-                }
-                Attached::Agent(mode, iomonitor) => {
-                    let mut setup = Setup::new(*mode, cgroup);
-                    setup.iomonitor = iomonitor.clone();
-                    setup.iomonitor["mode"] = json!(mode.name());
-                    setup.iomonitor["initial_delay"] = json!("0s");
-                    let agent = Agent::start(&setup)?;
-                    // As it is for most of the time that it runs: what is busy has been found to be.
-                    work.nanos()?;
-                    agent.settled()?;
-                    work.nanos()?
-                }
-            };
-            deltas[index].push(nanos - base);
-            least[index] = least[index].min(nanos);
+            let _attached = hooks[index].attach()?;
+            deltas[index].push(work.nanos()? - base);
         }
     }
-    let base = median(&mut bases);
-    let best = bases.first().copied().unwrap_or_default();
-    println!("\n{name}: {base:.0} ns, at best {best:.0} ns");
+    bases.sort_by(f64::total_cmp);
+    let base = quantile(&bases, 2);
+    println!("\n{name}: {base:.0} ns");
     println!(
-        "  {:<44} {:>7} {:>7} {:>9} {:>8} {:>8}  {:>15}",
-        "attached", "added", "%", "x empty", "at best", "x empty", "of all rounds"
+        "  {:<44} {:>7} {:>7} {:>9}  {:>17}",
+        "attached", "added", "%", "x empty", "half of all rounds"
     );
-    let middles: Vec<f64> = deltas.iter_mut().map(|deltas| median(deltas)).collect();
-    for (place, variant) in variants.iter().enumerate() {
-        let (deltas, middle, added) = (&deltas[place], middles[place], least[place] - best);
+    deltas.iter_mut().for_each(|deltas| deltas.sort_by(f64::total_cmp));
+    for (variant, of) in variants.iter().zip(&deltas) {
+        let added = quantile(of, 2);
         let floor = variants.iter().position(|other| Some(other.name) == variant.floor);
-        let over = |added: f64, of: &dyn Fn(usize) -> f64| {
-            floor.map_or(String::new(), |floor| format!("{:.1}", added / of(floor)))
-        };
+        // Of what is not to be seen there are no multiples.
+        let floor = floor.map(|floor| &deltas[floor]).filter(|floor| quantile(floor, 1) > 0.0);
         println!(
-            "  {:<44} {middle:>+7.1} {:>+7.1} {:>9} {added:>+8.1} {:>8}  [{:>+6.0} …{:>+6.0}]",
+            "  {:<44} {added:>+7.1} {:>+7.1} {:>9}  [{:>+7.1} …{:>+7.1}]",
             variant.name,
-            middle / base * 100.0,
-            over(middle, &|floor| middles[floor]),
-            over(added, &|floor| least[floor] - best),
-            deltas[0],
-            deltas[deltas.len() - 1]
+            added / base * 100.0,
+            floor.map_or(String::new(), |floor| format!("{:.2}", added / quantile(floor, 2))),
+            quantile(of, 1),
+            quantile(of, 3)
         );
     }
     Ok(())
 }
 
-/// The median; the values are sorted afterwards.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// What a variant attaches; `None` if it cannot be had here.
+fn hooks(variant: &Variant, work: &Work, cgroup: &Cgroup) -> Result<Option<Hooks>> {
+    /// In how many collections in a row something has to be busy for the agent to give it a seat, and one more.
+    const COLLECTIONS: usize = 4;
+    match &variant.attached {
+        Attached::Nothing => Ok(Some(Hooks(Vec::new()))),
+        Attached::Empty(hooks) => hooks().map(Some),
+        Attached::Peer(peer) => peer.hooks(),
+        Attached::Agent(mode, iomonitor) => {
+            let mut setup = Setup::new(*mode, cgroup);
+            setup.iomonitor = iomonitor.clone();
+            setup.iomonitor["mode"] = json!(mode.name());
+            setup.iomonitor["initial_delay"] = json!("0s");
+            let agent = Agent::start(&setup)?;
+            for _ in 0..COLLECTIONS {
+                work.warm()?;
+                agent.settled()?;
+            }
+            let hooks = Hooks::of(agent.pid())?;
+            ensure!(!hooks.0.is_empty(), "the agent has attached nothing");
+            Ok(Some(hooks))
+        }
+    }
+}
+
+/// One of the quarters of sorted values: the second is the median.
+fn quantile(sorted: &[f64], quarter: usize) -> f64 {
+    sorted[sorted.len() * quarter / 4]
 }

@@ -29,7 +29,7 @@ const ENTRIES: usize = 64;
 const NOT_SUPPORTED: i32 = 524;
 
 /// The memory of a large table that is gone, for the next one. To have the kernel find pages for thousands of groups, and
-/// fill them with zeros, would take a third as long again as reading them.
+/// fill them with zeros, would take a fifth as long again as reading them.
 static SPARE: Mutex<Spare> = Mutex::new(Spare { keys: Vec::new(), sums: Vec::new(), idle: 0 });
 
 #[derive(Default)]

@@ -326,7 +326,7 @@ fn case(
     for variant in variants {
         match hooks(&variant, &work, cgroup)? {
             Some(hooks) => all.push((variant, hooks)),
-            None => println!("left out, since it is not installed: {}", variant.name),
+            None => println!("left out: {}", variant.name),
         }
     }
     let (variants, hooks): (Vec<_>, Vec<_>) = all.into_iter().unzip();
@@ -375,7 +375,8 @@ fn hooks(variant: &Variant, work: &Work, cgroup: &Cgroup) -> Result<Option<Hooks
     match &variant.attached {
         Attached::Nothing => Ok(Some(Hooks(Vec::new()))),
         Attached::Empty(hooks) => hooks().map(Some),
-        Attached::Peer(peer) => peer.hooks(),
+        // The rest does not need it.
+        Attached::Peer(peer) => Ok(peer.hooks().inspect_err(|error| println!("{error:#}")).ok()),
         Attached::Agent(mode, iomonitor) => {
             let mut setup = Setup::new(*mode, cgroup);
             setup.iomonitor = iomonitor.clone();

@@ -2,7 +2,6 @@
 //! (Debian's packages `bpftrace` and `libbpf-tools`).
 
 use std::{
-    io::ErrorKind,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -59,16 +58,13 @@ pub(crate) fn requests(cgroup: &Cgroup) -> Vec<Peer> {
 }
 
 impl Peer {
-    /// What it attaches; `None` if it is not installed.
-    pub(crate) fn hooks(&self) -> Result<Option<Hooks>> {
+    /// What it attaches.
+    pub(crate) fn hooks(&self) -> Result<Hooks> {
         /// Nothing more is attached after this long without anything.
         const SETTLED: Duration = Duration::from_secs(2);
         let mut command = Command::new(self.program);
         command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            child => child.context(self.program)?,
-        };
+        let mut child = command.spawn().context(self.program)?;
         let pid = Pid::from_raw(child.id().try_into()?);
         let (mut count, mut since) = (0, Instant::now());
         let hooks = wait_for(self.name, || {
@@ -82,6 +78,6 @@ impl Peer {
         child.wait()?;
         // A tracer that is killed takes a moment to go.
         thread::sleep(SETTLED);
-        hooks.map(Some)
+        hooks
     }
 }

@@ -21,7 +21,7 @@ enum Command {
     Check,
     /// The tests in virtual machines, one for each supported kernel.
     Vm(vm::Args),
-    /// What watching costs, beside empty programs at the same hooks; as root, on a quiet machine, some half an hour.
+    /// What watching costs, beside empty programs at the same hooks; as root, on a quiet machine, some 20 minutes.
     Bench,
     /// Rules of the source tree that no other tool knows.
     Tidy,

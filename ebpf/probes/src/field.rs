@@ -82,7 +82,7 @@ impl Memory for Trusted {
     #[inline(always)]
     fn number(self) -> u64 {
         // The difference of two pointers is a number to the verifier, and so is what is read from a map. A helper that reads
-        // the pointer from the stack would take ten times as long.
+        // the pointer from the stack takes longer.
         let anchor = hint::black_box(ANCHOR.0.get());
         // SAFETY: whoever finds nothing there writes what everybody else does.
         let at = unsafe {

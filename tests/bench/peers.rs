@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 use tests::{cgroup::Cgroup, deadline::wait_for};
 
@@ -68,6 +68,7 @@ impl Peer {
         let pid = Pid::from_raw(child.id().try_into()?);
         let (mut count, mut since) = (0, Instant::now());
         let hooks = wait_for(self.name, || {
+            ensure!(child.try_wait()?.is_none(), "{}: it ended", self.name);
             let found = Hooks::of(pid)?;
             if found.0.len() != count {
                 (count, since) = (found.0.len(), Instant::now());

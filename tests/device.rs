@@ -10,6 +10,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -88,15 +89,28 @@ impl Device {
         Ok(Direct(file))
     }
 
-    /// What the kernel has counted for it.
-    pub fn counts(&self) -> Result<Counts> {
+    /// The fields of /proc/diskstats behind the device's three, by Documentation/admin-guide/iostats.rst, which counts
+    /// them from 1.
+    fn statistics(&self) -> Result<Vec<u64>> {
         let name = self.name()?;
         let all = fs::read_to_string("/proc/diskstats")?;
         let line = all.lines().map(str::split_whitespace).map(Iterator::collect::<Vec<_>>);
         let fields = line.into_iter().find(|f| f.get(2) == Some(&name)).context("a line for it")?;
-        // Documentation/admin-guide/iostats.rst, counted from 1, after the device's three.
-        let field =
-            |n: usize| -> Result<u64> { Ok(fields.get(n + 2).context("a field")?.parse()?) };
+        fields.iter().skip(3).map(|field| Ok(field.parse()?)).collect()
+    }
+
+    /// The time that its requests have taken, from being made to their end, added up.
+    pub fn time(&self) -> Result<Duration> {
+        let fields = self.statistics()?;
+        // Of reads, writes, discards and flushes, in ms.
+        let millis = [4, 8, 15, 17].into_iter().filter_map(|n: usize| fields.get(n - 1));
+        Ok(Duration::from_millis(millis.sum()))
+    }
+
+    /// What the kernel has counted for it.
+    pub fn counts(&self) -> Result<Counts> {
+        let fields = self.statistics()?;
+        let field = |n: usize| fields.get(n - 1).copied().context("a field");
         let sector = 512;
         Ok(Counts {
             reads: field(1)?,
@@ -116,7 +130,7 @@ impl Device {
     pub fn quiet(&self) -> Result<Counts> {
         wait_for("an idle device", || {
             let before = self.counts()?;
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
             Ok((self.counts()? == before && before.in_flight == 0).then_some(before))
         })
     }

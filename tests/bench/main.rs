@@ -219,11 +219,14 @@ fn measure(cgroup: &Cgroup, scope: &Value) -> Result<()> {
     ];
     case("a request through io_uring that does nothing", Work::ring, ring, cgroup)?;
     let requests = only("block", json!({}));
+    let whole = only("block", json!({"split": false}));
     let mut block = vec![
         empty(REQUESTS, || floor::typed(&["block_rq_issue", "block_rq_complete"])),
         variant("block, tp_btf", Mode::TpBtf, requests.clone()).over(REQUESTS),
         variant("block, tp_btf, scope, cgroup", Mode::TpBtf, keyed(&requests, "cgroup"))
             .over(REQUESTS),
+        variant("block, split: false, tp_btf", Mode::TpBtf, whole.clone()).over(REQUESTS),
+        variant("the same, scope, cgroup", Mode::TpBtf, keyed(&whole, "cgroup")).over(REQUESTS),
     ];
     block.extend(peers(peers::requests(cgroup)));
     case("4 KiB read past the cache from a loop device", Work::requests, block, cgroup)?;

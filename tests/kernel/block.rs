@@ -1,6 +1,7 @@
 //! Requests to block devices, on devices of the tests' own: what the agent shows is what was done, and what
 //! /proc/diskstats says.
 
+mod unsplit;
 mod unusual;
 
 use std::{

@@ -119,7 +119,7 @@ crate::shared! {
 pub enum Phase {
     /// Until the device was given it.
     Queue,
-    /// From then on.
+    /// From then on; all of it, where the two are not told apart.
     Device,
 }
 
@@ -142,7 +142,7 @@ crate::shared! {
         pub waited: u64,
         /// Since when it has waited.
         pub queued: u64,
-        /// When the device was given it; 0 if the device does not have it.
+        /// When the device was given it, or 1 if nobody wants to know when; 0 if the device does not have it.
         pub issued: u64,
         /// The device's place.
         pub place: u32,

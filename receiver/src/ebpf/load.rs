@@ -40,8 +40,8 @@ pub struct Request<'a> {
     pub object: &'static [u8],
     /// The probes that are wanted.
     pub probes: Vec<&'static Probe>,
-    /// Of their programs, those that only find out whose something is.
-    pub of_tasks: &'static [&'static str],
+    /// Of their programs, those that can be done without.
+    pub spared: &'static [&'static str],
     /// Its globals.
     pub globals: Globals,
     /// What `*` in a target stands for.
@@ -205,7 +205,7 @@ impl Loaded {
     fn rung(&mut self, kernel: &Kernel, request: &Request<'_>, rung: &Rung) -> Result<()> {
         let mut events = Vec::new();
         for (i, attach) in rung.programs.iter().enumerate() {
-            if request.settings.whole_host && request.of_tasks.contains(&attach.program) {
+            if request.spared.contains(&attach.program) {
                 continue;
             }
             match self.attach(kernel, request, attach) {

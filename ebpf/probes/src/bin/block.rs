@@ -53,6 +53,10 @@ probes::fields! {
     OFFSET_BLOCK_DEVICE_BD_DISK,
 }
 
+/// 1 if the time in the queue and the time in the device are told apart, and what is in flight is counted.
+#[unsafe(no_mangle)]
+static SPLIT: u32 = 0;
+
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
@@ -93,6 +97,11 @@ static TAKEN: Array<u64> = Array::with_max_entries(PLACES, 0);
 fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn split() -> bool {
+    set(&SPLIT) != 0
 }
 
 /// The place of a device, which it gets with its first request.
@@ -215,7 +224,8 @@ fn start(request: impl Memory, began: u64) {
 fn issue(request: impl Memory) {
     let key = request.number();
     let began: u64 = request.read(&OFFSET_REQUEST_START_TIME_NS);
-    let now = now();
+    // Where nobody wants to know when, only that.
+    let now = if split() { now() } else { 1 };
     if let Some(slot) = REQUESTS.get(key) {
         // SAFETY: nobody else has the request.
         let slot = unsafe { &mut *slot };
@@ -239,10 +249,13 @@ fn issue(request: impl Memory) {
 
 #[inline(always)]
 fn given(request: &mut Request, now: u64) {
+    request.issued = now;
+    if !split() {
+        return;
+    }
     if request.began != 0 {
         request.waited += now.saturating_sub(request.queued);
     }
-    request.issued = now;
     if request.counted != 0 {
         add(request.group, request.place, request.operation, 1, |cell| &mut cell.issued);
     }
@@ -251,6 +264,10 @@ fn given(request: &mut Request, now: u64) {
 /// What is known of the request at an address, if it has not ended.
 #[inline(always)]
 fn request_at(key: u64) -> Option<Request> {
+    // Otherwise its end says all.
+    if !split() && !group::tasks_matter() {
+        return None;
+    }
     match REQUESTS.get(key) {
         // SAFETY: nobody else has the request.
         Some(slot) if unsafe { (*slot).ended } == 0 => Some(unsafe { *slot }),
@@ -303,12 +320,19 @@ fn complete(request: impl Memory, status: i32, bytes: u32) {
     if status != 0 {
         failed(group, place, operation, error(status));
     }
-    if let Some(known) = &known
-        && issued != 0
-    {
-        took(group, place, operation, Phase::Device, now().saturating_sub(issued));
-        if known.began != 0 {
-            took(group, place, operation, Phase::Queue, known.waited);
+    if split() {
+        if let Some(known) = &known
+            && issued != 0
+        {
+            took(group, place, operation, Phase::Device, now().saturating_sub(issued));
+            if known.began != 0 {
+                took(group, place, operation, Phase::Queue, known.waited);
+            }
+        }
+    } else if whole {
+        let began: u64 = request.read(&OFFSET_REQUEST_START_TIME_NS);
+        if began != 0 {
+            took(group, place, operation, Phase::Device, now().saturating_sub(began));
         }
     }
 }

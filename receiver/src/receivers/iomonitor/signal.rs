@@ -33,8 +33,6 @@ pub trait Signal: Sized + Send + 'static {
     const OBJECT: &'static [u8];
     /// What it observes, with the ladder of each.
     const PROBES: &'static [Probe];
-    /// Of the programs, those that only find out whose something is: not attached where everything is the host's.
-    const OF_TASKS: &'static [&'static str] = &[];
     /// What it emits.
     const METRICS: &'static [Metric];
     /// Its section of the configuration.
@@ -51,6 +49,12 @@ pub trait Signal: Sized + Send + 'static {
     /// Whether a probe is needed with this configuration.
     fn wants(&self, _probe: &str) -> bool {
         true
+    }
+
+    /// The programs that this configuration can do without: not attached. Some only find out whose something is, which
+    /// nobody asks on the whole host, where everything is the host's.
+    fn spared(&self, _whole_host: bool) -> &'static [&'static str] {
+        &[]
     }
 
     /// What `*` in the targets of its programs stands for.
@@ -140,7 +144,7 @@ impl<S: Signal> AnySignal for S {
             signal: S::NAME,
             object: S::OBJECT,
             probes: self.probes(),
-            of_tasks: S::OF_TASKS,
+            spared: self.spared(settings.whole_host),
             globals,
             names: self.names(),
             cells: S::CELLS,

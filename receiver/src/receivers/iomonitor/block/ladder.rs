@@ -31,6 +31,13 @@ pub const REQUESTS: Probe = Probe {
     ]),
 };
 
+/// Of their programs, those that only find out whose a request is.
+pub const OF_TASKS: &[&str] = &["start_btf", "start_raw", "insert_btf", "insert_raw"];
+
+/// Of their programs, those that are run before a request ends. When it began, it says itself when it ends.
+pub const BEFORE_THE_END: &[&str] =
+    &["start_btf", "start_raw", "insert_btf", "insert_raw", "issue_btf", "issue_raw"];
+
 /// What joins a request that waits.
 pub const MERGES: Probe = Probe {
     name: "merges",

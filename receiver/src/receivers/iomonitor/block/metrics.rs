@@ -6,7 +6,8 @@ use crate::{
 };
 
 /// Every metric in this file.
-pub const ALL: &[Metric] = &[IO, OPERATIONS, ERRORS, REQUEUES, MERGES, QUEUE, DURATION, IN_FLIGHT];
+pub const ALL: &[Metric] =
+    &[IO, OPERATIONS, ERRORS, REQUEUES, MERGES, QUEUE, DEVICE_DURATION, IN_FLIGHT, DURATION];
 
 /// `system.device` of OpenTelemetry's conventions.
 pub const DEVICE: Attribute = Attribute {
@@ -94,7 +95,7 @@ pub const QUEUE: Metric = Metric {
 };
 
 /// Time in the device.
-pub const DURATION: Metric = Metric {
+pub const DEVICE_DURATION: Metric = Metric {
     name: "ebpf.block.device.duration",
     unit: "s",
     kind: Kind::ExponentialHistogram,
@@ -111,5 +112,18 @@ pub const IN_FLIGHT: Metric = Metric {
     kind: Kind::UpDownCounter,
     description: "Requests that the device has been given and has not ended.",
     caveat: "As of the moment of the collection. Requests that were under way when the agent attached are not in it.",
+    attributes: PLACE,
+};
+
+/// Time of the whole request.
+pub const DURATION: Metric = Metric {
+    name: "ebpf.block.duration",
+    unit: "s",
+    kind: Kind::ExponentialHistogram,
+    description: "Time from a request's being made to its end; only with `split: false`, instead of those in the queue \
+                  and in the device, and of what is in flight.",
+    caveat: "What `iostat` calls await, for which the kernel looks at the clock a little later, when it has woken who \
+             waits. Of a request that is put back, all its time together. Absent for devices whose statistics are off \
+             (queue/iostats). Kernels that read the clock once for many requests make it a little longer.",
     attributes: PLACE,
 };

@@ -11,6 +11,7 @@ use abi::{
     errno,
 };
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 use self::{devices::Devices, metrics as m};
 use super::{
@@ -19,17 +20,34 @@ use super::{
     errors,
     groups::{Groups, Owner},
     own,
-    signal::{Disabled, Signal, Switch},
+    signal::{Disabled, Signal},
 };
 use crate::{
     config::Mistakes,
-    ebpf::{ladder::Probe, load::Loaded},
+    ebpf::{globals::Globals, ladder::Probe, load::Loaded},
     metric::{About, Metric, Pair, Points},
 };
 
+/// `signals::block`.
+#[derive(Clone, Debug, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether its programs are loaded.
+    pub enabled: bool,
+    /// Whether the time in the queue and the time in the device are told apart, and what is in flight is counted.
+    /// Without it, one time is all that is known of a request, for less than its price.
+    pub split: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { enabled: true, split: true }
+    }
+}
+
 /// Requests by the block layer's own events.
-#[derive(Default)]
 pub struct Block {
+    split: bool,
     devices: Devices,
 }
 
@@ -56,19 +74,31 @@ impl Signal for Block {
     const OBJECT: &'static [u8] =
         aya::include_bytes_aligned!("../../../../../ebpf/prebuilt/block.o");
     const METRICS: &'static [Metric] = m::ALL;
-    type Config = Switch;
+    type Config = Config;
 
     const PROBES: &'static [Probe] = &[ladder::REQUESTS, ladder::MERGES];
-    const OF_TASKS: &'static [&'static str] =
-        &["start_btf", "start_raw", "insert_btf", "insert_raw"];
-
     /// Few groups use more than one device themselves.
     const CELLS: u32 = 2;
     /// Dozens of devices, each with a few operations, each of these with times in some ten octaves.
     const HOST_CELLS: u32 = 4_096;
 
-    fn new(config: Switch, _: &Disabled) -> Result<Option<Self>, Mistakes> {
-        Ok(config.enabled.then(Self::default))
+    fn new(config: Config, _: &Disabled) -> Result<Option<Self>, Mistakes> {
+        let Config { enabled, split } = config;
+        Ok(enabled.then(|| Self { split, devices: Devices::default() }))
+    }
+
+    fn spared(&self, whole_host: bool) -> &'static [&'static str] {
+        match (whole_host, self.split) {
+            // Who submits a request is known before its end alone.
+            (false, _) => &[],
+            (true, true) => ladder::OF_TASKS,
+            (true, false) => ladder::BEFORE_THE_END,
+        }
+    }
+
+    fn globals(&self, globals: &mut Globals) -> Result<()> {
+        globals.number("SPLIT", self.split.into());
+        Ok(())
     }
 
     fn read(
@@ -97,6 +127,7 @@ impl Signal for Block {
             attributes.push((m::OPERATION.name, name(operation)));
             if requests {
                 sum.requests(points, &attributes);
+                sum.times(points, &attributes, self.split);
                 if operation == Operation::Read {
                     groups.note(*owner, Quantity::Fetched, sum.counts[1]);
                 }
@@ -144,30 +175,28 @@ fn sums(loaded: &Loaded, groups: &mut Groups) -> Result<BTreeMap<Place, Sum>> {
 
 impl Sum {
     fn requests(&self, points: &mut Points<'_>, attributes: &[Pair<'_>]) {
-        let [
-            operations,
-            bytes,
-            issued,
-            ended,
-            returned,
-            lost_at_start,
-            lost_at_issue,
-            requeues,
-            ..,
-        ] = self.counts;
+        let [operations, bytes, _, _, _, _, _, requeues, ..] = self.counts;
         points.counter(&m::OPERATIONS, attributes, operations);
         points.counter(&m::IO, attributes, bytes);
         points.counter(&m::REQUEUES, attributes, requeues);
-        // The CPUs' copies are not read at one moment: an end may be seen without its begin.
-        let under_way = issued.saturating_sub(ended + returned + lost_at_start + lost_at_issue);
-        points.up_down_counter(&m::IN_FLIGHT, attributes, under_way);
-        points.histogram(&m::QUEUE, attributes, self.queue.histogram());
-        points.histogram(&m::DURATION, attributes, self.device.histogram());
         let mut by_error = [0; errno::SLOTS as usize];
         for (error, count) in &self.errors {
             by_error[*error as usize] += count;
         }
         errors::emit(points, &m::ERRORS, attributes, &by_error);
+    }
+
+    fn times(&self, points: &mut Points<'_>, attributes: &[Pair<'_>], split: bool) {
+        if !split {
+            points.histogram(&m::DURATION, attributes, self.device.histogram());
+            return;
+        }
+        let [_, _, issued, ended, returned, lost_at_start, lost_at_issue, ..] = self.counts;
+        // The CPUs' copies are not read at one moment: an end may be seen without its begin.
+        let under_way = issued.saturating_sub(ended + returned + lost_at_start + lost_at_issue);
+        points.up_down_counter(&m::IN_FLIGHT, attributes, under_way);
+        points.histogram(&m::QUEUE, attributes, self.queue.histogram());
+        points.histogram(&m::DEVICE_DURATION, attributes, self.device.histogram());
     }
 
     fn merges(&self, points: &mut Points<'_>, attributes: &[Pair<'_>]) {
@@ -211,16 +240,20 @@ const fn name(operation: Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ebpf::ladder::Rung;
 
     #[test]
-    fn what_is_of_tasks_is_in_the_ladder_and_not_all_of_a_rung() {
+    fn what_can_be_spared_is_in_the_ladder_and_not_all_of_a_rung() {
         let rungs = ladder::REQUESTS.rungs;
-        for name in Block::OF_TASKS {
-            assert!(rungs.iter().any(|r| r.programs.iter().any(|p| p.program == *name)), "{name}");
-        }
-        for rung in rungs {
-            let of_tasks = rung.programs.iter().filter(|p| Block::OF_TASKS.contains(&p.program));
-            assert_eq!(of_tasks.count(), 1, "{rung:?}");
+        for (names, of_a_rung) in [(ladder::OF_TASKS, 1), (ladder::BEFORE_THE_END, 2)] {
+            for name in names {
+                let there = |r: &&Rung| r.programs.iter().any(|p| p.program == *name);
+                assert!(rungs.iter().any(|r| there(&r)), "{name}");
+            }
+            for rung in rungs {
+                let spared = rung.programs.iter().filter(|p| names.contains(&p.program));
+                assert_eq!(spared.count(), of_a_rung, "{rung:?}");
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Config {
     /// Whether its programs are loaded.
     pub enabled: bool,
     /// Whether the time in the queue and the time in the device are told apart, and what is in flight is counted.
-    /// Without it, one time is all that is known of a request, for less than its price.
+    /// Without it, one time is all that is known of a request, at a lower price.
     pub split: bool,
 }
 

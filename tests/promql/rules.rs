@@ -87,8 +87,12 @@ fn promtool_sees_the_state_of_each_workload() -> Result<()> {
     let directory = tempfile::tempdir()?;
     fs::write(directory.path().join("rules.yaml"), shipped()?)?;
     let (mut series, mut states, mut alerts) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, minute, state, incident) in WORKLOADS {
-        series.extend(played(name, minute));
+    // Whether an agent tells a request's times apart or not.
+    let agents = [APART, TOGETHER].into_iter();
+    let all = agents.flat_map(|requests| WORKLOADS.map(|workload| (requests, workload)));
+    for (requests, (name, minute, state, incident)) in all {
+        let name = format!("{name} {requests}");
+        series.extend(played(&name, minute, requests));
         let found = state.map(|state| {
             json!({
                 "labels": format!("fathom:workload_state{{instance={name:?}, job=\"fathom\", state={state:?}}}"),
@@ -180,8 +184,13 @@ fn a_test_of_rules_can_fail() -> Result<()> {
 /// What a counter counts of a minute.
 type Counted = fn(Minute) -> f64;
 
+/// What the durations of requests are called.
+const APART: &str = "ebpf_block_device_duration_seconds";
+const TOGETHER: &str = "ebpf_block_duration_seconds";
+
 /// The counters of one machine over both times.
-fn played(instance: &str, minute: Minute) -> Vec<Value> {
+fn played(instance: &str, minute: Minute, requests: &str) -> Vec<Value> {
+    let [sum, count] = ["sum", "count"].map(|of| format!("{requests}_{of}"));
     let of: [(&str, &str, Counted); 11] = [
         ("ebpf_syscall_duration_seconds_bucket", "syscall=\"pread64\",le=\"1e-05\"", |m| {
             m.fast as f64
@@ -198,10 +207,8 @@ fn played(instance: &str, minute: Minute) -> Vec<Value> {
             m.reclaim as f64 * 1e-3
         }),
         ("ebpf_memory_lru_pages_scanned_total", "reclaim_type=\"memcg\"", |m| m.scanned as f64),
-        ("ebpf_block_device_duration_seconds_sum", DEVICE, |m| {
-            m.requests as f64 * m.request as f64 * 1e-6
-        }),
-        ("ebpf_block_device_duration_seconds_count", DEVICE, |m| m.requests as f64),
+        (&sum, DEVICE, |m| m.requests as f64 * m.request as f64 * 1e-6),
+        (&count, DEVICE, |m| m.requests as f64),
     ];
     let series = of.iter().map(|(name, labels, per_minute)| {
         let (before, during) = (per_minute(USUAL), per_minute(minute));

@@ -101,7 +101,8 @@ const CAUSES: &[(&str, &str)] = &[
     (
         "device",
         "The device takes much longer for a read than it usually does. Look at \
-         ebpf_block_device_duration_seconds and ebpf_block_in_flight by device.",
+         ebpf_block_device_duration_seconds (with `split: false`, ebpf_block_duration_seconds) and \
+         ebpf_block_in_flight by device.",
     ),
     (
         "cold_data",
@@ -125,8 +126,13 @@ fn recordings() -> Vec<Rule> {
     let deletes = named("ebpf.page_cache.deletes");
     let reclaim = named("ebpf.memory.direct_reclaim_duration");
     let scanned = named("ebpf.memory.lru_pages_scanned");
-    let device = named("ebpf.block.device.duration");
-    let of_block = "system_device, disk_io_direction, ebpf_block_operation";
+    let mean = |name: &str| {
+        let (of, name) = ("system_device, disk_io_direction, ebpf_block_operation", named(name));
+        format!(
+            "sum without ({of}) (rate({name}_sum{{disk_io_direction=\"read\"}}[5m])) \
+             / (sum without ({of}) (rate({name}_count{{disk_io_direction=\"read\"}}[5m])) > 0)"
+        )
+    };
     let record =
         |name: &str, why, expr: String| Rule { name: name.to_owned(), why, expr, state: None };
     let state = |state, why, expr: String| Rule {
@@ -176,11 +182,8 @@ fn recordings() -> Vec<Rule> {
         ),
         record(
             "fathom:device_read_seconds:mean",
-            "",
-            format!(
-                "sum without ({of_block}) (rate({device}_sum{{disk_io_direction=\"read\"}}[5m])) \
-                 / (sum without ({of_block}) (rate({device}_count{{disk_io_direction=\"read\"}}[5m])) > 0)"
-            ),
+            "With `split: false`, the time in the queue is in it.",
+            format!("{} or {}", mean("ebpf.block.device.duration"), mean("ebpf.block.duration")),
         ),
         record(
             "fathom:device_read_seconds:usual",

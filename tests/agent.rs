@@ -188,7 +188,7 @@ impl Agent {
     }
 
     /// Entries of its hashes `name` in the kernel whose keys are one word and whose values are such.
-    pub fn entries_of<V: Pod>(&self, name: &str) -> Result<usize> {
+    fn entries_of<V: Pod>(&self, name: &str) -> Result<usize> {
         let (mut maps, mut entries) = (0, 0);
         for map in self.maps(name)? {
             if map.info()?.value_size() as usize == size_of::<V>() {

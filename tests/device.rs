@@ -126,6 +126,17 @@ impl Device {
         })
     }
 
+    /// Sets what its queue does (`queue/` of the device in sysfs) while the result lives: whoever has the device next
+    /// would find it so.
+    pub fn set(&self, key: &str, value: &str) -> Result<Set> {
+        let path = PathBuf::from(format!("/sys/block/{}/queue/{key}", self.name()?));
+        let before = fs::read_to_string(&path)?;
+        fs::write(&path, value)?;
+        // One of several is in brackets.
+        let chosen = before.split(['[', ']']).nth(1).unwrap_or(&before);
+        Ok(Set { path, before: chosen.trim().to_owned() })
+    }
+
     /// Waits until nobody does anything with it.
     pub fn quiet(&self) -> Result<Counts> {
         wait_for("an idle device", || {
@@ -150,6 +161,19 @@ impl Drop for Device {
     fn drop(&mut self) {
         // Gone as soon as its last user is.
         let _ = Command::new("losetup").arg("-d").arg(&self.path).status();
+    }
+}
+
+/// What a device's queue has been set to.
+#[derive(Debug)]
+pub struct Set {
+    path: PathBuf,
+    before: String,
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        let _ = fs::write(&self.path, &self.before);
     }
 }
 

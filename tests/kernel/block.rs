@@ -249,7 +249,7 @@ impl Stacked {
         let Some(disk) = Mounted::new(directory, 32 << 20, &["mkfs.ext2"], "ext4")? else {
             return Ok(None);
         };
-        let device = Some(Device::new(disk.path(), 1 << 20)?);
+        let device = Some(Device::new(disk.path(), 4 << 20)?);
         Ok(Some(Self { device, disk }))
     }
 
@@ -287,7 +287,10 @@ fn stuck(stacked: &Stacked, count: u64, meanwhile: impl FnOnce() -> Result<()>) 
     stacked.freeze()?;
     thread::scope(|scope| {
         let writes: Vec<_> = (0..count)
-            .map(|n| scope.spawn(move || Ok(device.direct()?.write(n * BLOCK, BLOCK as usize)?)))
+            // Not one behind the other: they would be merged where they wait.
+            .map(|n| {
+                scope.spawn(move || Ok(device.direct()?.write(2 * n * BLOCK, BLOCK as usize)?))
+            })
             .collect();
         let given = wait_for("the writes to be under way", || {
             Ok((device.counts()?.in_flight == count).then_some(()))

@@ -74,6 +74,7 @@ pub struct Settings {
 #[derive(Clone, PartialEq)]
 pub struct Blueprint {
     probes: Vec<&'static str>,
+    spared: &'static [&'static str],
     globals: Globals,
     names: Vec<&'static str>,
     sizes: Vec<(&'static str, u32)>,
@@ -87,6 +88,7 @@ impl Request<'_> {
     pub fn blueprint(&self) -> Blueprint {
         Blueprint {
             probes: self.probes.iter().map(|probe| probe.name).collect(),
+            spared: self.spared,
             globals: self.globals.clone(),
             names: self.names.clone(),
             sizes: self.sizes.clone(),

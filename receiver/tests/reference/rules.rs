@@ -101,8 +101,8 @@ const CAUSES: &[(&str, &str)] = &[
     (
         "device",
         "The device takes much longer for a read than it usually does. Look at \
-         ebpf_block_device_duration_seconds (with `split: false`, ebpf_block_duration_seconds) and \
-         ebpf_block_in_flight by device.",
+         ebpf_block_device_duration_seconds and ebpf_block_in_flight by device; where signals::block::split is false, \
+         at ebpf_block_duration_seconds: it may be the queue before the device.",
     ),
     (
         "cold_data",
@@ -180,15 +180,21 @@ fn recordings() -> Vec<Rule> {
                  / (sum without (syscall) (rate({duration}_sum{{{READS}}}[5m])) > 0)"
             ),
         ),
-        record(
-            "fathom:device_read_seconds:mean",
-            "With `split: false`, the time in the queue is in it.",
-            format!("{} or {}", mean("ebpf.block.device.duration"), mean("ebpf.block.duration")),
-        ),
+        record("fathom:device_read_seconds:mean", "", mean("ebpf.block.device.duration")),
         record(
             "fathom:device_read_seconds:usual",
             "",
             "quantile_over_time(0.5, fathom:device_read_seconds:mean[6h] offset 15m)".to_owned(),
+        ),
+        record(
+            "fathom:request_read_seconds:mean",
+            "With `split: false`; the time in the queue is in it.",
+            mean("ebpf.block.duration"),
+        ),
+        record(
+            "fathom:request_read_seconds:usual",
+            "",
+            "quantile_over_time(0.5, fathom:request_read_seconds:mean[6h] offset 15m)".to_owned(),
         ),
         state(
             "policy_eviction",
@@ -207,8 +213,9 @@ fn recordings() -> Vec<Rule> {
             "device",
             "",
             format!(
-                "(fathom:reads_slow and fathom:device_read_seconds:mean > 4 * \
-                 fathom:device_read_seconds:usual) {}",
+                "(fathom:reads_slow and (fathom:device_read_seconds:mean > 4 * \
+                 fathom:device_read_seconds:usual or fathom:request_read_seconds:mean > 4 * \
+                 fathom:request_read_seconds:usual)) {}",
                 unless("policy_eviction|reclaim_stall")
             ),
         ),

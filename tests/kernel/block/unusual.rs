@@ -100,6 +100,7 @@ fn a_request_that_ends_in_parts_is_one_and_leaves_nothing_behind(mode: Mode) -> 
     fs::File::options().write(true).open(&path)?.set_len(there * BLOCK)?;
     let (_cgroup, setup) = everything(mode)?;
     let agent = Agent::start(&setup)?;
+    let whole = Agent::start(&unsplit::unsplit(setup))?;
     let before = device.quiet()?;
     let direct = device.direct()?;
     let times = 500;
@@ -125,8 +126,11 @@ fn a_request_that_ends_in_parts_is_one_and_leaves_nothing_behind(mode: Mode) -> 
         let timed = sum(&scrape, &format!("{name}_count"), &device, "read")?;
         ensure!(timed == times, "{name}: {timed} timed, {times} made");
     }
-    let left = agent.entries_of::<abi::block::Request>("OTHERS")? as u64;
-    ensure!(left < times, "{left} entries left of {times} requests");
+    let scrape = whole.settled()?;
+    ensure!(shown(&scrape, &device)? == seen, "with one time, not {seen:?}");
+    ensure!(scrape.count(ERRORS, &labels)? == times);
+    let timed = sum(&scrape, &format!("{}_count", unsplit::TIME), &device, "read")?;
+    ensure!(timed == times, "{timed} timed, {times} made");
     Ok(())
 }
 

@@ -18,12 +18,12 @@ use abi::{
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::bpf_ktime_get_ns,
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
 use probes::{
     count,
+    duration::now,
     field::{Address, Arguments, Memory, checked, present, set},
     group,
     seats::Seats,
@@ -44,6 +44,7 @@ probes::fields! {
     OFFSET_REQUEST___DATA_LEN,
     OFFSET_REQUEST_BIO,
     OFFSET_REQUEST_START_TIME_NS,
+    OFFSET_REQUEST_PART,
     OFFSET_REQUEST_QUEUE_DISK,
     OFFSET_GENDISK_MAJOR,
     OFFSET_GENDISK_FIRST_MINOR,
@@ -94,12 +95,6 @@ static DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(PLACES, 0);
 static TAKEN: Array<u64> = Array::with_max_entries(PLACES, 0);
 
 #[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_ns() }
-}
-
-#[inline(always)]
 fn split() -> bool {
     set(&SPLIT) != 0
 }
@@ -111,9 +106,8 @@ fn placed(disk: impl Memory) -> u32 {
         // The request is for a controller.
         return 0;
     }
-    let major: u32 = disk.read(&OFFSET_GENDISK_MAJOR);
-    let minor: u32 = disk.read(&OFFSET_GENDISK_FIRST_MINOR);
-    let device = major << 20 | minor;
+    let device: u32 = disk.read::<u32>(&OFFSET_GENDISK_MAJOR) << 20
+        | disk.read::<u32>(&OFFSET_GENDISK_FIRST_MINOR);
     let taken = u64::from(device) + 1;
     if TAKEN.get(place(device, 0)).is_some_and(|found| *found == taken) {
         return place(device, 0);
@@ -149,6 +143,18 @@ fn place_of(request: impl Memory) -> u32 {
 #[inline(always)]
 fn operation_of(request: impl Memory) -> u32 {
     Operation::of(request.read(&OFFSET_REQUEST_CMD_FLAGS)) as u32
+}
+
+/// When a request was made; 0 if the kernel does not say: of one that it does not account, recent kernels leave the
+/// time of the one before at that address. What is accounted has its partition; a flush is, by itself.
+#[inline(always)]
+fn made(request: impl Memory) -> u64 {
+    let accounted = request.follow(&OFFSET_REQUEST_PART).address() != 0;
+    if accounted || operation_of(request) == Operation::Flush as u32 {
+        request.read(&OFFSET_REQUEST_START_TIME_NS)
+    } else {
+        0
+    }
 }
 
 #[inline(always)]
@@ -223,7 +229,7 @@ fn start(request: impl Memory, began: u64) {
 #[inline(always)]
 fn issue(request: impl Memory) {
     let key = request.number();
-    let began: u64 = request.read(&OFFSET_REQUEST_START_TIME_NS);
+    let began = made(request);
     // Where nobody wants to know when, only that.
     let now = if split() { now() } else { 1 };
     if let Some(slot) = REQUESTS.get(key) {
@@ -330,7 +336,7 @@ fn complete(request: impl Memory, status: i32, bytes: u32) {
             }
         }
     } else if whole {
-        let began: u64 = request.read(&OFFSET_REQUEST_START_TIME_NS);
+        let began = made(request);
         if began != 0 {
             took(group, place, operation, Phase::Device, now().saturating_sub(began));
         }
@@ -459,7 +465,7 @@ probes::raw_tracepoints! {
     /// Into a queue, in most cases in the context of who submits it. Not every request is.
     fn insert_btf, insert_raw("block_rq_insert", ctx) {
         let request = argument(&ctx, &ARG_BLOCK_RQ_INSERT_REQUEST);
-        start(request, request.read(&OFFSET_REQUEST_START_TIME_NS));
+        start(request, made(request));
     }
 
     /// To the device.

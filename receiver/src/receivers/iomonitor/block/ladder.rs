@@ -34,7 +34,7 @@ pub const REQUESTS: Probe = Probe {
 /// Of their programs, those that only find out whose a request is.
 pub const OF_TASKS: &[&str] = &["start_btf", "start_raw", "insert_btf", "insert_raw"];
 
-/// Of their programs, those that are run before a request ends. When it began, it says itself when it ends.
+/// As well those of its issue: when it was made, a request says itself when it ends.
 pub const BEFORE_THE_END: &[&str] =
     &["start_btf", "start_raw", "insert_btf", "insert_raw", "issue_btf", "issue_raw"];
 
@@ -61,6 +61,7 @@ const REQUEST: &[&str] = &[
     "request.__data_len",
     "request.bio",
     "request.start_time_ns",
+    "request.part",
     "gendisk.major",
     "gendisk.first_minor",
 ];
@@ -75,6 +76,7 @@ const INSERTED: &[&str] = &[
     "request.__data_len",
     "request.bio",
     "request.start_time_ns",
+    "request.part",
     "gendisk.major",
     "gendisk.first_minor",
 ];

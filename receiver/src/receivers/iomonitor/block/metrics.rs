@@ -89,8 +89,9 @@ pub const QUEUE: Metric = Metric {
     unit: "s",
     kind: Kind::ExponentialHistogram,
     description: "Time that a request waits, from being made to the device's being given it.",
-    caveat: "Of a request that is put back, all its waiting together. Absent for devices whose statistics are off (queue/iostats). Kernels that read the clock once for many requests make \
-             it a little longer.",
+    caveat: "Of a request that is put back, all its waiting together. Absent for commands of drivers, and for devices \
+             whose statistics are off (queue/iostats). Since Linux 6.9 the kernel reads the clock once for what is \
+             submitted together: all of it has waited as long as the first. Absent with `split: false`.",
     attributes: PLACE,
 };
 
@@ -101,7 +102,7 @@ pub const DEVICE_DURATION: Metric = Metric {
     kind: Kind::ExponentialHistogram,
     description: "Time from the device's being given a request to its end.",
     caveat: "Waiting in the device's own queue is part of it. Requests that were under way when the agent attached are \
-             not timed.",
+             not timed. Absent with `split: false`.",
     attributes: PLACE,
 };
 
@@ -111,7 +112,8 @@ pub const IN_FLIGHT: Metric = Metric {
     unit: "{request}",
     kind: Kind::UpDownCounter,
     description: "Requests that the device has been given and has not ended.",
-    caveat: "As of the moment of the collection. Requests that were under way when the agent attached are not in it.",
+    caveat: "As of the moment of the collection. Requests that were under way when the agent attached are not in it. \
+             Absent with `split: false`.",
     attributes: PLACE,
 };
 
@@ -122,8 +124,9 @@ pub const DURATION: Metric = Metric {
     kind: Kind::ExponentialHistogram,
     description: "Time from a request's being made to its end; only with `split: false`, instead of those in the queue \
                   and in the device, and of what is in flight.",
-    caveat: "What `iostat` calls await, for which the kernel looks at the clock a little later, when it has woken who \
-             waits. Of a request that is put back, all its time together. Absent for devices whose statistics are off \
-             (queue/iostats). Kernels that read the clock once for many requests make it a little longer.",
+    caveat: "Nearly what `iostat` calls await; that has what a flush takes which a write asks for behind it, and the \
+             empty writes that stand for flushes. Of a request that is put back, all its time together. Absent for \
+             commands of drivers, and for devices whose statistics are off (queue/iostats). Since Linux 6.9 the kernel \
+             reads the clock once for what is submitted together: all of it has the time of the first.",
     attributes: PLACE,
 };

@@ -35,7 +35,7 @@ pub struct Config {
     /// Whether its programs are loaded.
     pub enabled: bool,
     /// Whether the time in the queue and the time in the device are told apart, and what is in flight is counted.
-    /// Without it, one time is all that is known of a request, at a lower price.
+    /// Without it, a request has one time, at a lower price.
     pub split: bool,
 }
 
@@ -89,7 +89,7 @@ impl Signal for Block {
 
     fn spared(&self, whole_host: bool) -> &'static [&'static str] {
         match (whole_host, self.split) {
-            // Who submits a request is known before its end alone.
+            // Whose a request is can be asked when it is submitted, and not when it ends.
             (false, _) => &[],
             (true, true) => ladder::OF_TASKS,
             (true, false) => ladder::BEFORE_THE_END,

@@ -140,7 +140,7 @@ fn what_the_kernel_does_not_account_has_no_time(mode: Mode) -> Result<()> {
     let split = Agent::start(&setup)?;
     let whole = Agent::start(&unsplit(setup))?;
     let direct = device.direct()?;
-    // All of the memory for requests is used.
+    // What is accounted leaves its time in the requests' memory.
     let (before, after) = (rng.u64(300..500), rng.u64(300..500));
     let began = Instant::now();
     for block in 0..before {

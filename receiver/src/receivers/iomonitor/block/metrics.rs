@@ -89,9 +89,9 @@ pub const QUEUE: Metric = Metric {
     unit: "s",
     kind: Kind::ExponentialHistogram,
     description: "Time that a request waits, from being made to the device's being given it.",
-    caveat: "Of a request that is put back, all its waiting together. Absent for commands of drivers, and for devices \
-             whose statistics are off (queue/iostats). Since Linux 6.9 the kernel reads the clock once for what is \
-             submitted together: all of it has waited as long as the first. Absent with `split: false`.",
+    caveat: "Of a request that is put back, all its waiting together. Not of commands of drivers, nor of devices whose \
+             statistics are off (queue/iostats). Since Linux 6.9 the kernel reads the clock once for what is submitted \
+             together: all of it counts as made with the first. Absent with `split: false`.",
     attributes: PLACE,
 };
 
@@ -125,8 +125,8 @@ pub const DURATION: Metric = Metric {
     description: "Time from a request's being made to its end; only with `split: false`, instead of those in the queue \
                   and in the device, and of what is in flight.",
     caveat: "Nearly what `iostat` calls await; that has what a flush takes which a write asks for behind it, and the \
-             empty writes that stand for flushes. Of a request that is put back, all its time together. Absent for \
-             commands of drivers, and for devices whose statistics are off (queue/iostats). Since Linux 6.9 the kernel \
-             reads the clock once for what is submitted together: all of it has the time of the first.",
+             empty writes that stand for flushes. Of a request that is put back, all its time together. Not of \
+             commands of drivers, nor of devices whose statistics are off (queue/iostats). Since Linux 6.9 the kernel \
+             reads the clock once for what is submitted together: all of it counts as made with the first.",
     attributes: PLACE,
 };
